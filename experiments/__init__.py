@@ -1,0 +1,1 @@
+"""Programs around tapjax: `python -m experiments.run`."""

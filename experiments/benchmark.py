@@ -1,0 +1,170 @@
+"""Speed and memory of a tracker on this machine.
+
+Efficiency compares the arithmetic that a tracker needs with what the machine
+does in the same process in plain matrix products of 2048x2048 float32 numbers:
+1 means that nothing but such products takes time.
+
+Each row runs in a process of its own, so that peak memory is its own.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tapjax import tracking
+from tapjax.geometry import sample_random_points
+from tapjax.models import registry
+from tapjax.pretrained import Tracker
+from tapjax.settings import replace_settings
+
+_MODELS = flags.DEFINE_list('model', ['tapir'], 'Presets to time.')
+_FRAMES = flags.DEFINE_list('frames', ['50'], 'Lengths of the video.')
+_QUERIES = flags.DEFINE_list('queries', ['100'], 'Numbers of query points.')
+_RESOLUTION = flags.DEFINE_list(
+    'resolution', None, "HEIGHT,WIDTH of the video; the preset's without it."
+)
+_QUERY_CHUNK = flags.DEFINE_integer(
+    'query_chunk', None, 'Queries at once; fits the length without it.'
+)
+_CALLS = flags.DEFINE_integer(
+    'calls', 3, 'Calls to time after the first; the fastest counts.'
+)
+_HEADER = flags.DEFINE_bool('header', True, 'Print the names of the columns.')
+
+_PRODUCT_SIZE = 2048
+_PRODUCTS = 20
+
+
+class Row(NamedTuple):
+  """One measurement; times in seconds, memory in GB."""
+
+  preset: str
+  frames: int
+  queries: int
+  resolution: str
+  device: str
+  compile_s: float
+  call_s: float
+  points_x_frames_per_s: float
+  peak_gb: float
+  efficiency: float
+
+
+def run() -> None:
+  """Prints a row for every combination of the flags."""
+  combinations = [
+      (model, frames, queries)
+      for model in _MODELS.value
+      for frames in _FRAMES.value
+      for queries in _QUERIES.value
+  ]
+  if _HEADER.value:
+    _write([name.replace('_x_', ' x ') for name in Row._fields])
+  if len(combinations) == 1:
+    model, frames, queries = combinations[0]
+    row = measure(model, int(frames), int(queries))
+    _write(
+        [
+            f'{value:.3g}' if isinstance(value, float) else str(value)
+            for value in row
+        ]
+    )
+    return
+  for model, frames, queries in combinations:
+    command = [sys.executable, '-m', 'experiments.run', '--task=benchmark']
+    command += [f'--model={model}', f'--frames={frames}']
+    command += [f'--queries={queries}', f'--calls={_CALLS.value}']
+    command += ['--noheader']
+    if _RESOLUTION.value is not None:
+      command.append(f'--resolution={",".join(_RESOLUTION.value)}')
+    if _QUERY_CHUNK.value is not None:
+      command.append(f'--query_chunk={_QUERY_CHUNK.value}')
+    subprocess.run(command, check=True)
+
+
+def measure(model: str, num_frames: int, num_queries: int) -> Row:
+  """Times a preset with random weights on a random video."""
+  preset = registry.get_preset(model)
+  settings = {}
+  if _RESOLUTION.value is not None:
+    settings['resolution'] = tuple(int(side) for side in _RESOLUTION.value)
+  config = replace_settings(preset.config, settings)
+  functions = preset.architecture.make_functions(config)
+  params = functions.init(jax.random.key(0))
+  tracker = Tracker(model, config, functions, params)
+
+  generator = np.random.default_rng(0)
+  frames = generator.uniform(-1, 1, (num_frames, *config.resolution, 3))
+  video = tracking.Video(frames.astype(np.float32), config.resolution)
+  del frames
+  points = sample_random_points(
+      generator, num_frames, config.resolution, num_queries
+  )
+
+  def call() -> float:
+    start = time.perf_counter()
+    tracker.track_video(video, points, query_chunk=_QUERY_CHUNK.value)
+    return time.perf_counter() - start
+
+  first = call()
+  # The machine may be shared: rate and call are taken in turns, and the best
+  # of each counts.
+  rates, calls = [], []
+  for _ in range(_CALLS.value):
+    rates.append(measure_product_rate())
+    calls.append(call())
+  rates.append(measure_product_rate())
+  seconds = min(calls)
+  operations = preset.architecture.count_operations(
+      config, num_frames, num_queries
+  )
+  return Row(
+      preset=model,
+      frames=num_frames,
+      queries=num_queries,
+      resolution='{}x{}'.format(*config.resolution),
+      device=jax.devices()[0].device_kind,
+      compile_s=first - seconds,
+      call_s=seconds,
+      points_x_frames_per_s=num_frames * num_queries / seconds,
+      peak_gb=measure_peak_memory(),
+      efficiency=operations / seconds / max(rates),
+  )
+
+
+def measure_product_rate() -> float:
+  """Returns operations per second of products of large matrices in a row."""
+  matrix = jnp.ones((_PRODUCT_SIZE, _PRODUCT_SIZE))
+  product = jax.jit(lambda a: jnp.dot(a, a, precision='highest'))
+  jax.block_until_ready(product(matrix))
+  start = time.perf_counter()
+  for _ in range(_PRODUCTS):
+    jax.block_until_ready(product(matrix))
+  seconds = time.perf_counter() - start
+  return 2 * _PRODUCT_SIZE**3 * _PRODUCTS / seconds
+
+
+def measure_peak_memory() -> float:
+  """Returns GB: of the device where it says so, else of the process."""
+  statistics = jax.devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in statistics:
+    return statistics['peak_bytes_in_use'] / 1e9
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
+
+
+def _write(cells: list[str]) -> None:
+  widths = [len(name) + 2 for name in Row._fields]
+  line = ''.join(
+      cell.ljust(max(width, len(cell) + 2))
+      for cell, width in zip(cells, widths, strict=True)
+  )
+  sys.stdout.write(line.rstrip() + '\n')
+  sys.stdout.flush()

@@ -1,0 +1,6 @@
+"""`python -m tapjax` is the `tapjax` command."""
+
+from tapjax.cli import main
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,143 @@
+"""NumPy arrays as pickles spell them, rebuilt without NumPy's own hooks.
+
+A pickled array is a call of `_reconstruct` followed by a state: version, shape,
+dtype, memory order and raw bytes. Every one of these is checked against the
+bytes that are really there, so no file can claim more than it holds. Arrays are
+read-only views of those bytes.
+"""
+
+from collections.abc import Callable
+import math
+import re
+from typing import Any, cast, Literal
+
+import numpy as np
+
+from tapjax.checkpoints import placeholders
+
+_SAFE_DTYPE = re.compile(r'b1|[iu][1248]|f[248]|c8|c16|S\d{1,9}|O[48]')
+_BYTE_ORDERS = ('<', '>', '=', '|')
+_MOST_AXES = 32
+
+
+class _Dtype(placeholders.Unfinished):
+  """`numpy.dtype(text, align, copy)`; its state brings the byte order."""
+
+  __slots__ = ('_text',)
+
+  def __init__(self, text: Any, *unused_flags: Any):
+    super().__init__('numpy.dtype')
+    if not isinstance(text, str) or not _SAFE_DTYPE.fullmatch(text):
+      raise ValueError(f'dtype {describe(text)} is not supported')
+    self._text = text
+
+  def finish(self, state: Any) -> np.dtype:
+    if not isinstance(state, tuple) or len(state) < 5:
+      raise ValueError('the state of a dtype is malformed')
+    order, subarray, names, fields = state[1:5]
+    if not isinstance(order, str) or order not in _BYTE_ORDERS:
+      raise ValueError('the byte order of a dtype is malformed')
+    if any(part is not None for part in (subarray, names, fields)):
+      raise ValueError('structured dtypes are not supported')
+    return np.dtype(self._text).newbyteorder(cast(Any, order))
+
+
+class _Array(placeholders.Unfinished):
+  """The empty array from `_reconstruct`; its state brings everything."""
+
+  __slots__ = ()
+
+  def __init__(self, *unused_arguments: Any):
+    super().__init__('numpy.ndarray')
+
+  def finish(self, state: Any) -> np.ndarray:
+    if not isinstance(state, tuple) or len(state) != 5:
+      raise ValueError('the state of an array is malformed')
+    _, shape, dtype, is_fortran, content = state
+    return _make_array(content, dtype, shape, 'F' if is_fortran else 'C')
+
+
+def describe(value: Any) -> str:
+  """Names `value` in a message, at a length that no file can choose."""
+  if isinstance(value, placeholders.Placeholder):
+    return value.name
+  if isinstance(value, str):
+    return repr(value[:80])
+  return f'of type {type(value).__name__}'
+
+
+def check_shape(shape: Any) -> tuple[int, ...]:
+  """Returns `shape` if it is a tuple of a few sizes; ValueError otherwise."""
+  if not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
+    raise ValueError('the shape of an array is malformed')
+  if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
+    raise ValueError('the shape of an array is malformed')
+  return shape
+
+
+def _make_array(
+    content: Any, dtype: Any, shape: Any, order: Literal['C', 'F']
+) -> np.ndarray:
+  shape = check_shape(shape)
+  if not isinstance(dtype, np.dtype):
+    raise ValueError(f'dtype {describe(dtype)} is not supported')
+  count = math.prod(shape)
+  if dtype.hasobject:
+    if not isinstance(content, list) or len(content) != count:
+      raise ValueError('an array of objects does not hold one for each place')
+    flat = np.empty(count, dtype)
+    for index, item in enumerate(content):
+      flat[index] = item
+    return flat.reshape(shape, order=order)
+  raw = _get_bytes(content)
+  if len(raw) != count * dtype.itemsize:
+    raise ValueError(
+        f'an array of shape {shape} and dtype {dtype} needs'
+        f' {count * dtype.itemsize} bytes, and the file has {len(raw)} for it'
+    )
+  return view_bytes(raw, dtype).reshape(shape, order=order)
+
+
+def view_bytes(raw: bytes | bytearray, dtype: np.dtype) -> np.ndarray:
+  """Reads `raw` as a flat array; any nonzero byte is a true boolean."""
+  if dtype == np.bool_:
+    return np.frombuffer(raw, np.uint8) != 0
+  return np.frombuffer(memoryview(raw).toreadonly(), dtype)
+
+
+def _get_bytes(content: Any) -> bytes | bytearray:
+  if isinstance(content, str):  # Python 2 wrote bytes as strings.
+    return content.encode('latin-1')
+  if not isinstance(content, bytes | bytearray):
+    raise ValueError(f'the data of an array are {describe(content)}, not bytes')
+  return content
+
+
+def _make_scalar(dtype: Any, content: Any) -> Any:
+  array = _make_array(content, dtype, (), 'C')
+  if array.dtype.hasobject:
+    raise ValueError('scalars that are objects are not supported')
+  return array[()]
+
+
+def _make_from_buffer(
+    content: Any, dtype: Any, shape: Any, order: Any
+) -> np.ndarray:
+  is_fortran = isinstance(order, str) and order == 'F'
+  return _make_array(content, dtype, shape, 'F' if is_fortran else 'C')
+
+
+def _make_jax_array(
+    unused_function: Any, unused_arguments: Any, state: Any, *unused_rest: Any
+) -> np.ndarray:
+  return _Array().finish(state)
+
+
+CONSTRUCTORS: dict[str, Callable[..., Any]] = {
+    'numpy.dtype': _Dtype,
+    'jax._src.array._reconstruct_array': _make_jax_array,
+}
+for _core in ('numpy.core', 'numpy._core'):
+  CONSTRUCTORS[f'{_core}.multiarray._reconstruct'] = _Array
+  CONSTRUCTORS[f'{_core}.multiarray.scalar'] = _make_scalar
+  CONSTRUCTORS[f'{_core}.numeric._frombuffer'] = _make_from_buffer

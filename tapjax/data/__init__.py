@@ -1,0 +1,1 @@
+"""Videos to track and to learn from."""

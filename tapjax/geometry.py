@@ -1,0 +1,104 @@
+"""Every coordinate rule: raster pixels, resolutions and resizing.
+
+Positions are raster coordinates: (0, 0) is the outer corner of the upper-left
+pixel, so pixel centers sit at halves and a change of resolution multiplies
+positions by new / old, with no half-pixel term.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+Resolution = tuple[int, int]
+
+
+def normalize_frames(
+    frames: UInt8[Array | np.ndarray, '*b h w 3'],
+) -> Float[Array, '*b h w 3']:
+  """Returns uint8 colors as float32 in [-1, 1]."""
+  return jnp.asarray(frames).astype(jnp.float32) / 255 * 2 - 1
+
+
+def resize_video(
+    video: Float[Array, '*b h w c'],
+    resolution: Sequence[int],
+) -> Float[Array, '*b new_h new_w c']:
+  """Resizes bilinearly, antialiased along each axis that shrinks.
+
+  The aspect ratio is not kept, and a video of that size comes back unchanged.
+  """
+  shape = (*video.shape[:-3], *resolution, video.shape[-1])
+  if shape == video.shape:
+    return video
+  return jax.image.resize(video, shape, 'bilinear', antialias=True)
+
+
+def rescale_positions(
+    positions: Float[Array | np.ndarray, '*n 2'],
+    old: Sequence[int],
+    new: Sequence[int],
+) -> Float[Array, '*n 2']:
+  """Moves (x, y) from a frame of `old` (height, width) to one of `new`."""
+  scale = np.asarray([new[1] / old[1], new[0] / old[0]], np.float32)
+  return _scale_last_axis(jnp.asarray(positions), scale)
+
+
+def rescale_query_points(
+    query_points: Float[Array | np.ndarray, '*n 3'],
+    old: Sequence[int],
+    new: Sequence[int],
+) -> Float[Array, '*n 3']:
+  """Moves (t, y, x) from a frame of `old` (height, width) to one of `new`."""
+  scale = np.asarray([1, new[0] / old[0], new[1] / old[1]], np.float32)
+  return _scale_last_axis(jnp.asarray(query_points), scale)
+
+
+def sample_grid_points(
+    resolution: Sequence[int],
+    points_per_side: int,
+    frame: int | float = 0,
+) -> Float[np.ndarray, 'n 3']:
+  """Returns query points at the centers of a regular grid over a frame.
+
+  Args:
+    resolution: (height, width) of the frame, in pixels.
+    points_per_side: the frame is cut into this many rows and as many columns.
+    frame: the index of the frame that all points are given on.
+
+  Returns:
+    (t, y, x) of each cell's center, row by row.
+  """
+  if points_per_side < 1:
+    raise ValueError(
+        'points_per_side must be at least 1; got '
+        f'{points_per_side} - ask for one point or more'
+    )
+  centers = (np.arange(points_per_side) + 0.5) / points_per_side
+  y, x = np.meshgrid(
+      centers * resolution[0], centers * resolution[1], indexing='ij'
+  )
+  points = np.stack([np.full_like(y, frame), y, x], axis=-1)
+  return points.reshape(-1, 3).astype(np.float32)
+
+
+def sample_random_points(
+    generator: np.random.Generator,
+    num_frames: int,
+    resolution: Sequence[int],
+    num_points: int,
+) -> Float[np.ndarray, 'n 3']:
+  """Returns query points (t, y, x) anywhere in a video, on whole frames."""
+  t = generator.integers(num_frames, size=num_points)
+  y, x = generator.uniform(size=(2, num_points)) * np.reshape(
+      resolution, (2, 1)
+  )
+  return np.stack([t, y, x], axis=-1).astype(np.float32)
+
+
+def _scale_last_axis(values: Array, scale: np.ndarray) -> Array:
+  return values * scale.reshape((1,) * (values.ndim - 1) + scale.shape)

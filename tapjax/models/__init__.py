@@ -1,0 +1,1 @@
+"""One file per tracker, the contract they meet, and the list of presets."""

@@ -1,0 +1,195 @@
+"""The contract of every tracker, and the last place that knows of Haiku.
+
+Above this line a tracker is a `TrackerFunctions`: pure functions over explicit
+parameters, which one may jit, vmap, differentiate and compose.
+
+```
+video ──encode_video──► Features ──describe_queries──► QueryFeatures
+                           └─────────────┬────────────────┘
+                           initialize_tracks ──► TrackState
+                                                   │ refine_tracks
+                                  TrackState per iteration
+                                                   │ finalize_tracks
+                                                 Tracks
+```
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+
+from tapjax.geometry import Resolution
+from tapjax.types import PyTree
+from tapjax.types import Tracks
+from tapjax.types import TrackState
+
+Video = Float[Array, 'b t h w 3']
+QueryPoints = Float[Array, 'b n 3']
+
+
+class Params(NamedTuple):
+  """What a tracker has learned: `{module: {name: array}}`, twice.
+
+  `weights` are what an optimizer changes; `statistics` are running averages
+  that batch norms keep, and empty for most trackers.
+  """
+
+  weights: Mapping[str, Mapping[str, Any]]
+  statistics: Mapping[str, Mapping[str, Any]]
+
+
+class RefineTracks(Protocol):
+  """Improves tracks step by step.
+
+  Returns the state after every iteration, on a new first axis. A tracker that
+  streams takes the memory of the frames before these and returns the memory
+  for those after them; without one the video begins and ends here.
+  """
+
+  def __call__(
+      self,
+      params: Params,
+      features: PyTree,
+      query_features: PyTree,
+      state: TrackState,
+      memory: PyTree | None = None,
+  ) -> tuple[TrackState, PyTree | None]:
+    ...
+
+
+class InitializeTracks(Protocol):
+  """Guesses every track at once.
+
+  Where query points are given, a track passes through its query on the query's
+  own frame; without them nothing is known but what the queries look like.
+  """
+
+  def __call__(
+      self,
+      params: Params,
+      features: PyTree,
+      query_features: PyTree,
+      query_points: QueryPoints | None,
+  ) -> TrackState:
+    ...
+
+
+class TrackerFunctions(NamedTuple):
+  """A tracker as pure functions.
+
+  Videos are float32 `[b, t, h, w, 3]` in [-1, 1] at `resolution`, and all
+  positions are pixels of that resolution. The type of the features and of the
+  query features is the tracker's own business.
+
+  Attributes:
+    resolution: (height, width) of the videos that the functions take.
+    temporal_context: the number of frames on either side that the features of a
+      frame depend on; a video may be encoded in overlapping pieces.
+    init: makes random parameters from a key.
+    encode_video: video to features; every array leads with batch and time.
+    describe_queries: features at the query points (t, y, x); every array leads
+      with batch and queries.
+    initialize_tracks: first guess of every track.
+    refine_tracks: the guess after each iteration.
+    finalize_tracks: what the iterations amount to.
+    make_memory: memory of a video that has not begun, for a number of queries;
+      None for a tracker that does not stream.
+  """
+
+  resolution: Resolution
+  temporal_context: int
+  init: Callable[[Array], Params]
+  encode_video: Callable[[Params, Video], PyTree]
+  describe_queries: Callable[[Params, PyTree, QueryPoints], PyTree]
+  initialize_tracks: InitializeTracks
+  refine_tracks: RefineTracks
+  finalize_tracks: Callable[[TrackState], Tracks]
+  make_memory: Callable[[int], PyTree] | None
+
+
+class Stages(NamedTuple):
+  """The methods of a Haiku module as functions over explicit parameters."""
+
+  init: Callable[[Array], Params]
+  apply: Callable[..., Any]
+
+
+def make_stages(
+    make_module: Callable[[], hk.Module],
+    methods: tuple[str, ...],
+    touch: Callable[[Any], Any],
+) -> Stages:
+  """Turns a Haiku module into pure functions of its methods.
+
+  Args:
+    make_module: builds the module.
+    methods: the methods to expose.
+    touch: calls the module so that every parameter is made.
+
+  Returns:
+    `init(key)` and `apply(method, params, *arguments)`.
+  """
+
+  def build():
+    module = make_module()
+    applied = {name: getattr(module, name) for name in methods}
+    return lambda: touch(module), applied
+
+  transformed = hk.multi_transform_with_state(build)
+
+  def init(key: Array) -> Params:
+    weights, statistics = transformed.init(key)
+    return Params(weights, statistics)
+
+  def apply(method: str, params: Params, *arguments: Any) -> Any:
+    output, _ = transformed.apply[method](
+        params.weights, params.statistics, None, *arguments
+    )
+    return output
+
+  return Stages(jax.jit(init), apply)
+
+
+def flatten_params(params: Params) -> dict[str, Any]:
+  """Returns `{'<params|state>|<module>|<name>': array}`."""
+  collections = {'params': params.weights, 'state': params.statistics}
+  return {
+      f'{collection}|{module}|{name}': array
+      for collection, modules in collections.items()
+      for module, arrays in modules.items()
+      for name, array in arrays.items()
+  }
+
+
+def unflatten_params(arrays: Mapping[str, Any]) -> Params:
+  """Undoes `flatten_params`."""
+  collections: dict[str, dict[str, dict[str, Any]]] = {
+      'params': {},
+      'state': {},
+  }
+  for key, array in arrays.items():
+    collection, module, name = key.split('|')
+    collections[collection].setdefault(module, {})[name] = array
+  return Params(collections['params'], collections['state'])
+
+
+def pass_through_queries(
+    state: TrackState, query_points: QueryPoints
+) -> TrackState:
+  """Puts every track on its query, on the frame nearest to the query's.
+
+  Halfway between two frames the even one is taken.
+  """
+  query_frames = jnp.round(query_points[..., 0])[..., None]
+  frames = jnp.arange(state.positions.shape[2])[None, None]
+  is_query = (frames == query_frames)[..., None]
+  query_positions = jnp.flip(query_points[..., 1:], axis=-1)[:, :, None]
+  return state._replace(
+      positions=jnp.where(is_query, query_positions, state.positions)
+  )

@@ -1,0 +1,114 @@
+"""Names of a tracker's arrays in published files."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from tapjax.checkpoints.conversion import Source
+
+Kind = Literal[
+    'batch_norm',
+    'conv1d',
+    'conv2d',
+    'conv2d_bias',
+    'conv3d_flat',
+    'linear',
+    'norm',
+    'scale',
+]
+
+
+class WeightName(NamedTuple):
+  """One module: what it holds, our name and the published ones.
+
+  `haiku` is None where the published Haiku name is ours, and `torch` where no
+  PyTorch file was published.
+  """
+
+  kind: Kind
+  ours: str
+  haiku: str | None = None
+  torch: str | None = None
+
+
+class _Array(NamedTuple):
+  """One array of a module: its name in Haiku and in PyTorch files."""
+
+  haiku: str
+  torch: str = ''
+  torch_axes: tuple[int, ...] | None = None
+  haiku_leading: int = 0
+
+
+_ARRAYS: dict[Kind, tuple[_Array, ...]] = {
+    'batch_norm': (_Array('scale'), _Array('offset')),
+    'conv1d': (_Array('w', 'weight', (2, 1, 0)), _Array('b', 'bias')),
+    'conv2d': (_Array('w', 'weight', (2, 3, 1, 0)),),
+    'conv2d_bias': (_Array('w', 'weight', (2, 3, 1, 0)), _Array('b', 'bias')),
+    'conv3d_flat': (_Array('w', haiku_leading=1), _Array('b')),
+    'linear': (_Array('w', 'weight', (1, 0)), _Array('b', 'bias')),
+    'norm': (_Array('scale', 'weight'), _Array('offset', 'bias')),
+    'scale': (_Array('scale', 'weight'),),
+}
+_AVERAGES = tuple(
+    (average, array)
+    for average in ('mean_ema', 'var_ema')
+    for array in ('average', 'counter', 'hidden')
+)
+
+
+def list_haiku_sources(names: Iterable[WeightName]) -> dict[str, Source]:
+  """Returns where a published Haiku file keeps each of our arrays."""
+  sources = {}
+  for name in names:
+    published = name.haiku or name.ours
+    for array in _ARRAYS[name.kind]:
+      sources[f'params|{name.ours}|{array.haiku}'] = Source(
+          f'params|{published}|{array.haiku}', leading=array.haiku_leading
+      )
+    if name.kind == 'batch_norm':
+      for average, kept in _AVERAGES:
+        sources[f'state|{name.ours}/~/{average}|{kept}'] = Source(
+            f'state|{published}/~/{average}|{kept}'
+        )
+  return sources
+
+
+def list_torch_sources(names: Iterable[WeightName]) -> dict[str, Source]:
+  """Returns where a published PyTorch file keeps each of our arrays.
+
+  Empty for a tracker without PyTorch files.
+  """
+  return {
+      f'params|{name.ours}|{array.haiku}': Source(
+          f'{name.torch}.{array.torch}', array.torch_axes
+      )
+      for name in names
+      if name.torch is not None
+      for array in _ARRAYS[name.kind]
+  }
+
+
+def number(name: str, index: int) -> str:
+  """Returns Haiku's name for a module made after `index` like it."""
+  return f'{name}_{index}' if index else name
+
+
+def list_cost_volume_names(
+    prefix: str, convolution: Kind, torch_prefix: str | None = None
+) -> Iterator[WeightName]:
+  """Lists the modules of a `CostVolumeHead` below a module path."""
+  layers: tuple[tuple[Kind, str, str, str], ...] = (
+      (convolution, 'hidden', 'cost_volume_regression_1', 'hid1'),
+      (convolution, 'heatmap', 'cost_volume_regression_2', 'hid2'),
+      (convolution, 'pooled', 'cost_volume_occlusion_1', 'hid3'),
+      ('linear', 'mixed', 'cost_volume_occlusion_2', 'hid4'),
+      ('linear', 'logits', 'occlusion_out', 'occ_out'),
+  )
+  for kind, name, haiku, torch in layers:
+    yield WeightName(
+        kind,
+        f'{prefix}cost_volume/~/{name}',
+        prefix + haiku,
+        None if torch_prefix is None else torch_prefix + torch,
+    )

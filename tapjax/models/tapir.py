@@ -1,0 +1,695 @@
+"""TAPIR: tracking any point with per-frame initialization and refinement.
+
+Doersch et al., "TAPIR: Tracking Any Point with per-frame Initialization and
+temporal Refinement", arXiv 2306.08637; the causal version in Vecerik et al.,
+"RoboTAP", arXiv 2308.15975; more training and five more convolutions in Doersch
+et al., "BootsTAP: Bootstrapped Training for Tracking-Any-Point", 2402.00847.
+
+A query is a vector q of frame features at its point. On every frame t, alone:
+
+  heatmap_t = softmax(temperature * conv(q . features_t))
+  p_t = soft_argmax(heatmap_t);  (o_t, e_t) = mlp(conv(q . features_t))
+
+and then, `num_iterations` times and for all frames of a track together,
+
+  c_t = patches of (f_t . features_t) around p_t, at several scales
+  (dp, do, de, df) = mixer(o, e, f, c);  p += dp, o += do, e += de, f += df
+
+where f starts as q. With more than one resolution the refinement is repeated on
+each, and their last iterations are averaged.
+
+Weights: github.com/google-deepmind/tapnet, Apache 2.0.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Literal, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import rescale_query_points
+from tapjax.geometry import resize_video
+from tapjax.geometry import Resolution
+from tapjax.models.base import make_stages
+from tapjax.models.base import Params
+from tapjax.models.base import pass_through_queries
+from tapjax.models.base import TrackerFunctions
+from tapjax.models.names import Kind
+from tapjax.models.names import list_cost_volume_names
+from tapjax.models.names import number
+from tapjax.models.names import WeightName
+from tapjax.nn.activations import gelu
+from tapjax.nn.cost_volume import CostVolumeHead
+from tapjax.nn.cost_volume import count_cost_volume
+from tapjax.nn.cost_volume import FrameEstimate
+from tapjax.nn.mixer import BlockMemory
+from tapjax.nn.mixer import Mixer
+from tapjax.nn.mixer import TAPS
+from tapjax.nn.normalization import make_layer_norm
+from tapjax.nn.normalization import normalize_vectors
+from tapjax.nn.resnet import count_convolution
+from tapjax.nn.resnet import ResNet
+from tapjax.ops.correlation import correlate_patches
+from tapjax.ops.loops import map_batch
+from tapjax.ops.loops import map_frames
+from tapjax.ops.sampling import read_at_time
+from tapjax.types import Tracks
+from tapjax.types import TrackState
+
+
+@dataclasses.dataclass(frozen=True)
+class TapirConfig:
+  """Settings of a TAPIR network.
+
+  Attributes:
+    resolution: (height, width) at which the network sees the video.
+    initial_resolution: where tracks are initialized; the refinement's outputs
+      are also counted in its pixels.
+    refinement_resolutions: where tracks are refined, one after the other, each
+      a multiple of 8; None derives them from `resolution`, in steps of at most
+      about two.
+    channels: of the four groups of the backbone.
+    strides: of the four groups of the backbone, behind a stem of stride 2.
+    num_extra_convs: layers between the backbone and the features.
+    temperature: of the softmax over a frame.
+    pooled_levels: coarser grids to correlate with, each half the size.
+    radius: of a correlated patch, in cells of its grid.
+    num_iterations: of refinement, at each resolution.
+    mixer_blocks: of the refinement network.
+    mixer_channels: of the refinement network.
+    temporal: whether a frame's refinement sees frames on both sides or only
+      the past ones.
+  """
+
+  resolution: Resolution = (256, 256)
+  initial_resolution: Resolution = (256, 256)
+  refinement_resolutions: tuple[Resolution, ...] | None = None
+  channels: tuple[int, ...] = (64, 128, 256, 256)
+  strides: tuple[int, ...] = (1, 2, 2, 1)
+  num_extra_convs: int = 0
+  temperature: float = 20.0
+  pooled_levels: int = 0
+  radius: int = 3
+  num_iterations: int = 4
+  mixer_blocks: int = 12
+  mixer_channels: int = 512
+  temporal: Literal['both', 'past'] = 'both'
+
+  @property
+  def feature_channels(self) -> tuple[int, int]:
+    """Channels of the fine and of the coarse grid."""
+    return self.channels[1], self.channels[-1]
+
+
+TAPIR = TapirConfig()
+CAUSAL_TAPIR = dataclasses.replace(TAPIR, pooled_levels=1, temporal='past')
+BOOTSTAPIR = dataclasses.replace(
+    TAPIR, pooled_levels=1, num_extra_convs=5, temperature=10.0
+)
+CAUSAL_BOOTSTAPIR = dataclasses.replace(BOOTSTAPIR, temporal='past')
+
+# Cells of the heatmap around its peak that count for the position.
+_PEAK_RADIUS = 5.0
+_STRIDE = 8
+_CONV_EXPANSION = 4
+_MIXER_MULTIPLIER = 4
+# Two zeros in the place of the position, occlusion and uncertainty.
+_STATE_INPUTS = 4
+
+
+class FeatureGrids(NamedTuple):
+  """Features at one resolution, at strides 4, 8 and then 16, 32, ..."""
+
+  fine: Float[Array, '*bt h4 w4 c4']
+  coarse: Float[Array, '*bt h8 w8 c8']
+  pooled: tuple[Float[Array, '*bt _ _ c8'], ...]
+
+
+class QueryVectors(NamedTuple):
+  """Features at the query points, at one resolution."""
+
+  fine: Float[Array, 'b n c4']
+  coarse: Float[Array, 'b n c8']
+
+
+# One of each per distinct resolution, in the order of `list_resolutions`.
+Features = tuple[FeatureGrids, ...]
+QueryFeatures = tuple[QueryVectors, ...]
+
+
+class Refinement(NamedTuple):
+  """What one iteration of refinement passes to the next.
+
+  Positions are (x, y) pixels of the initial resolution.
+  """
+
+  positions: Float[Array, 'n t 2']
+  occlusion_logits: Float[Array, 'n t']
+  uncertainty_logits: Float[Array, 'n t']
+  features: Float[Array, 'n t c']
+
+
+class ExtraConvs(hk.Module):
+  """Norm and two convolutions, several times."""
+
+  def __init__(self, num_layers: int, channels: int, name: str):
+    super().__init__(name=name)
+    self._layers = [
+        (
+            make_layer_norm(f'norm_{i}', with_offset=True),
+            hk.Conv2D(channels * _CONV_EXPANSION, 3, name=f'expand_{i}'),
+            hk.Conv2D(channels, 3, name=f'reduce_{i}'),
+        )
+        for i in range(num_layers)
+    ]
+
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    for norm, expand, reduce in self._layers:
+      # PARITY: the skip carries the normalised tensor (bootstapir parity).
+      x = norm(x)
+      x += reduce(gelu(expand(x)))
+    return x
+
+
+class Tapir(hk.Module):
+  """The parameters of TAPIR and what it does to a frame or to a track."""
+
+  def __init__(self, config: TapirConfig, name: str = 'tapir'):
+    super().__init__(name=name)
+    self._config = config
+    fine_channels, coarse_channels = config.feature_channels
+    self._resnet = ResNet(
+        config.channels,
+        config.strides,
+        blocks_per_group=2,
+        stem_channels=config.channels[0],
+        name='resnet',
+    )
+    self._extra_convs = ExtraConvs(
+        config.num_extra_convs, coarse_channels, name='extra_convs'
+    )
+    self._cost_volume = CostVolumeHead(
+        num_logits=2,
+        temperature=config.temperature,
+        radius=_PEAK_RADIUS,
+        rectify_pooled=True,
+        name='cost_volume',
+    )
+    self._mixer = Mixer(
+        num_blocks=config.mixer_blocks,
+        channels=config.mixer_channels,
+        multiplier=_MIXER_MULTIPLIER,
+        output_channels=_STATE_INPUTS + fine_channels + coarse_channels,
+        temporal=config.temporal,
+        name='mixer',
+    )
+
+  def encode_frame(self, frame: Float[Array, 'h w 3']) -> FeatureGrids:
+    """Returns the features of a frame that has the size of a level."""
+    _, fine, _, coarse = self._resnet(frame[None])
+    coarse = normalize_vectors(self._extra_convs(coarse))
+    pooled = [coarse]
+    for _ in range(self._config.pooled_levels):
+      pooled.append(_halve(pooled[-1]))
+    grids = FeatureGrids(normalize_vectors(fine), coarse, tuple(pooled[1:]))
+    return jax.tree.map(lambda grid: grid[0], grids)
+
+  def estimate_frame(
+      self, grid: Float[Array, 'h8 w8 c8'], vectors: Float[Array, 'n c8']
+  ) -> FrameEstimate:
+    """Guesses where one frame shows each query."""
+    return self._cost_volume(grid, vectors)
+
+  def mix(
+      self, inputs: Float[Array, 'n t c'], memory: BlockMemory | None
+  ) -> tuple[Float[Array, 'n t o'], BlockMemory | None]:
+    """Returns how to change the state of each track."""
+    return self._mixer(inputs, memory)
+
+
+def make_functions(config: TapirConfig) -> TrackerFunctions:
+  """Returns TAPIR as pure functions; see `TrackerFunctions`.
+
+  Features are a tuple of `FeatureGrids`, query features one of `QueryVectors`.
+  """
+  stages = make_stages(
+      lambda: Tapir(config),
+      ('encode_frame', 'estimate_frame', 'mix'),
+      lambda module: _touch(module, config),
+  )
+  resolutions = list_resolutions(config)
+  initial = config.initial_resolution
+
+  def encode_video(
+      params: Params, video: Float[Array, 'b t h w 3']
+  ) -> Features:
+    batch, num_frames = video.shape[:2]
+
+    def encode_at(resolution: Resolution) -> FeatureGrids:
+      frames = resize_video(video, resolution)
+      frames = frames.reshape(batch * num_frames, *resolution, 3)
+      grids = map_frames(
+          lambda frame: stages.apply('encode_frame', params, frame), frames
+      )
+      return jax.tree.map(
+          lambda grid: grid.reshape(batch, num_frames, *grid.shape[1:]), grids
+      )
+
+    return tuple(encode_at(resolution) for resolution in resolutions)
+
+  def describe_queries(
+      params: Params, features: Features, query_points: Float[Array, 'b n 3']
+  ) -> QueryFeatures:
+    del params  # Interpolation has none.
+
+    def describe(grid: Float[Array, 'b t h w c']) -> Float[Array, 'b n c']:
+      points = rescale_query_points(
+          query_points, config.resolution, grid.shape[2:4]
+      )
+      return map_batch(read_at_time, grid, points)
+
+    return tuple(
+        QueryVectors(describe(grids.fine), describe(grids.coarse))
+        for grids in features
+    )
+
+  def initialize_tracks(
+      params: Params,
+      features: Features,
+      query_features: QueryFeatures,
+      query_points: Float[Array, 'b n 3'] | None,
+  ) -> TrackState:
+    level = resolutions.index(initial)
+
+    def initialize(
+        grid: Float[Array, 't h w c'], vectors: Float[Array, 'n c']
+    ) -> TrackState:
+      estimates = map_frames(
+          lambda frame: stages.apply('estimate_frame', params, frame, vectors),
+          grid,
+      )
+      positions = rescale_positions(
+          estimates.positions.swapaxes(0, 1), grid.shape[1:3], config.resolution
+      )
+      occlusion, uncertainty = jnp.moveaxis(estimates.logits, (0, 2), (2, 0))
+      return TrackState(positions, occlusion, uncertainty)
+
+    state = map_batch(
+        initialize, features[level].coarse, query_features[level].coarse
+    )
+    if query_points is None:
+      return state
+    return pass_through_queries(state, query_points)
+
+  def refine_tracks(
+      params: Params,
+      features: Features,
+      query_features: QueryFeatures,
+      state: TrackState,
+      memory: BlockMemory | None = None,
+  ) -> tuple[TrackState, BlockMemory | None]:
+    def refine(
+        features: Features,
+        query_features: QueryFeatures,
+        state: TrackState,
+        memory: BlockMemory | None,
+    ) -> tuple[TrackState, BlockMemory | None]:
+      positions = rescale_positions(state.positions, config.resolution, initial)
+      occlusion, uncertainty = state.occlusion_logits, state.uncertainty_logits
+      assert occlusion is not None, 'TAPIR estimates both logits'
+      assert uncertainty is not None, 'TAPIR estimates both logits'
+      levels = _list_refinement_levels(config)
+      memories = jax.tree.map(
+          lambda array: array.reshape(
+              len(levels), config.num_iterations, *array.shape[1:]
+          ),
+          memory,
+      )
+      states = []
+      new_memories = []
+      for i, level in enumerate(levels):
+        # PARITY: each level starts from the first guess of the logits, but from
+        # the last level's positions (bootstapir multires golden file).
+        start = Refinement(
+            positions,
+            occlusion,
+            uncertainty,
+            _repeat_over_time(query_features[level], positions.shape[1]),
+        )
+        level_states, level_memory = _refine_at_level(
+            lambda *arguments: stages.apply('mix', params, *arguments),
+            features[level],
+            start,
+            jax.tree.map(lambda array, i=i: array[i], memories),
+            config,
+            resolutions[level],
+        )
+        positions = level_states.positions[-1]
+        states.append(level_states)
+        new_memories.append(level_memory)
+      states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
+      positions = rescale_positions(
+          states.positions, initial, config.resolution
+      )
+      memory = jax.tree.map(
+          lambda *parts: jnp.concatenate(parts), *new_memories
+      )
+      return states._replace(positions=positions), memory
+
+    if memory is not None and config.temporal != 'past':
+      raise ValueError(
+          'memory must be None for a tracker that sees the future; got one - '
+          'use a causal preset, such as causal_bootstapir'
+      )
+    states, memory = map_batch(refine, features, query_features, state, memory)
+    return jax.tree.map(lambda array: array.swapaxes(0, 1), states), memory
+
+  def finalize_tracks(states: TrackState) -> Tracks:
+    last = jax.tree.map(
+        lambda array: jnp.mean(
+            array[config.num_iterations - 1 :: config.num_iterations], axis=0
+        ),
+        states,
+    )
+    shown = jax.nn.sigmoid(-last.occlusion_logits) * jax.nn.sigmoid(
+        -last.uncertainty_logits
+    )
+    return Tracks(
+        last.positions,
+        shown > 0.5,
+        last.occlusion_logits,
+        last.uncertainty_logits,
+    )
+
+  def make_memory(num_queries: int) -> BlockMemory:
+    iterations = len(_list_refinement_levels(config)) * config.num_iterations
+    leading = (1, iterations, config.mixer_blocks, num_queries, TAPS - 1)
+    channels = config.mixer_channels
+    return BlockMemory(
+        inputs=jnp.zeros((*leading, channels)),
+        hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels)),
+    )
+
+  return TrackerFunctions(
+      resolution=config.resolution,
+      temporal_context=0,
+      init=stages.init,
+      encode_video=encode_video,
+      describe_queries=describe_queries,
+      initialize_tracks=initialize_tracks,
+      refine_tracks=refine_tracks,
+      finalize_tracks=finalize_tracks,
+      make_memory=make_memory if config.temporal == 'past' else None,
+  )
+
+
+def list_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
+  """Returns the distinct resolutions at which features are computed."""
+  refinement = list_refinement_resolutions(config)
+  return tuple(dict.fromkeys((config.initial_resolution, *refinement)))
+
+
+def list_refinement_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
+  """Returns the resolutions of the refinement, in order.
+
+  By default they grow geometrically from the initial one to the video's, which
+  is rounded down to multiples of 8.
+  """
+  if config.refinement_resolutions is not None:
+    for resolution in config.refinement_resolutions:
+      if not resolution or any(side < 8 or side % 8 for side in resolution):
+        raise ValueError(
+            'refinement_resolutions must be multiples of 8; got '
+            f'{resolution} - round it to the next multiple'
+        )
+    return config.refinement_resolutions
+  initial = config.initial_resolution
+  ratios = [
+      new / old for new, old in zip(config.resolution, initial, strict=True)
+  ]
+  num_levels = math.ceil(math.log2(max(ratios)) + 1)
+  if config.resolution == initial or num_levels <= 1:
+    return (initial,)
+
+  # PARITY: floor after an inexact power, as published (tapir resolutions test).
+  def interpolate(side: int, ratio: float, level: int) -> int:
+    size = side * ratio ** (level / (num_levels - 1))
+    return _STRIDE * round(size // _STRIDE)
+
+  return tuple(
+      (
+          interpolate(initial[0], ratios[0], level),
+          interpolate(initial[1], ratios[1], level),
+      )
+      for level in range(num_levels)
+  )
+
+
+def _list_refinement_levels(config: TapirConfig) -> list[int]:
+  """Returns the index into the features for each refinement resolution."""
+  resolutions = list_resolutions(config)
+  return [
+      resolutions.index(resolution)
+      for resolution in list_refinement_resolutions(config)
+  ]
+
+
+def _refine_at_level(
+    mix: Callable[..., tuple[Array, BlockMemory | None]],
+    grids: FeatureGrids,
+    start: Refinement,
+    memory: BlockMemory | None,
+    config: TapirConfig,
+    resolution: Resolution,
+) -> tuple[TrackState, BlockMemory | None]:
+  """Refines tracks on one set of grids; positions at the initial resolution."""
+
+  def iterate(
+      now: Refinement, memory: BlockMemory | None
+  ) -> tuple[Refinement, tuple[TrackState, BlockMemory | None]]:
+    logits = jnp.stack([now.occlusion_logits, now.uncertainty_logits], axis=-1)
+    inputs = jnp.concatenate(
+        [
+            jnp.zeros_like(now.positions),
+            logits,
+            now.features,
+            _correlate_tracks(grids, now, config),
+        ],
+        axis=-1,
+    )
+    changes, memory = mix(inputs, memory)
+    now = Refinement(
+        positions=now.positions
+        + rescale_positions(
+            changes[..., :2], resolution, config.initial_resolution
+        ),
+        occlusion_logits=now.occlusion_logits + changes[..., 2],
+        uncertainty_logits=now.uncertainty_logits + changes[..., 3],
+        features=now.features + changes[..., _STATE_INPUTS:],
+    )
+    return now, (TrackState(*now[:3]), memory)
+
+  _, outputs = jax.lax.scan(
+      iterate, start, memory, length=config.num_iterations
+  )
+  return outputs
+
+
+def _repeat_over_time(
+    vectors: QueryVectors, num_frames: int
+) -> Float[Array, 'n t c']:
+  """Returns the features that a track starts with, the same on every frame."""
+  features = jnp.concatenate([vectors.fine, vectors.coarse], axis=-1)
+  return jnp.repeat(features[:, None], num_frames, axis=1)
+
+
+def _correlate_tracks(
+    grids: FeatureGrids, now: Refinement, config: TapirConfig
+) -> Float[Array, 'n t p']:
+  """Correlates the features of each track with the grids around it."""
+  fine, coarse = jnp.split(now.features, [config.feature_channels[0]], axis=-1)
+
+  def correlate(
+      grid: Float[Array, 't h w c'], vectors: Float[Array, 'n t c']
+  ) -> Float[Array, 'n t p']:
+    points = rescale_positions(
+        now.positions, config.initial_resolution, grid.shape[1:3]
+    )
+    patches = map_frames(
+        lambda grid, points, vectors: correlate_patches(
+            grid, points, vectors, config.radius
+        ),
+        grid,
+        jnp.flip(points, axis=-1).swapaxes(0, 1),
+        vectors.swapaxes(0, 1),
+    )
+    return patches.swapaxes(0, 1)
+
+  return jnp.concatenate(
+      [
+          correlate(grids.fine, fine),
+          *(correlate(grid, coarse) for grid in (grids.coarse, *grids.pooled)),
+      ],
+      axis=-1,
+  )
+
+
+def _halve(grid: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
+  """Averages 2x2 cells; an odd last row or column is dropped."""
+  return hk.avg_pool(grid, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
+
+
+def _touch(module: Tapir, config: TapirConfig) -> None:
+  """Calls every part of the module once, on the smallest of inputs."""
+  coarse = module.encode_frame(jnp.zeros((32, 32, 3))).coarse
+  module.estimate_frame(coarse, jnp.zeros((1, coarse.shape[-1])))
+  patches = (2 * config.radius + 1) ** 2 * (2 + config.pooled_levels)
+  module.mix(
+      jnp.zeros((1, 1, _STATE_INPUTS + sum(config.feature_channels) + patches)),
+      None,
+  )
+
+
+def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
+  """Lists every module with its name in the published files."""
+  ours, torch = 'tapir/~/resnet/~/', 'resnet_torch.'
+  yield WeightName(
+      'conv2d', ours + 'initial_conv', torch=torch + 'initial_conv'
+  )
+  for group in range(len(config.channels)):
+    for block in range(2):
+      ours = f'tapir/~/resnet/~/block_group_{group}/~/block_{block}/~/'
+      torch = f'resnet_torch.block_groups.{group}.blocks.{block}.'
+      for i in range(2):
+        yield WeightName('conv2d', f'{ours}conv_{i}', torch=f'{torch}conv_{i}')
+        yield WeightName(
+            'norm', f'{ours}instancenorm_{i}', torch=f'{torch}bn_{i}'
+        )
+      if block == 0:
+        yield WeightName(
+            'conv2d', ours + 'shortcut_conv', torch=torch + 'proj_conv'
+        )
+
+  for layer in range(config.num_extra_convs):
+    ours, haiku = 'tapir/~/extra_convs/~/', 'tapir/~/extra_convs/'
+    torch = f'extra_convs.blocks.{layer}.'
+    yield WeightName(
+        'norm',
+        f'{ours}norm_{layer}',
+        haiku + number('layer_norm', layer),
+        torch + 'layer_norm',
+    )
+    for i, role in enumerate(('expand', 'reduce')):
+      yield WeightName(
+          'conv2d_bias',
+          f'{ours}{role}_{layer}',
+          haiku + number('conv2_d', 2 * layer + i),
+          torch + number('conv', i),
+      )
+
+  yield from list_cost_volume_names(
+      'tapir/~/', 'conv2d_bias', 'torch_cost_volume_track_mods.'
+  )
+
+  ours, haiku = 'tapir/~/mixer/~/', 'tapir/~/pips_mlp_mixer/'
+  torch = 'torch_pips_mixer.'
+  yield WeightName('linear', ours + 'input', haiku + 'linear', torch + 'linear')
+  yield WeightName(
+      'scale', ours + 'norm', haiku + 'layer_norm', torch + 'layer_norm'
+  )
+  yield WeightName(
+      'linear', ours + 'output', haiku + 'linear_1', torch + 'linear_1'
+  )
+  layers: tuple[tuple[Kind, str, str, str], ...] = (
+      ('scale', 'time_norm', '', 'layer_norm'),
+      ('conv1d', 'time_expand', '', 'mlp1_up'),
+      ('conv1d', 'time_reduce', '', 'mlp1_up_1'),
+      ('scale', 'channel_norm', '', 'layer_norm_1'),
+      ('linear', 'channel_up', 'conv_channels_mixer.', 'mlp2_up'),
+      ('linear', 'channel_down', 'conv_channels_mixer.', 'mlp2_down'),
+  )
+  for i in range(config.mixer_blocks):
+    for kind, name, prefix, published in layers:
+      yield WeightName(
+          kind,
+          f'{ours}block_{i}/~/{name}',
+          f'{haiku}{number("block", i)}/{published}',
+          f'{torch}blocks.{i}.{prefix}{published}',
+      )
+
+
+def infer_config(
+    config: TapirConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> TapirConfig:
+  """Takes the number of pooled levels from a published file.
+
+  Published programs disagree about it, and the width of the mixer's input
+  decides. `shapes` are those of the file, under its own names.
+  """
+  rows = None
+  if (
+      shape := shapes.get('params|tapir/~/pips_mlp_mixer/linear|w')
+  ) is not None:
+    rows = shape[0]
+  elif (shape := shapes.get('torch_pips_mixer.linear.weight')) is not None:
+    rows = shape[-1]
+  if rows is None:
+    return config
+  patch = (2 * config.radius + 1) ** 2
+  patches = rows - _STATE_INPUTS - sum(config.feature_channels)
+  levels, remainder = divmod(patches, patch)
+  if remainder or levels < 2:
+    return config
+  return dataclasses.replace(config, pooled_levels=levels - 2)
+
+
+def count_operations(
+    config: TapirConfig, num_frames: int, num_queries: int
+) -> float:
+  """Returns multiply-adds times two of tracking queries through a video."""
+  fine, coarse = config.feature_channels
+  frame = 0.0
+  for height, width in list_resolutions(config):
+    pixels = height * width / 4
+    frame += count_convolution(pixels, 7, 3, config.channels[0])
+    inputs = config.channels[0]
+    for channels, stride in zip(config.channels, config.strides, strict=True):
+      pixels /= stride**2
+      frame += count_convolution(pixels, 1, inputs, channels)
+      frame += count_convolution(pixels, 3, inputs, channels)
+      frame += 3 * count_convolution(pixels, 3, channels, channels)
+      inputs = channels
+    expanded = coarse * _CONV_EXPANSION
+    frame += (
+        2
+        * config.num_extra_convs
+        * count_convolution(pixels, 3, coarse, expanded)
+    )
+
+  cells = math.prod(config.initial_resolution) / _STRIDE**2
+  width, hidden = (
+      config.mixer_channels,
+      config.mixer_channels * _MIXER_MULTIPLIER,
+  )
+  state = _STATE_INPUTS + fine + coarse
+  patches = (2 * config.radius + 1) ** 2 * (2 + config.pooled_levels)
+  iteration = 2 * (
+      (state + patches) * width
+      + config.mixer_blocks * (2 * width * hidden + 2 * TAPS * hidden)
+      + width * state
+      + (2 * config.radius + 2) ** 2
+      * (fine + coarse * (1 + config.pooled_levels))
+  )
+  num_iterations = (
+      len(list_refinement_resolutions(config)) * config.num_iterations
+  )
+  point = count_cost_volume(cells, coarse) + num_iterations * iteration
+  return num_frames * (frame + num_queries * point)

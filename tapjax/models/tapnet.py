@@ -1,0 +1,311 @@
+"""TAP-Net: the baseline of TAP-Vid, one frame at a time.
+
+Doersch et al., "TAP-Vid: A Benchmark for Tracking Any Point in a Video", arXiv
+2211.03726. A residual network whose first units shift some channels to the
+neighboring frames (temporal shift modules, arXiv 1811.08383) makes features at
+stride 8; with q those at a query's point, on every frame t
+
+  heatmap_t = softmax(temperature * conv(q . features_t))
+  p_t = soft_argmax(heatmap_t);  o_t = mlp(conv(q . features_t))
+
+Weights: github.com/google-deepmind/tapnet, Apache 2.0.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import math
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import rescale_query_points
+from tapjax.geometry import Resolution
+from tapjax.models.base import make_stages
+from tapjax.models.base import Params
+from tapjax.models.base import pass_through_queries
+from tapjax.models.base import TrackerFunctions
+from tapjax.models.names import list_cost_volume_names
+from tapjax.models.names import WeightName
+from tapjax.nn.cost_volume import CostVolumeHead
+from tapjax.nn.cost_volume import count_cost_volume
+from tapjax.nn.cost_volume import FrameEstimate
+from tapjax.nn.normalization import EPSILON
+from tapjax.nn.normalization import normalize_vectors
+from tapjax.nn.resnet import count_convolution
+from tapjax.ops.loops import map_batch
+from tapjax.ops.loops import map_frames
+from tapjax.ops.sampling import read_at_time
+from tapjax.types import Tracks
+from tapjax.types import TrackState
+
+
+@dataclasses.dataclass(frozen=True)
+class TapNetConfig:
+  """Settings of a TAP-Net.
+
+  Attributes:
+    resolution: (height, width) at which the network sees the video; multiples
+      of 8.
+    channels: of each unit of the backbone.
+    strides: of each unit, behind a stem and a pooling of stride 2 each.
+    shifted_units: how many of the first units look at neighboring frames.
+    temperature: of the softmax over a frame.
+  """
+
+  resolution: Resolution = (256, 256)
+  channels: tuple[int, ...] = (64, 128, 256)
+  strides: tuple[int, ...] = (1, 2, 1)
+  shifted_units: int = 2
+  temperature: float = 10.0
+
+
+TAPNET = TapNetConfig()
+
+_PEAK_RADIUS = 5.0
+_STRIDE = 8
+_BLOCKS_PER_UNIT = 2
+_SHIFTED_SHARE = 8
+
+
+class ShiftBlock(hk.Module):
+  """A residual block that may look at the neighboring frames."""
+
+  def __init__(
+      self,
+      channels: int,
+      stride: int,
+      *,
+      project: bool,
+      shift: bool,
+      name: str,
+  ):
+    super().__init__(name=name)
+    self._shift = shift
+    self._norms = [
+        hk.BatchNorm(
+            create_scale=True,
+            create_offset=True,
+            decay_rate=0.9,
+            eps=EPSILON,
+            name=norm,
+        )
+        for norm in ('batch_norm', 'batch_norm_1')
+    ]
+    self._convolutions = [
+        hk.Conv2D(channels, 3, step, with_bias=False, name=conv)
+        for conv, step in (('conv_0', stride), ('conv_2', 1))
+    ]
+    self._shortcut = None
+    if project:
+      self._shortcut = hk.Conv2D(
+          channels, 1, stride, with_bias=False, name='shortcut_conv'
+      )
+
+  def __call__(
+      self, x: Float[Array, 'bt h w c'], num_frames: int
+  ) -> Float[Array, 'bt _ _ _']:
+    # A batch norm makes its averages only when it trains.
+    is_training = hk.running_init()
+    y = jax.nn.relu(self._norms[0](x, is_training))
+    # PARITY: the projection reads the activated tensor, and the first unit has
+    # one although its width does not change (tapnet golden files).
+    shortcut = x if self._shortcut is None else self._shortcut(y)
+    if self._shift:
+      y = shift_channels(y.reshape(-1, num_frames, *y.shape[1:]))
+      y = y.reshape(-1, *y.shape[2:])
+    y = self._convolutions[0](y)
+    y = jax.nn.relu(self._norms[1](y, is_training))
+    return self._convolutions[1](y) + shortcut
+
+
+class TapNet(hk.Module):
+  """The parameters of TAP-Net and what it does to a video or to a frame."""
+
+  def __init__(self, config: TapNetConfig, name: str = 'tap_net'):
+    super().__init__(name=name)
+    self._stem = hk.Conv2D(
+        config.channels[0], 7, 2, with_bias=False, name='stem'
+    )
+    self._blocks = [
+        ShiftBlock(
+            channels,
+            stride if block == 0 else 1,
+            project=block == 0,
+            shift=unit < config.shifted_units,
+            name=f'unit_{unit}_block_{block}',
+        )
+        for unit, (channels, stride) in enumerate(
+            zip(config.channels, config.strides, strict=True)
+        )
+        for block in range(_BLOCKS_PER_UNIT)
+    ]
+    # PARITY: no rectifier behind the strided convolution, unlike TAPIR.
+    self._cost_volume = CostVolumeHead(
+        num_logits=1,
+        temperature=config.temperature,
+        radius=_PEAK_RADIUS,
+        rectify_pooled=False,
+        name='cost_volume',
+    )
+
+  def encode_video(
+      self, video: Float[Array, 'b t h w 3']
+  ) -> Float[Array, 'b t h8 w8 c']:
+    """Returns features of length 1 at stride 8."""
+    batch, num_frames = video.shape[:2]
+    x = self._stem(video.reshape(batch * num_frames, *video.shape[2:]))
+    x = hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), 'SAME')
+    for block in self._blocks:
+      x = block(x, num_frames)
+    return normalize_vectors(x).reshape(batch, num_frames, *x.shape[1:])
+
+  def estimate_frame(
+      self, grid: Float[Array, 'h8 w8 c'], vectors: Float[Array, 'n c']
+  ) -> FrameEstimate:
+    """Guesses where one frame shows each query."""
+    return self._cost_volume(grid, vectors)
+
+
+def make_functions(config: TapNetConfig) -> TrackerFunctions:
+  """Returns TAP-Net as pure functions; see `TrackerFunctions`."""
+  if any(side < _STRIDE or side % _STRIDE for side in config.resolution):
+    raise ValueError(
+        f'resolution must be multiples of {_STRIDE} for TAP-Net; got '
+        f'{config.resolution} - round it to the next multiple'
+    )
+  stages = make_stages(
+      lambda: TapNet(config), ('encode_video', 'estimate_frame'), _touch
+  )
+
+  def encode_video(
+      params: Params, video: Float[Array, 'b t h w 3']
+  ) -> Float[Array, 'b t h8 w8 c']:
+    return stages.apply('encode_video', params, video)
+
+  def describe_queries(
+      params: Params,
+      features: Float[Array, 'b t h8 w8 c'],
+      query_points: Float[Array, 'b n 3'],
+  ) -> Float[Array, 'b n c']:
+    del params  # Interpolation has none.
+    points = rescale_query_points(
+        query_points, config.resolution, features.shape[2:4]
+    )
+    return map_batch(read_at_time, features, points)
+
+  def initialize_tracks(
+      params: Params,
+      features: Float[Array, 'b t h8 w8 c'],
+      query_features: Float[Array, 'b n c'],
+      query_points: Float[Array, 'b n 3'] | None,
+  ) -> TrackState:
+    def initialize(
+        grid: Float[Array, 't h8 w8 c'], vectors: Float[Array, 'n c']
+    ) -> TrackState:
+      estimates = map_frames(
+          lambda frame: stages.apply('estimate_frame', params, frame, vectors),
+          grid,
+      )
+      positions = rescale_positions(
+          estimates.positions, grid.shape[1:3], config.resolution
+      )
+      return TrackState(
+          positions.swapaxes(0, 1), estimates.logits[..., 0].T, None
+      )
+
+    state = map_batch(initialize, features, query_features)
+    if query_points is None:
+      return state
+    return pass_through_queries(state, query_points)
+
+  def refine_tracks(
+      params: Params,
+      features: Float[Array, 'b t h8 w8 c'],
+      query_features: Float[Array, 'b n c'],
+      state: TrackState,
+      memory: None = None,
+  ) -> tuple[TrackState, None]:
+    del params, features, query_features, memory  # TAP-Net does not refine.
+    return jax.tree.map(lambda array: array[None], state), None
+
+  def finalize_tracks(states: TrackState) -> Tracks:
+    last = jax.tree.map(lambda array: array[-1], states)
+    visible = last.occlusion_logits <= 0
+    return Tracks(last.positions, visible, last.occlusion_logits, None)
+
+  return TrackerFunctions(
+      resolution=config.resolution,
+      temporal_context=config.shifted_units * _BLOCKS_PER_UNIT,
+      init=stages.init,
+      encode_video=encode_video,
+      describe_queries=describe_queries,
+      initialize_tracks=initialize_tracks,
+      refine_tracks=refine_tracks,
+      finalize_tracks=finalize_tracks,
+      make_memory=None,
+  )
+
+
+def shift_channels(
+    x: Float[Array, 'b t h w c'],
+) -> Float[Array, 'b t h w c']:
+  """Replaces an eighth of the channels by the next frame's, and of the last's.
+
+  What comes from the next frame, its last channels, moves to the front; what
+  comes from the previous frame, its first channels, moves to the end. Beyond
+  the ends of the video there are zeros.
+  """
+  shifted = x.shape[-1] // _SHIFTED_SHARE
+  no_padding = ((0, 0),) * 3
+  following = jnp.pad(x[:, 1:, ..., -shifted:], ((0, 0), (0, 1), *no_padding))
+  previous = jnp.pad(x[:, :-1, ..., :shifted], ((0, 0), (1, 0), *no_padding))
+  return jnp.concatenate(
+      [following, x[..., shifted:-shifted], previous], axis=-1
+  )
+
+
+def _touch(module: TapNet) -> None:
+  """Calls every part of the module once, on the smallest of inputs."""
+  features = module.encode_video(jnp.zeros((1, 1, 32, 32, 3)))
+  module.estimate_frame(features[0, 0], jnp.zeros((1, features.shape[-1])))
+
+
+def list_weight_names(config: TapNetConfig) -> Iterator[WeightName]:
+  """Lists every module with its name in the published files."""
+  backbone = 'tap_net/~/tsm_resnet_video/tsm_resnet_'
+  yield WeightName('conv2d', 'tap_net/~/stem', backbone + 'stem')
+  for unit in range(len(config.channels)):
+    for block in range(_BLOCKS_PER_UNIT):
+      ours = f'tap_net/~/unit_{unit}_block_{block}/~/'
+      haiku = f'{backbone}unit_{unit}/block_{block}/'
+      for i in range(2):
+        norm = ('batch_norm', 'batch_norm_1')[i]
+        conv = ('conv_0', 'conv_2')[i]
+        yield WeightName('batch_norm', ours + norm, haiku + norm)
+        yield WeightName('conv2d', ours + conv, haiku + conv)
+      if block == 0:
+        yield WeightName(
+            'conv2d', ours + 'shortcut_conv', haiku + 'shortcut_conv'
+        )
+  yield from list_cost_volume_names('tap_net/~/', 'conv3d_flat')
+
+
+def count_operations(
+    config: TapNetConfig, num_frames: int, num_queries: int
+) -> float:
+  """Returns multiply-adds times two of tracking queries through a video."""
+  pixels = math.prod(config.resolution) / 4
+  inputs = config.channels[0]
+  frame = count_convolution(pixels, 7, 3, inputs)
+  pixels /= 4
+  for channels, stride in zip(config.channels, config.strides, strict=True):
+    pixels /= stride**2
+    frame += count_convolution(pixels, 1, inputs, channels)
+    frame += count_convolution(pixels, 3, inputs, channels)
+    frame += 3 * count_convolution(pixels, 3, channels, channels)
+    inputs = channels
+  return num_frames * (frame + num_queries * count_cost_volume(pixels, inputs))

@@ -1,0 +1,1 @@
+"""Haiku blocks shared by two or more trackers."""

@@ -1,0 +1,60 @@
+"""Correlation of query vectors with the neighborhood of a position."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import Int
+
+
+def correlate_patches(
+    grid: Float[Array, 'h w c'],
+    points_yx: Float[Array, 'n 2'],
+    vectors: Float[Array, 'n c'],
+    radius: int,
+) -> Float[Array, 'n p']:
+  """Dots each vector with the grid at every cell offset around its point.
+
+  Offsets run over `-radius..radius` in both axes, rows first, and points lie
+  between cells as in `read_at`, except that the grid is zero outside.
+
+  Interpolation and dot product commute, so only the `2 * radius + 2` whole
+  cells around a point are read and correlated, and it is those scalars that are
+  interpolated.
+  """
+  height, width, _ = grid.shape
+  rows, row_inside, row_fraction = _cells_around(
+      points_yx[:, 0], height, radius
+  )
+  columns, column_inside, column_fraction = _cells_around(
+      points_yx[:, 1], width, radius
+  )
+  patches = grid[rows[:, :, None], columns[:, None, :]]
+  scores = jnp.einsum('nyxc,nc->nyx', patches, vectors)
+  inside = row_inside[:, :, None] & column_inside[:, None, :]
+  scores = jnp.where(inside, scores, 0)
+
+  row_fraction = row_fraction[:, None, None]
+  column_fraction = column_fraction[:, None, None]
+  scores = scores[:, :-1] * (1 - row_fraction) + scores[:, 1:] * row_fraction
+  scores = (
+      scores[:, :, :-1] * (1 - column_fraction)
+      + scores[:, :, 1:] * column_fraction
+  )
+  return scores.reshape(scores.shape[0], -1)
+
+
+def _cells_around(
+    coordinates: Float[Array, 'n'], size: int, radius: int
+) -> tuple[Int[Array, 'n p'], Array, Float[Array, 'n']]:
+  """Returns the cells to read, which of them exist, and the fraction between.
+
+  Coordinates are limited to where no cell of the patch exists, so that a
+  runaway position cannot overflow an integer.
+  """
+  corner = jnp.clip(coordinates - 0.5, -radius - 2.0, size + radius + 1.0)
+  base = jnp.floor(corner)
+  cells = (
+      base.astype(jnp.int32)[:, None] + jnp.arange(-radius, radius + 2)[None]
+  )
+  inside = (cells >= 0) & (cells < size)
+  return jnp.clip(cells, 0, size - 1), inside, corner - base

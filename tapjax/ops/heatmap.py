@@ -1,0 +1,30 @@
+"""From a heatmap over cells to one position."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+
+
+def soft_argmax(
+    heatmap: Float[Array, 'n h w'],
+    radius: float,
+) -> Float[Array, 'n 2']:
+  """Returns the mean (x, y) of a heatmap near its largest cell, in cells.
+
+  Only cells whose center lies closer than `radius` to that of the largest cell
+  (the first in row-major order among equals) count, weighted by the heatmap.
+  """
+  num, height, width = heatmap.shape
+  largest = jnp.argmax(heatmap.reshape(num, -1), axis=-1)
+  peak_y = (largest // width).astype(heatmap.dtype)[:, None] + 0.5
+  peak_x = (largest % width).astype(heatmap.dtype)[:, None] + 0.5
+  y = (jnp.arange(height, dtype=heatmap.dtype) + 0.5)[None]
+  x = (jnp.arange(width, dtype=heatmap.dtype) + 0.5)[None]
+  distance = (
+      jnp.square(y - peak_y)[:, :, None] + jnp.square(x - peak_x)[:, None]
+  )
+  weights = jnp.where(distance < radius**2, heatmap, 0)
+  total = jnp.maximum(jnp.sum(weights, axis=(1, 2)), 1e-12)
+  mean_x = jnp.sum(weights * x[:, None, :], axis=(1, 2)) / total
+  mean_y = jnp.sum(weights * y[:, :, None], axis=(1, 2)) / total
+  return jnp.stack([mean_x, mean_y], axis=-1)

@@ -1,0 +1,48 @@
+"""Reading grids between their cells.
+
+Points are in cells with (0, 0) at the outer corner of the first cell, so cell
+centers sit at halves.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+
+
+def read_at(
+    grid: Float[Array, 'h w c'],
+    points_yx: Float[Array, 'n 2'],
+) -> Float[Array, 'n c']:
+  """Reads `grid` between its cells, holding the border value outside.
+
+  `read_at(grid, [[0.5, 0.5]])` is `grid[0, 0]`. Only the taps are held at the
+  border; their weights are those of the point as given.
+  """
+  times = jnp.zeros_like(points_yx[:, :1])
+  return read_at_time(grid[None], jnp.concatenate([times, points_yx], axis=-1))
+
+
+def read_at_time(
+    grids: Float[Array, 't h w c'],
+    points_tyx: Float[Array, 'n 3'],
+) -> Float[Array, 'n c']:
+  """Reads `grids` as `read_at` does, blending neighboring frames in between.
+
+  Time counts frames: 0 is the first frame and 0.5 halfway to the second.
+  """
+  size = jnp.asarray(grids.shape[:3])[None]
+  offset = jnp.asarray([0.0, 0.5, 0.5], points_tyx.dtype)[None]
+  corner = points_tyx - offset
+  base = jnp.floor(corner)
+  fraction = corner - base
+  base = base.astype(jnp.int32)
+
+  total = jnp.zeros((points_tyx.shape[0], grids.shape[-1]), grids.dtype)
+  for step_t in (0, 1):
+    for step_y in (0, 1):
+      for step_x in (0, 1):
+        step = jnp.asarray([[step_t, step_y, step_x]])
+        t, y, x = jnp.clip(base + step, 0, size - 1).T
+        weights = jnp.where(step == 1, fraction, 1 - fraction)
+        total += grids[t, y, x] * jnp.prod(weights, axis=-1, keepdims=True)
+  return total

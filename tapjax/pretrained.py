@@ -1,0 +1,332 @@
+"""From a preset's name and a weight file to a tracker that is ready to use."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+import warnings
+
+import jax
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import checkpoints
+from tapjax import inputs
+from tapjax import tracking
+from tapjax.models import registry
+from tapjax.models.base import flatten_params
+from tapjax.models.base import Params
+from tapjax.models.base import TrackerFunctions
+from tapjax.models.base import unflatten_params
+from tapjax.models.names import list_haiku_sources
+from tapjax.models.names import list_torch_sources
+from tapjax.settings import replace_settings
+from tapjax.types import Tracks
+
+Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracker:
+  """A tracker with its weights: frames and query points in, tracks out.
+
+  Attributes:
+    name: of the preset.
+    config: settings of the network; they belong to the weights.
+    functions: the tracker as pure functions, for those who train or compose.
+    params: what the functions take first.
+  """
+
+  name: str
+  config: Any
+  functions: TrackerFunctions
+  params: Params
+
+  def track(
+      self,
+      frames: UInt8[np.ndarray, 't h w 3'],
+      query_points: Float[np.ndarray, 'n 3'],
+      *,
+      query_chunk: int | None = None,
+      frame_chunk: int = tracking.FRAME_CHUNK,
+      report: tracking.Report | None = None,
+  ) -> Tracks:
+    """Tracks points through a whole video.
+
+    Args:
+      frames: RGB, of any size.
+      query_points: (t, y, x) each: the index of a frame, which may be a
+        fraction, then pixels of `frames` with (0, 0) the outer corner of the
+        upper-left one.
+      query_chunk: points to track at once, and `frame_chunk`, frames to encode
+        at once. Both bound memory and change no result.
+      frame_chunk: see there.
+      report: called as `report(stage, done, total)` while work goes on.
+
+    Returns:
+      Tracks in pixels of `frames`, one row per query, as NumPy arrays.
+
+    Raises:
+      ValueError: what was passed is not a video, or not points in it.
+    """
+    frames = inputs.check_frames(frames)
+    points = inputs.check_query_points(query_points)
+    inputs.check_queries_inside(points, len(frames), frames.shape[1:3])
+    return self.track_video(
+        self.prepare(tracking.split_frames(frames)),
+        points,
+        query_chunk=query_chunk,
+        frame_chunk=frame_chunk,
+        report=report,
+    )
+
+  def prepare(
+      self, blocks: Iterable[UInt8[np.ndarray, 't h w 3']]
+  ) -> tracking.Video:
+    """Resizes a video that arrives in blocks of a few frames.
+
+    It is only held at the resolution of the network.
+    """
+    return tracking.prepare_video(blocks, self.functions.resolution)
+
+  def track_video(
+      self,
+      video: tracking.Video,
+      query_points: Float[np.ndarray, 'n 3'],
+      *,
+      query_chunk: int | None = None,
+      frame_chunk: int = tracking.FRAME_CHUNK,
+      report: tracking.Report | None = None,
+  ) -> Tracks:
+    """As `track`, for a video that `prepare` made."""
+    points = inputs.check_query_points(query_points)
+    inputs.check_queries_inside(points, len(video.frames), video.original)
+    inputs.check_chunk('query_chunk', query_chunk)
+    inputs.check_chunk('frame_chunk', frame_chunk)
+    return tracking.track_video(
+        self.functions,
+        self.params,
+        video,
+        points,
+        query_chunk=query_chunk,
+        frame_chunk=frame_chunk,
+        report=report,
+    )
+
+  def save(self, path: Path) -> None:
+    """Writes the weights: `.npy` as published, else tapjax's `.safetensors`.
+
+    Both are read by `load(checkpoint=path)`. Only the latter keeps settings
+    that differ from the preset's.
+    """
+    path = pathlib.Path(path)
+    arrays = {
+        name: np.asarray(array)
+        for name, array in flatten_params(self.params).items()
+    }
+    if path.suffix == '.npy':
+      architecture = registry.get_preset(self.name).architecture
+      sources = list_haiku_sources(architecture.list_weight_names(self.config))
+      published = checkpoints.invert_arrays(arrays, sources)
+      checkpoints.write_haiku_npy(path, published)
+      return
+    if path.suffix != '.safetensors':
+      raise ValueError(
+          f'path must end in .safetensors or .npy; got {path.name!r}'
+      )
+    metadata = {
+        'preset': self.name,
+        'config': json.dumps(dataclasses.asdict(self.config)),
+    }
+    checkpoints.write_checkpoint(path, arrays, metadata)
+
+
+def load(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    resolution: Sequence[int] | None = None,
+    **settings: Any,
+) -> Tracker:
+  """Returns a tracker with its weights.
+
+  Args:
+    name: of a preset; see `list_models`. None takes it from the checkpoint.
+    checkpoint: a file of any published or own format. None takes the published
+      weights from the cache, or downloads them.
+    resolution: (height, width) at which the network sees the video; None takes
+      the preset's, at which its published scores were measured.
+    **settings: replace fields of the preset's config.
+
+  Raises:
+    ValueError: the name, a setting or the file does not fit, or a download
+      failed.
+    FileNotFoundError: there is no such file.
+  """
+  if checkpoint is None:
+    if name is None:
+      raise ValueError(_describe_weights())
+    preset = registry.get_preset(name)
+    file = checkpoints.read_checkpoint(checkpoints.fetch(preset.weights))
+  else:
+    if name is not None:
+      registry.get_preset(name)
+    file = checkpoints.read_checkpoint(checkpoint)
+    preset = registry.get_preset(name or identify_preset(file))
+  if resolution is not None:
+    settings['resolution'] = inputs.check_resolution(resolution)
+  config = _choose_config(preset, file, settings)
+  functions = preset.architecture.make_functions(config)
+  params = _read_params(preset, config, functions, file)
+  return Tracker(preset.name, config, functions, params)
+
+
+def identify_preset(file: checkpoints.Checkpoint) -> str:
+  """Returns the one preset that a checkpoint fits, or raises ValueError.
+
+  Own files say it. Published ones are told by their arrays and, where several
+  presets have the same, by the name under which the file was published.
+  """
+  if file.format == 'tapjax':
+    return file.metadata.get('preset', '')
+  fitting = [
+      preset.name
+      for preset in registry.PRESETS.values()
+      if {
+          source.name
+          for source in _list_sources(preset, preset.config, file).values()
+      }
+      == set(file.arrays)
+      and preset.architecture.infer_config(preset.config, _get_shapes(file))
+      == preset.config
+  ]
+  if len(fitting) > 1:
+    named = [
+        name
+        for name in fitting
+        if pathlib.PurePosixPath(registry.PRESETS[name].weights.url).stem
+        == file.path.stem
+    ]
+    fitting = named or fitting
+  if len(fitting) == 1:
+    return fitting[0]
+  if fitting:
+    raise ValueError(
+        f'{file.path} fits several presets: {", ".join(fitting)}; their arrays '
+        'do not tell them apart - name the one it was trained as'
+    )
+  raise ValueError(
+      f'{file.path} fits none of the presets {", ".join(registry.PRESETS)} - '
+      'name the preset to see what differs'
+  )
+
+
+def _choose_config(
+    preset: registry.Preset,
+    file: checkpoints.Checkpoint,
+    settings: Mapping[str, Any],
+) -> Any:
+  """Returns the preset's config, as the file and then the caller change it."""
+  config = preset.config
+  if file.format == 'tapjax':
+    config = _read_own_config(preset, file)
+  else:
+    inferred = preset.architecture.infer_config(config, _get_shapes(file))
+    if inferred != config:
+      changed = {
+          field.name: getattr(inferred, field.name)
+          for field in dataclasses.fields(config)
+          if getattr(inferred, field.name) != getattr(config, field.name)
+      }
+      warnings.warn(
+          f'{file.path.name} differs from preset {preset.name}: using '
+          + ', '.join(f'{name}={value}' for name, value in changed.items())
+          + ', which its arrays were trained with',
+          stacklevel=3,
+      )
+    config = inferred
+  return replace_settings(config, settings)
+
+
+def _read_own_config(
+    preset: registry.Preset, file: checkpoints.Checkpoint
+) -> Any:
+  """Returns the config that one of our own files carries."""
+  named = file.metadata.get('preset')
+  if named != preset.name:
+    raise ValueError(
+        f'checkpoint must hold weights of {preset.name}; {file.path} holds '
+        f'those of {named} - load it under that name'
+    )
+  try:
+    stored = json.loads(file.metadata['config'])
+  except (KeyError, ValueError):
+    raise ValueError(
+        f'{file.path} must carry a config in its metadata; it has none that '
+        'can be read - was it written by tapjax?'
+    ) from None
+  return replace_settings(
+      preset.config,
+      {name: _freeze(value) for name, value in stored.items()},
+  )
+
+
+def _freeze(value: Any) -> Any:
+  """Returns JSON's lists as the tuples that configs hold."""
+  if isinstance(value, list):
+    return tuple(_freeze(item) for item in value)
+  return value
+
+
+def _read_params(
+    preset: registry.Preset,
+    config: Any,
+    functions: TrackerFunctions,
+    file: checkpoints.Checkpoint,
+) -> Params:
+  """Returns the arrays of a file as parameters; every one must fit."""
+  expected = jax.eval_shape(functions.init, jax.random.key(0))
+  shapes = {
+      name: array.shape for name, array in flatten_params(expected).items()
+  }
+  sources = _list_sources(preset, config, file)
+  if not sources:
+    raise ValueError(
+        f'checkpoint must be a Haiku .npy file for {preset.name}, of which no '
+        f'PyTorch weights exist; {file.path} is a PyTorch file'
+    )
+  arrays = checkpoints.convert_arrays(
+      file.arrays, sources, shapes, origin=str(file.path)
+  )
+  return jax.tree.map(jax.numpy.asarray, unflatten_params(arrays))
+
+
+def _list_sources(
+    preset: registry.Preset, config: Any, file: checkpoints.Checkpoint
+) -> dict[str, checkpoints.Source]:
+  names = preset.architecture.list_weight_names(config)
+  if file.format == 'haiku':
+    return list_haiku_sources(names)
+  if file.format == 'torch':
+    return list_torch_sources(names)
+  ours = list_haiku_sources(names)
+  return {name: checkpoints.Source(name) for name in ours}
+
+
+def _get_shapes(
+    file: checkpoints.Checkpoint,
+) -> dict[str, tuple[int, ...]]:
+  return {name: array.shape for name, array in file.arrays.items()}
+
+
+def _describe_weights() -> str:
+  return (
+      'name or checkpoint must be given: tapjax carries no weights of its own '
+      f'yet; name one of {", ".join(registry.PRESETS)} to download its '
+      'published weights, or pass checkpoint= with a file you have'
+  )

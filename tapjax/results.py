@@ -1,0 +1,89 @@
+"""Tracks as files: arrays, a table, and the video with the tracks drawn in."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+import csv
+import io
+import pathlib
+
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import video_io
+from tapjax import visualization
+from tapjax.files import write_atomically
+from tapjax.types import Tracks
+
+
+@contextlib.contextmanager
+def make_folder(path: pathlib.Path) -> Iterator[None]:
+  """Makes a folder for results; removes it if the block fails and left nothing.
+
+  Raises ValueError if there is a file of that name.
+  """
+  if path.exists() and not path.is_dir():
+    raise ValueError(f'output must be a folder; {path} is a file')
+  is_new = not path.exists()
+  path.mkdir(parents=True, exist_ok=True)
+  try:
+    yield
+  except BaseException:
+    if is_new and not any(path.iterdir()):
+      path.rmdir()
+    raise
+
+
+def write_arrays(
+    path: pathlib.Path,
+    tracks: Tracks,
+    query_points: Float[np.ndarray, 'n 3'],
+    frame_rate: float,
+    model: str,
+) -> None:
+  """Writes a .npz archive; logits that the model does not have are left out."""
+  arrays = {
+      name: array
+      for name, array in tracks._asdict().items()
+      if array is not None
+  }
+  with write_atomically(path) as file:
+    np.savez_compressed(
+        file,
+        **arrays,
+        query_points=query_points,
+        frame_rate=np.float64(frame_rate),
+        model=np.str_(model),
+    )
+
+
+def write_table(path: pathlib.Path, tracks: Tracks) -> None:
+  """Writes a .csv table with a line for every query and frame."""
+  with write_atomically(path) as file:
+    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(('query', 'frame', 'x', 'y', 'visible'))
+    for query, (track, visible) in enumerate(
+        zip(tracks.positions, tracks.visible, strict=True)
+    ):
+      writer.writerows(
+          (query, frame, f'{x:.3f}', f'{y:.3f}', int(shown))
+          for frame, ((x, y), shown) in enumerate(
+              zip(track.tolist(), visible.tolist(), strict=True)
+          )
+      )
+    text.flush()
+    text.detach()
+
+
+def write_overlay(
+    path: pathlib.Path,
+    blocks: Iterable[UInt8[np.ndarray, 't h w 3']],
+    tracks: Tracks,
+    frame_rate: float,
+) -> None:
+  """Writes the video with the tracks drawn in, a few frames at a time."""
+  frames = (frame for block in blocks for frame in block)
+  drawn = visualization.iterate_overlay(frames, tracks)
+  video_io.write_video(path, drawn, frame_rate)

@@ -1,0 +1,38 @@
+"""Replacing fields of a config by name; errors list the known ones."""
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+from typing import Any, cast, get_type_hints, TypeVar
+
+from beartype.door import is_bearable
+
+Config = TypeVar('Config')
+
+
+def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+  """Returns a frozen dataclass with some fields replaced.
+
+  Values must be of the field's type, except that an integer serves as a float.
+  Raises ValueError for an unknown field or a value of another type.
+  """
+  known = get_type_hints(type(config))
+  replaced = {}
+  for name, value in settings.items():
+    if name not in known:
+      close = difflib.get_close_matches(name, known, 1)
+      hint = f' - did you mean {close[0]}?' if close else ''
+      raise ValueError(
+          f'unknown setting {name!r}; {type(config).__name__} has '
+          f'{", ".join(known)}{hint}'
+      )
+    expected = known[name]
+    if expected is float and isinstance(value, int):
+      value = float(value)
+    if not is_bearable(value, expected) or (
+        isinstance(value, bool) and expected is not bool
+    ):
+      described = getattr(expected, '__name__', str(expected))
+      raise ValueError(f'{name} must be {described}; got {value!r}')
+    replaced[name] = value
+  return cast(Config, dataclasses.replace(cast(Any, config), **replaced))

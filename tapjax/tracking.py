@@ -1,0 +1,263 @@
+"""Whole-video tracking: the five arrows of a tracker, in bounded memory.
+
+Frames are resized and encoded a few at a time, queries are tracked in equal
+padded chunks under one compiled loop. Neither changes a result.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax.geometry import normalize_frames
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import rescale_query_points
+from tapjax.geometry import resize_video
+from tapjax.geometry import Resolution
+from tapjax.models.base import Params
+from tapjax.models.base import TrackerFunctions
+from tapjax.types import PyTree
+from tapjax.types import Tracks
+
+FRAME_CHUNK = 8
+# Queries times frames that are refined at once, unless the caller says.
+_ROWS_PER_CHUNK = 2048
+
+# Called with what is being done, how much of it is done, and how much there is.
+Report = Callable[[str, int, int], None]
+
+
+class Video(NamedTuple):
+  """A video at the model resolution, and the resolution it came with."""
+
+  frames: Float[np.ndarray, 't h w 3']
+  original: Resolution
+
+
+def track_video(
+    functions: TrackerFunctions,
+    params: Params,
+    video: Video,
+    query_points: Float[np.ndarray, 'n 3'],
+    *,
+    query_chunk: int | None = None,
+    frame_chunk: int = FRAME_CHUNK,
+    report: Report | None = None,
+) -> Tracks:
+  """Tracks query points through a whole video.
+
+  Args:
+    functions: the tracker.
+    params: its parameters.
+    video: as `prepare_video` returns it.
+    query_points: (t, y, x) in pixels of the original frames.
+    query_chunk: queries to track at once; None fits it to the video's length.
+      Like `frame_chunk` it bounds memory and changes no result.
+    frame_chunk: frames to encode at once.
+    report: called after every chunk; without it all chunks of queries run in a
+      single call to the device.
+
+  Returns:
+    Tracks in pixels of the original frames, in the order of the queries.
+  """
+  num_frames = len(video.frames)
+  if not len(query_points):
+    return _make_no_tracks(functions, params, num_frames)
+  if query_chunk is None:
+    query_chunk = max(1, _ROWS_PER_CHUNK // num_frames)
+  points = rescale_query_points(
+      query_points, video.original, functions.resolution
+  )
+  chunks = _chunk_queries(points, query_chunk)
+  features = encode_in_pieces(
+      functions, params, video.frames, frame_chunk, report
+  )
+  calls = [chunks]
+  if report is not None:
+    calls = [chunk[None] for chunk in chunks]
+    report('track', 0, len(points))
+  parts = []
+  for i, call in enumerate(calls):
+    parts.append(_track_chunks(functions, params, features, call))
+    if report is not None:
+      jax.block_until_ready(parts[-1])
+      report('track', min((i + 1) * call.shape[1], len(points)), len(points))
+
+  def join(*arrays: Array) -> np.ndarray:
+    rows = np.concatenate([np.asarray(array) for array in arrays])
+    return rows.reshape(-1, *rows.shape[2:])[: len(query_points)]
+
+  tracks = jax.tree.map(join, *parts)
+  positions = rescale_positions(
+      tracks.positions, functions.resolution, video.original
+  )
+  return tracks._replace(positions=np.asarray(positions))
+
+
+def prepare_video(
+    blocks: Iterable[UInt8[np.ndarray, 't h w 3']],
+    resolution: Resolution,
+) -> Video:
+  """Resizes a video as it is read, so that it is never held at full size."""
+  resized = []
+  original = None
+  for block in blocks:
+    original = block.shape[1:3]
+    missing = FRAME_CHUNK - len(block)
+    padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
+    frames = np.asarray(_prepare_frames(padded, resolution))
+    resized.append(frames[: len(block)])
+  if original is None:
+    raise ValueError('the video must have at least one frame; got none')
+  return Video(np.concatenate(resized), original)
+
+
+def split_frames(
+    frames: UInt8[np.ndarray, 't h w 3'],
+) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
+  """Cuts a video in memory into the blocks that `prepare_video` takes."""
+  for start in range(0, len(frames), FRAME_CHUNK):
+    yield frames[start : start + FRAME_CHUNK]
+
+
+def encode_in_pieces(
+    functions: TrackerFunctions,
+    params: Params,
+    frames: Float[np.ndarray, 't h w 3'],
+    frame_chunk: int = FRAME_CHUNK,
+    report: Report | None = None,
+) -> PyTree:
+  """Encodes a video a few frames at a time; the features are those of all."""
+  num_frames = len(frames)
+  pieces = _list_pieces(num_frames, frame_chunk, functions.temporal_context)
+  features = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      _describe_features(functions, params, num_frames),
+  )
+  if report is not None:
+    report('encode', 0, num_frames)
+  for piece in pieces:
+    window = frames[None, piece.start : piece.start + len(piece.keep)]
+    features = _encode_piece(
+        functions, params, features, window, piece.start, piece.keep
+    )
+    if report is not None:
+      jax.block_until_ready(features)
+      report('encode', piece.start + len(piece.keep), num_frames)
+  return features
+
+
+def _make_no_tracks(
+    functions: TrackerFunctions, params: Params, num_frames: int
+) -> Tracks:
+  """Returns the tracks of no queries, with the fields that others have."""
+  features = _describe_features(functions, params, num_frames)
+  chunks = jax.ShapeDtypeStruct((1, 1, 3), jnp.float32)
+  tracks = _track_chunks.eval_shape(functions, params, features, chunks)
+  return jax.tree.map(
+      lambda leaf: np.zeros((0, *leaf.shape[2:]), leaf.dtype), tracks
+  )
+
+
+def _describe_features(
+    functions: TrackerFunctions, params: Params, num_frames: int
+) -> PyTree:
+  """Returns the shapes of a video's features."""
+  video = jax.ShapeDtypeStruct(
+      (1, num_frames, *functions.resolution, 3), jnp.float32
+  )
+  return jax.eval_shape(functions.encode_video, params, video)
+
+
+class _Piece(NamedTuple):
+  """A window of the video, and for which of its frames it sees enough."""
+
+  start: int
+  keep: Bool[np.ndarray, 't']
+
+
+def _list_pieces(num_frames: int, chunk: int, context: int) -> list[_Piece]:
+  """Lists windows of equal length that together keep every frame.
+
+  Windows overlap by the frames that features depend on. At its ends the video
+  itself ends, and the last window begins early enough to be of full length.
+  """
+  # The length, at most the chunk's, by which the last window overlaps least.
+  chunk = min(range(chunk, chunk // 2, -1), key=lambda size: -num_frames % size)
+  length = min(num_frames, chunk + 2 * context)
+  pieces = []
+  for start in range(0, max(1, num_frames - 2 * context), chunk):
+    start = min(start, num_frames - length)
+    frames = np.arange(start, start + length)
+    first = 0 if start == 0 else start + context
+    last = start + length
+    last = num_frames if last == num_frames else last - context
+    pieces.append(_Piece(start, (frames >= first) & (frames < last)))
+  return pieces
+
+
+def _chunk_queries(
+    query_points: Float[Array, 'n 3'], chunk: int
+) -> Float[Array, 'k m 3']:
+  """Splits queries into equal chunks; the last one repeats the last query."""
+  num_chunks = math.ceil(len(query_points) / chunk)
+  size = math.ceil(len(query_points) / num_chunks)
+  rows = jnp.minimum(jnp.arange(num_chunks * size), len(query_points) - 1)
+  return query_points[rows].reshape(num_chunks, size, 3)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _prepare_frames(
+    frames: UInt8[Array, 't h w 3'], resolution: Resolution
+) -> Float[Array, 't _ _ 3']:
+  return resize_video(normalize_frames(frames), resolution)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _encode_piece(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    video: Float[Array, '1 t h w 3'],
+    start: Array,
+    keep: Bool[Array, 't'],
+) -> PyTree:
+  """Writes the features of a window into those of the whole video."""
+
+  def write(whole: Array, part: Array) -> Array:
+    old = jax.lax.dynamic_slice_in_dim(whole, start, part.shape[1], axis=1)
+    mask = keep.reshape(1, -1, *(1,) * (part.ndim - 2))
+    merged = jnp.where(mask, part, old)
+    return jax.lax.dynamic_update_slice_in_dim(whole, merged, start, axis=1)
+
+  return jax.tree.map(write, features, functions.encode_video(params, video))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _track_chunks(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    chunks: Float[Array, 'k n 3'],
+) -> Tracks:
+  """Tracks chunk after chunk of queries, given at the model resolution."""
+
+  def track_chunk(query_points: Float[Array, 'n 3']) -> Tracks:
+    points = query_points[None]
+    queries = functions.describe_queries(params, features, points)
+    state = functions.initialize_tracks(params, features, queries, points)
+    states, _ = functions.refine_tracks(params, features, queries, state)
+    tracks = functions.finalize_tracks(states)
+    return jax.tree.map(lambda array: array[0], tracks)
+
+  return jax.lax.map(track_chunk, chunks)

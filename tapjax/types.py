@@ -1,0 +1,45 @@
+"""The values that every tracker shares: track states, tracks and examples.
+
+Axis letters are the same everywhere: `b` batch, `t` frames, `n` queries, `h w`
+pixels or cells, `c` channels, `i` refinement iteration.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+import numpy as np
+
+# A tree of arrays that belongs to one tracker, such as its features.
+PyTree = Any
+
+
+class TrackState(NamedTuple):
+  """Where every query is believed to be, on every frame, mid-refinement.
+
+  Positions are (x, y) pixels of the *model* resolution, not the caller's video;
+  `track` rescales. Logits are unbounded: positive occlusion means hidden,
+  positive uncertainty means "probably more than 6 px wrong". A head that a
+  tracker does not have is None.
+  """
+
+  positions: Float[Array, '*i b n t 2']
+  occlusion_logits: Float[Array, '*i b n t'] | None
+  uncertainty_logits: Float[Array, '*i b n t'] | None
+
+
+class Tracks(NamedTuple):
+  """Where every query is on every frame of the caller's video.
+
+  Positions are (x, y) pixels of the caller's frames in raster coordinates:
+  (0, 0) is the outer corner of the upper-left pixel and (w, h) the outer corner
+  of the lower-right one. Rows are in the order of the queries. What `track`
+  returns are NumPy arrays without a batch axis; a tracker's `finalize_tracks`
+  returns JAX arrays with one, at the model resolution.
+  """
+
+  positions: Float[Array | np.ndarray, '*b n t 2']
+  visible: Bool[Array | np.ndarray, '*b n t']
+  occlusion_logits: Float[Array | np.ndarray, '*b n t'] | None
+  uncertainty_logits: Float[Array | np.ndarray, '*b n t'] | None

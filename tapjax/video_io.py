@@ -1,0 +1,350 @@
+"""Video files in and out, through the ffmpeg that imageio-ffmpeg brings.
+
+Frames travel through a pipe, one at a time, so a video of any length needs the
+memory of a few frames. ffmpeg decodes to PPM images, each of which states its
+own size: rotated videos (phones) arrive upright, with the size one sees.
+
+H.264 as every player decodes it (4:2:0) has even sizes only. Frames of an odd
+size are written with their last row or column repeated, and the true size is
+noted in the file's comment, by which `read_video` cuts them back.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+import itertools
+import math
+import os
+import pathlib
+import re
+import secrets
+import subprocess
+import tempfile
+from typing import BinaryIO, IO, NamedTuple
+
+from jaxtyping import UInt8
+import numpy as np
+
+Frame = UInt8[np.ndarray, 'h w 3']
+
+# What ffmpeg may open. Left out are formats that name further files to read or
+# addresses to call (concat, hls, dash), and those that draw text files (tty).
+_CONTAINERS = (
+    'mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,asf,flv,ogg,ivf,nut,'
+    'h264,hevc,av1,yuv4mpegpipe'
+)
+# One tick per frame: keeps every frame, however uneven or equal their times.
+_KEEP_EVERY_FRAME = (
+    *('-vf', 'settb=1/25,setpts=N'),
+    *('-fps_mode', 'passthrough', '-enc_time_base', '1/25'),
+)
+_BT709 = (
+    *('-vf', 'scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd'),
+    *('-colorspace', 'bt709', '-color_primaries', 'bt709'),
+    *('-color_trc', 'bt709', '-color_range', 'tv'),
+)
+_QUALITY = ('-c:v', 'libx264', '-preset', 'fast', '-crf', '16')
+_SIZE_NOTE = 'tapjax frames of height {} width {}'
+# The static ffmpeg crashes where it loads character tables (MPEG-TS titles).
+_NO_ICONV = {'GCONV_PATH': os.devnull}
+_CUT_SHORT = ('partial file', 'ended prematurely', 'LZW decode failed')
+
+
+class VideoInfo(NamedTuple):
+  """What a video file says about itself; the size is that of its frames.
+
+  `num_frames` is duration times frame rate, which can be wrong (a soundtrack
+  longer than the pictures), or None where the file states no duration.
+  """
+
+  height: int
+  width: int
+  frame_rate: float
+  num_frames: int | None
+
+
+class VideoReader:
+  """The frames of an open video: in order, from disk, to be taken once."""
+
+  def __init__(self, info: VideoInfo, frames: Iterator[Frame]):
+    self.info = info
+    self._frames = frames
+
+  def __iter__(self) -> Iterator[Frame]:
+    return self._frames
+
+  def read_blocks(self, block: int) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+    """Yields the frames not yet taken, at most `block` at a time."""
+    if block < 1:
+      raise ValueError(f'block must be at least 1 frame; got {block}')
+    while frames := list(itertools.islice(self._frames, block)):
+      yield np.stack(frames)
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike[str]) -> Iterator[VideoReader]:
+  """Opens a video for reading frame by frame.
+
+  Raises FileNotFoundError or ValueError where there is no readable video. A
+  video that is cut short or damaged raises ValueError when its last readable
+  frame has been taken: frames are never missing in silence.
+  """
+  path = _check_source(path)
+  with (
+      tempfile.TemporaryFile() as log,
+      _run_ffmpeg(
+          *('-format_whitelist', _CONTAINERS, '-i', f'file:{path}'),
+          *('-map', '0:V:0', *_KEEP_EVERY_FRAME),
+          *('-c:v', 'ppm', '-pix_fmt', 'rgb24', '-f', 'image2pipe', '-'),
+          log=log,
+          stdin=subprocess.DEVNULL,
+          stdout=subprocess.PIPE,
+      ) as process,
+  ):
+    assert process.stdout is not None
+    frames = _read_ppm_frames(process.stdout)
+    first = next(frames, None)
+    if first is None:
+      process.wait()
+      raise ValueError(_explain_unreadable(path, _read_log(log)))
+    text = _read_log(log)
+    height, width = _find_true_size(text, *first.shape[:2])
+    info = _parse_info(text, height, width)
+    whole = _check_complete(
+        itertools.chain([first], frames), path, info, process, log
+    )
+    yield VideoReader(
+        info, (np.ascontiguousarray(f[:height, :width]) for f in whole)
+    )
+
+
+def read_video(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 't h w 3']:
+  """Reads a whole video into memory as RGB frames; errors as `open_video`."""
+  with open_video(path) as reader:
+    shape = (reader.info.height, reader.info.width, 3)
+    return np.fromiter(reader, dtype=np.dtype((np.uint8, shape)))
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Iterable[np.ndarray],
+    frame_rate: float | int,
+) -> None:
+  """Writes uint8 [h, w, 3] RGB frames as an H.264 .mp4 that plays everywhere.
+
+  `frames` is an array or anything that yields frames; they are taken one by
+  one. The file appears under its name only when it is complete; an error or an
+  interruption, also one in `frames`, leaves no file and an older one untouched.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() != '.mp4':
+    raise ValueError(f'path must end in .mp4; got {str(path)!r}')
+  if path.is_dir():
+    raise ValueError(f'path must name a file; {str(path)!r} is a folder')
+  if not path.parent.is_dir():
+    raise FileNotFoundError(
+        f'no folder {str(path.parent)!r} to write {path.name!r} in; make it'
+        ' first'
+    )
+  if not (math.isfinite(frame_rate) and frame_rate > 0):
+    raise ValueError(
+        f'frame_rate must be a positive number of frames per second; got'
+        f' {frame_rate}'
+    )
+  checked = _check_frames(frames)
+  first = next(checked, None)
+  if first is None:
+    raise ValueError('frames must hold at least one frame; got none')
+  temporary = path.with_name(f'.{secrets.token_hex(8)}.mp4')
+  try:
+    _encode(temporary, itertools.chain([first], checked), frame_rate)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _encode(
+    path: pathlib.Path, frames: Iterator[np.ndarray], frame_rate: float | int
+) -> None:
+  """Encodes frames into a file that nobody else looks at yet."""
+  first = next(frames)
+  height, width, _ = first.shape
+  padding = ((0, height % 2), (0, width % 2), (0, 0))
+  with (
+      tempfile.TemporaryFile() as log,
+      _run_ffmpeg(
+          *('-f', 'rawvideo', '-pix_fmt', 'rgb24', '-r', f'{frame_rate}'),
+          *('-s', f'{width + width % 2}x{height + height % 2}', '-i', '-'),
+          *(*_BT709, *_QUALITY, '-pix_fmt', 'yuv420p'),
+          *('-metadata', f'comment={_SIZE_NOTE.format(height, width)}'),
+          *('-movflags', '+faststart', f'file:{path}'),
+          log=log,
+          stdin=subprocess.PIPE,
+          stdout=subprocess.DEVNULL,
+      ) as process,
+  ):
+    assert process.stdin is not None
+    try:
+      for frame in itertools.chain([first], frames):
+        padded = np.pad(frame, padding, mode='edge')
+        try:
+          process.stdin.write(padded.tobytes())
+        except BrokenPipeError:
+          break  # ffmpeg gave up; its log says why.
+    finally:
+      with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    if process.wait() != 0:
+      reason = _find_reason(_read_log(log))
+      raise OSError(f'could not write a video in {path.parent}: {reason}')
+
+
+def _check_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """Yields the frames while they are uint8 RGB and of the first one's size."""
+  shape = None
+  for index, frame in enumerate(frames):
+    frame = np.asarray(frame)
+    shape = shape or frame.shape
+    if frame.dtype != np.uint8:
+      raise ValueError(
+          f'frames must be uint8; frame {index} is {frame.dtype} - scale to'
+          ' 0..255 and convert?'
+      )
+    if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+      raise ValueError(
+          f'each of frames must be [h, w, 3]; frame {index} is {frame.shape} -'
+          ' one frame instead of several, or gray instead of RGB?'
+      )
+    if frame.shape != shape:
+      raise ValueError(
+          f'frames must have one size; frame 0 is {shape}, frame {index} is'
+          f' {frame.shape} - resize first?'
+      )
+    yield frame
+
+
+def _check_source(path: str | os.PathLike[str]) -> pathlib.Path:
+  path = pathlib.Path(path)
+  if path.is_dir():
+    raise ValueError(f'{str(path)!r} is a folder; name one video file in it')
+  if not path.is_file():
+    raise FileNotFoundError(f'no video file {str(path)!r}; is the path right?')
+  if path.stat().st_size == 0:
+    raise ValueError(f'{str(path)!r} is empty (0 bytes); copy it again')
+  return path
+
+
+def _read_ppm_frames(stream: IO[bytes]) -> Iterator[np.ndarray]:
+  while stream.readline() == b'P6\n':
+    width, height = (int(number) for number in stream.readline().split())
+    stream.readline()
+    frame = np.empty((height, width, 3), np.uint8)
+    if stream.readinto(frame) < frame.nbytes:  # type: ignore[attr-defined]
+      return
+    yield frame
+
+
+def _check_complete(
+    frames: Iterator[np.ndarray],
+    path: pathlib.Path,
+    info: VideoInfo,
+    process: subprocess.Popen,
+    log: BinaryIO,
+) -> Iterator[np.ndarray]:
+  """Passes the frames on; raises at their end if the file holds more.
+
+  Decoders also complain about files that are whole, so a complaint counts only
+  where it speaks of a cut, or where the file holds more pictures than came out.
+  """
+  count = 0
+  for count, frame in enumerate(frames, start=1):  # noqa: B007
+    yield frame
+  code = process.wait()
+  text = _read_log(log)
+  if code == 0 and '[error]' not in text:
+    return
+  counts = re.search(r'(\d+) packets read .*?; (\d+) frames decoded', text)
+  held, decoded = map(int, counts.groups()) if counts else (0, count)
+  if code or held > decoded or any(words in text for words in _CUT_SHORT):
+    promised = max(info.num_frames or 0, held, count)
+    raise ValueError(
+        f'{str(path)!r} is damaged or cut short: {count} frames could be'
+        f' decoded of about {promised} promised; copy it again, or repair it by'
+        f' re-encoding (ffmpeg says: {_find_reason(text)})'
+    )
+
+
+def _find_true_size(text: str, height: int, width: int) -> tuple[int, int]:
+  """The size noted by `write_video` if it fits the decoded one, else that."""
+  match = re.search(_SIZE_NOTE.format(r'(\d+)', r'(\d+)'), text)
+  if match:
+    noted = int(match[1]), int(match[2])
+    if (noted[0] + noted[0] % 2, noted[1] + noted[1] % 2) == (height, width):
+      return noted
+  return height, width
+
+
+def _parse_info(text: str, height: int, width: int) -> VideoInfo:
+  rate = re.search(r'Video: .*?, ([\d.]+)(k?) (?:fps|tbr)', text)
+  frame_rate = float(rate[1]) * (1000 if rate[2] else 1) if rate else 25.0
+  broadcast = round(frame_rate * 1.001) / 1.001  # 29.97 stands for 30 / 1.001.
+  if frame_rate % 1 and abs(broadcast - frame_rate) < 0.005:
+    frame_rate = broadcast
+  length = re.search(r'Duration: (\d+):(\d+):([\d.]+)', text)
+  if not length:
+    return VideoInfo(height, width, frame_rate, None)
+  seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3])
+  return VideoInfo(height, width, frame_rate, round(seconds * frame_rate))
+
+
+def _explain_unreadable(path: pathlib.Path, text: str) -> str:
+  if 'moov atom not found' in text:
+    return (
+        f'{str(path)!r} is no complete video: its index is missing, so it was'
+        ' cut short, or is not a video at all; copy or record it again'
+    )
+  if 'matches no streams' in text:
+    return f'{str(path)!r} holds no pictures, only sound? Name a video file'
+  if 'not on whitelist' in text:
+    return (
+        f'{str(path)!r} is no video but some other kind of file (sound, a'
+        ' playlist?); name a video file'
+    )
+  return (
+      f'no frame of {str(path)!r} could be decoded: it is not a video, is'
+      ' damaged, or of a kind this ffmpeg cannot read; convert it to an H.264'
+      f' .mp4 (ffmpeg says: {_find_reason(text)})'
+  )
+
+
+def _find_reason(text: str) -> str:
+  """The first complaint in ffmpeg's log, without the address before it."""
+  match = re.search(r'\[(?:error|fatal)\] (.+)', text)
+  return match[1].strip().rstrip('.') if match else 'nothing: it crashed'
+
+
+def _read_log(log: BinaryIO) -> str:
+  """All that ffmpeg has written to `log`; it goes on writing at the end."""
+  size = os.fstat(log.fileno()).st_size
+  return os.pread(log.fileno(), size, 0).decode('utf-8', errors='replace')
+
+
+@contextlib.contextmanager
+def _run_ffmpeg(
+    *arguments: str, log: BinaryIO, stdin: int, stdout: int
+) -> Iterator[subprocess.Popen[bytes]]:
+  """Runs ffmpeg within the context, and ends it with the context."""
+  import imageio_ffmpeg
+
+  settings = ('-hide_banner', '-nostats', '-loglevel', 'level+verbose', '-y')
+  with subprocess.Popen(
+      [imageio_ffmpeg.get_ffmpeg_exe(), *settings, *arguments],
+      stdin=stdin,
+      stdout=stdout,
+      stderr=log,
+      env={**os.environ, **_NO_ICONV},
+  ) as process:
+    try:
+      yield process
+    finally:
+      process.kill()

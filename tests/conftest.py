@@ -1,0 +1,28 @@
+"""Test settings: shape annotations are executed, rank promotion is an error."""
+
+import os
+import pathlib
+
+import jaxtyping
+
+jaxtyping.install_import_hook('tapjax', 'beartype.beartype')
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_platforms', os.environ.get('JAX_PLATFORMS', 'cpu'))
+
+_REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='session')
+def reference() -> pathlib.Path:
+  """The folder of reference data, or a skip that says where it was sought."""
+  folder = pathlib.Path(
+      os.environ.get('TAPJAX_REFERENCE')
+      or _REPOSITORY.parent / 'shared' / 'reference'
+  )
+  if not folder.is_dir():
+    pytest.skip(f'no reference data at {folder}; set TAPJAX_REFERENCE')
+  return folder

@@ -1,0 +1,74 @@
+"""Reading the reference data: stand-in weights, clips and stored outputs."""
+
+import functools
+import importlib.util
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Case(NamedTuple):
+  """One golden file: its settings, its frames and what must come out."""
+
+  meta: dict[str, Any]
+  frames: np.ndarray
+  arrays: dict[str, np.ndarray]
+
+  @property
+  def resolution(self) -> tuple[int, int]:
+    return self.frames.shape[1:3]
+
+
+def load_case(path: pathlib.Path) -> Case:
+  with np.load(path) as file:
+    arrays = dict(file)
+  meta = json.loads(str(arrays.pop('meta')))
+  with np.load(path.parents[1] / 'clips.npz') as clips:
+    frames = clips[meta['clip']][meta['frames']]
+  transform = meta['frame_transform']
+  times = transform['upsample_nearest']
+  frames = frames.repeat(times, axis=1).repeat(times, axis=2)
+  if (crop := transform['crop_y0_y1_x0_x1']) is not None:
+    top, bottom, left, right = crop
+    frames = frames[:, top:bottom, left:right]
+  return Case(meta, frames, arrays)
+
+
+def make_random_params(functions, seed=0):
+  """Random parameters, much faster than compiling `functions.init`."""
+  generator = np.random.default_rng(seed)
+
+  def fill(leaf):
+    if not np.issubdtype(leaf.dtype, np.floating):
+      return np.ones(leaf.shape, leaf.dtype)
+    if leaf.ndim <= 1 or leaf.shape[0] == leaf.shape[1] == 1:
+      return np.abs(generator.normal(1, 0.2, leaf.shape)).astype(leaf.dtype)
+    fan_in = np.prod(leaf.shape[:-1])
+    return (generator.normal(size=leaf.shape) / fan_in**0.5).astype(leaf.dtype)
+
+  shapes = jax.eval_shape(functions.init, jax.random.key(0))
+  return jax.tree.map(lambda leaf: jnp.asarray(fill(leaf)), shapes)
+
+
+@functools.cache
+def load_weights_module(reference: pathlib.Path):
+  spec = importlib.util.spec_from_file_location(
+      'reference_weights', reference / 'weights.py'
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def write_haiku_checkpoint(
+    manifest: pathlib.Path, seed: int, path: pathlib.Path
+) -> pathlib.Path:
+  """Writes the stand-in weights of a manifest as a published `.npy`."""
+  weights = load_weights_module(manifest.parents[1])
+  checkpoint = weights.haiku_checkpoint(weights.load_manifest(manifest), seed)
+  np.save(path, checkpoint, allow_pickle=True)
+  return path

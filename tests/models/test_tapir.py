@@ -1,0 +1,101 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tapjax.models import tapir
+from tapjax.models.base import make_stages
+from tapjax.nn.mixer import BlockMemory
+from tapjax.nn.mixer import Mixer
+
+
+@pytest.mark.parametrize(
+    ('resolution', 'expected'),
+    [
+        ((256, 256), [(256, 256)]),
+        ((128, 160), [(256, 256)]),
+        ((384, 320), [(256, 256), (384, 320)]),
+        ((300, 260), [(256, 256), (296, 256)]),
+        ((480, 854), [(256, 256), (344, 464), (480, 848)]),
+        ((512, 512), [(256, 256), (512, 512)]),
+        ((720, 1280), [(256, 256), (360, 432), (504, 744), (720, 1280)]),
+        ((257, 257), [(256, 256), (256, 256)]),
+        (
+            (2048, 2048),
+            [(256, 256), (512, 512), (1016, 1016), (2048, 2048)],
+        ),
+    ],
+)
+def test_refinement_resolutions(resolution, expected):
+  config = dataclasses.replace(tapir.TAPIR, resolution=resolution)
+  assert list(tapir.list_refinement_resolutions(config)) == expected
+
+
+def test_refinement_resolutions_must_fit_the_stride():
+  config = dataclasses.replace(
+      tapir.TAPIR, refinement_resolutions=((256, 260),)
+  )
+  with pytest.raises(ValueError, match='multiples of 8'):
+    tapir.make_functions(config)
+
+
+@pytest.mark.parametrize(
+    ('config', 'frames', 'queries', 'teraflops'),
+    [
+        (tapir.TAPIR, 24, 64, 0.77),
+        (tapir.BOOTSTAPIR, 24, 64, 1.94),
+        (tapir.TAPIR, 24, 0, 0.45),
+    ],
+)
+def test_operations_are_those_published(config, frames, queries, teraflops):
+  counted = tapir.count_operations(config, frames, queries)
+  assert counted / 1e12 == pytest.approx(teraflops, rel=0.02)
+
+
+@functools.cache
+def make_mixer(temporal):
+  """A small mixer as a compiled function, and its parameters."""
+  stages = make_stages(
+      lambda: Mixer(2, 16, 4, 7, temporal, name='mixer'),
+      ('__call__',),
+      lambda module: module(jnp.zeros((1, 1, 5))),
+  )
+
+  @jax.jit
+  def mix(params, x, memory=None):
+    return stages.apply('__call__', params, x, memory)
+
+  return functools.partial(mix, stages.init(jax.random.key(0)))
+
+
+SEQUENCES = jax.random.normal(jax.random.key(1), (3, 9, 5))
+
+
+def test_past_mixer_never_sees_the_future():
+  mix = make_mixer('past')
+  before, _ = mix(SEQUENCES)
+  after, _ = mix(SEQUENCES.at[:, 6:].add(1.0))
+  np.testing.assert_array_equal(before[:, :6], after[:, :6])
+  assert np.abs(before[:, 6:] - after[:, 6:]).max() > 1e-3
+
+
+def test_mixer_of_both_sides_sees_the_future():
+  mix = make_mixer('both')
+  before, _ = mix(SEQUENCES)
+  after, _ = mix(SEQUENCES.at[:, 6].add(1.0))
+  assert np.abs(before[:, 5] - after[:, 5]).max() > 1e-3
+
+
+@pytest.mark.parametrize('cuts', [(1,) * 9, (4, 5)], ids=str)
+def test_mixer_in_pieces_equals_one_call(cuts):
+  mix = make_mixer('past')
+  whole, _ = mix(SEQUENCES)
+  memory = BlockMemory(jnp.zeros((2, 3, 2, 16)), jnp.zeros((2, 3, 2, 4, 16)))
+  parts = []
+  for piece in np.split(SEQUENCES, np.cumsum(cuts)[:-1], axis=1):
+    part, memory = mix(piece, memory)
+    parts.append(part)
+  np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)

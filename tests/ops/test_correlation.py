@@ -1,0 +1,49 @@
+import jax
+import numpy as np
+import pytest
+
+from tapjax.ops.correlation import correlate_patches
+
+
+def correlate_slowly(grid, points, vectors, radius):
+  """Reads one tap at a time, with zeros beyond the border."""
+  height, width, _ = grid.shape
+  offsets = range(-radius, radius + 1)
+  rows = []
+  for (y, x), vector in zip(points, vectors, strict=True):
+    for dy in offsets:
+      for dx in offsets:
+        total = 0.0
+        top, left = int(np.floor(y + dy - 0.5)), int(np.floor(x + dx - 0.5))
+        for row in (top, top + 1):
+          for column in (left, left + 1):
+            if 0 <= row < height and 0 <= column < width:
+              weight = (1 - abs(y + dy - 0.5 - row)) * (
+                  1 - abs(x + dx - 0.5 - column)
+              )
+              total += weight * grid[row, column] @ vector
+        rows.append(total)
+  return np.asarray(rows).reshape(len(points), -1)
+
+
+@pytest.mark.parametrize(
+    ('point', 'radius'),
+    [
+        pytest.param((3.5, 4.5), 1, id='on-a-center'),
+        pytest.param((2.3, 4.9), 3, id='between-cells'),
+        pytest.param((0.1, 7.9), 3, id='over-the-border'),
+        pytest.param((-2.6, 3.0), 3, id='mostly-outside'),
+        pytest.param((-4.4, 3.0), 3, id='one-row-from-nothing'),
+        pytest.param((1e9, -1e9), 3, id='runaway'),
+    ],
+)
+def test_agrees_with_slow_reading(point, radius):
+  generator = np.random.default_rng(0)
+  grid = generator.normal(size=(6, 8, 5)).astype(np.float32)
+  vectors = generator.normal(size=(1, 5)).astype(np.float32)
+  points = np.asarray([point], np.float32)
+  scores = jax.jit(correlate_patches, static_argnums=3)(
+      grid, points, vectors, radius
+  )
+  expected = correlate_slowly(grid, points.astype(float), vectors, radius)
+  np.testing.assert_allclose(scores, expected, atol=1e-5)

@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tapjax.ops.sampling import read_at
+from tapjax.ops.sampling import read_at_time
+
+
+def make_ramp(height, width):
+  """A grid whose value is the position (y, x) of each cell's center."""
+  y, x = np.meshgrid(
+      np.arange(height) + 0.5, np.arange(width) + 0.5, indexing='ij'
+  )
+  return jnp.asarray(np.stack([y, x], axis=-1), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ('point', 'expected'),
+    [
+        pytest.param((0.5, 0.5), (0.5, 0.5), id='first-center'),
+        pytest.param((2.0, 3.25), (2.0, 3.25), id='between-cells'),
+        pytest.param((0.0, 0.0), (0.5, 0.5), id='outer-corner-is-held'),
+        pytest.param((4.0, 6.0), (3.5, 5.5), id='other-corner-is-held'),
+        pytest.param((-9.0, 2.0), (0.5, 2.0), id='far-outside-is-held'),
+    ],
+)
+def test_ramp_returns_the_coordinate(point, expected):
+  value = jax.jit(read_at)(make_ramp(4, 6), jnp.asarray([point]))
+  np.testing.assert_allclose(value[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('time', 'expected'),
+    [
+        pytest.param(0.0, 0.0, id='first-frame'),
+        pytest.param(2.5, 2.5, id='halfway'),
+        pytest.param(3.0, 3.0, id='last-frame'),
+    ],
+)
+def test_time_has_no_half_offset(time, expected):
+  frames = jnp.arange(4.0).reshape(4, 1, 1, 1) * jnp.ones((1, 3, 3, 1))
+  value = read_at_time(frames, jnp.asarray([[time, 1.2, 0.7]]))
+  np.testing.assert_allclose(value, [[expected]], atol=1e-6)

@@ -1,0 +1,252 @@
+"""Properties of whole-video tracking that hold for every tracker."""
+
+import dataclasses
+import functools
+
+import golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tapjax
+from tapjax import tracking
+from tapjax.models import tapir
+from tapjax.models import tapnet
+from tapjax.pretrained import Tracker
+
+SMALL_TAPIR = tapir.TapirConfig(
+    resolution=(64, 64),
+    initial_resolution=(64, 64),
+    channels=(8, 16, 16, 24),
+    num_iterations=2,
+    mixer_blocks=2,
+    mixer_channels=32,
+)
+CONFIGS = {
+    'tapir': (tapir, SMALL_TAPIR),
+    'causal_bootstapir': (
+        tapir,
+        dataclasses.replace(
+            SMALL_TAPIR,
+            resolution=(80, 128),
+            num_extra_convs=1,
+            pooled_levels=1,
+            temporal='past',
+        ),
+    ),
+    'tapnet': (
+        tapnet,
+        tapnet.TapNetConfig(resolution=(64, 64), channels=(16, 16, 24)),
+    ),
+}
+
+
+@functools.cache
+def make_tracker(name):
+  module, config = CONFIGS[name]
+  functions = module.make_functions(config)
+  params = golden.make_random_params(functions)
+  return Tracker(name, config, functions, params)
+
+
+# Tests of one tracker run in one process, so that it is compiled once.
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        for name in CONFIGS
+    ]
+)
+def tracker(request):
+  return make_tracker(request.param)
+
+
+def make_video(num_frames=11, height=48, width=72):
+  """Smooth noise that moves, so that nothing is the same twice."""
+  generator = np.random.default_rng(0)
+  canvas = generator.uniform(0, 255, (height + 40, width + 40, 3))
+  for axis in (0, 1):
+    canvas = sum(np.roll(canvas, i, axis) for i in range(4)) / 4
+  canvas = (canvas - canvas.min()) / np.ptp(canvas) * 255
+  return np.stack(
+      [canvas[i : i + height, 2 * i : 2 * i + width] for i in range(num_frames)]
+  ).astype(np.uint8)
+
+
+QUERIES = np.asarray(
+    [
+        [0, 10.5, 20.5],
+        [3, 47.9, 0.1],
+        [10, 0, 72],
+        [5.5, 30, 40],
+        [7, 24, 60.25],
+    ],
+    np.float32,
+)
+
+
+def assert_same(ours, theirs, pixels=2e-3, logits=2e-4):
+  np.testing.assert_allclose(ours.positions, theirs.positions, atol=pixels)
+  np.testing.assert_allclose(
+      ours.occlusion_logits, theirs.occlusion_logits, atol=logits
+  )
+
+
+def test_shapes_and_types(tracker):
+  frames = make_video()
+  tracks = tracker.track(frames, QUERIES)
+  assert isinstance(tracks, tapjax.Tracks)
+  assert tracks.positions.shape == (5, 11, 2)
+  assert tracks.positions.dtype == np.float32
+  assert tracks.visible.dtype == bool
+  assert all(
+      isinstance(array, np.ndarray) for array in tracks if array is not None
+  )
+  assert np.isfinite(tracks.positions).all()
+
+
+@pytest.mark.parametrize(
+    'chunks',
+    [
+        {'query_chunk': 1},
+        {'query_chunk': 2, 'frame_chunk': 3},
+        {'frame_chunk': 1},
+        {'frame_chunk': 1000},
+    ],
+    ids=str,
+)
+def test_chunks_change_nothing(tracker, chunks):
+  frames = make_video()
+  assert_same(
+      tracker.track(frames, QUERIES, **chunks), tracker.track(frames, QUERIES)
+  )
+
+
+def test_queries_do_not_see_each_other(tracker):
+  frames = make_video()
+  together = tracker.track(frames, QUERIES)
+  order = [3, 0, 4, 1, 2]
+  permuted = tracker.track(frames, QUERIES[order])
+  assert_same(
+      permuted, tapjax.Tracks(*(a if a is None else a[order] for a in together))
+  )
+  alone = tracker.track(frames, QUERIES[1:2])
+  assert_same(
+      alone, tapjax.Tracks(*(a if a is None else a[1:2] for a in together))
+  )
+
+
+def test_reports_change_nothing(tracker):
+  frames = make_video()
+  reports = []
+  tracks = tracker.track(
+      frames,
+      QUERIES,
+      query_chunk=2,
+      report=lambda *report: reports.append(report),
+  )
+  assert_same(tracks, tracker.track(frames, QUERIES))
+  stages = {stage: (done, total) for stage, done, total in reports}
+  assert stages == {'encode': (11, 11), 'track': (5, 5)}
+
+
+def test_no_queries_no_tracks(tracker):
+  tracks = tracker.track(make_video(), np.zeros((0, 3), np.float32))
+  assert tracks.positions.shape == (0, 11, 2)
+  assert tracks.visible.shape == (0, 11)
+  assert tracks.visible.dtype == bool
+
+
+@pytest.mark.parametrize(
+    'shape', [(1, 48, 72), (1, 1, 1), (1, 7, 9), (1, 600, 3)], ids=str
+)
+def test_odd_videos(tracker, shape):
+  frames = make_video(4, 640, 80)[: shape[0], : shape[1], : shape[2]]
+  points = np.asarray([[0, shape[1] / 2, shape[2] / 2]], np.float32)
+  tracks = tracker.track(frames, points)
+  assert tracks.positions.shape == (1, shape[0], 2)
+  assert np.isfinite(tracks.positions).all()
+
+
+@pytest.mark.xdist_group('tapnet')
+def test_estimates_meet_the_query():
+  """TAP-Net's answer on the query's own frame is the query."""
+  tracks = make_tracker('tapnet').track(make_video(), QUERIES)
+  for row, (t, y, x) in enumerate(QUERIES):
+    frame = int(np.round(t))
+    np.testing.assert_allclose(tracks.positions[row, frame], [x, y], atol=1e-4)
+
+
+def make_matching_tracker():
+  """A TAPIR that goes where the features look most like the query's."""
+  config = dataclasses.replace(SMALL_TAPIR, temperature=1e5)
+  functions = tapir.make_functions(config)
+  params = golden.make_random_params(functions)
+  weights = dict(params.weights)
+  for name in ('hidden', 'heatmap'):
+    module = f'tapir/~/cost_volume/~/{name}'
+    kernel = jnp.zeros_like(weights[module]['w']).at[1, 1, 0, 0].set(1)
+    weights[module] = {'w': kernel, 'b': 0 * weights[module]['b']}
+  module = 'tapir/~/mixer/~/output'
+  weights[module] = jax.tree.map(jnp.zeros_like, weights[module])
+  return Tracker('tapir', config, functions, params._replace(weights=weights))
+
+
+@pytest.mark.xdist_group('tapnet')
+def test_still_video_keeps_the_query():
+  """Cells of 8 pixels match themselves, on every frame."""
+  frames = make_video(1, 128, 128).repeat(6, axis=0)
+  cells = np.asarray([[1, 2], [3, 3], [5, 6], [0, 7]])
+  points = np.concatenate(
+      [np.asarray([[0], [2], [5], [3]]), (cells + 0.5) * 16], axis=1
+  ).astype(np.float32)
+  tracks = make_matching_tracker().track(frames, points)
+  expected = points[:, None, :0:-1].repeat(6, axis=1)
+  np.testing.assert_allclose(tracks.positions, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('context', [0, 1, 4])
+@pytest.mark.parametrize('num_frames', [1, 2, 7, 8, 9, 16, 23])
+def test_pieces_keep_every_frame_once_in_context(num_frames, context):
+  pieces = tracking._list_pieces(num_frames, 5, context)
+  assert len({len(piece.keep) for piece in pieces}) == 1
+  kept = np.zeros(num_frames, int)
+  for start, keep in pieces:
+    for frame in start + np.flatnonzero(keep):
+      kept[frame] += 1
+      first = 0 if start == 0 else start + context
+      last = start + len(keep)
+      last = num_frames if last == num_frames else last - context
+      assert first <= frame < last
+  assert kept.min() >= 1
+
+
+@pytest.mark.xdist_group('tapir')
+def test_compiles_once_for_any_number_of_queries():
+  """With chunks of one size, more queries run the same program longer."""
+  tracker = make_tracker('tapir')
+  frames = make_video()
+  for num_queries in (4, 8, 16):
+    points = np.tile(QUERIES[:1], (num_queries, 1))
+    tracker.track(frames, points, query_chunk=4, report=lambda *report: None)
+  sizes = tracking._track_chunks._cache_size()
+  tracker.track(
+      frames,
+      np.tile(QUERIES[:1], (64, 1)),
+      query_chunk=4,
+      report=lambda *report: None,
+  )
+  assert tracking._track_chunks._cache_size() == sizes
+
+
+def test_memory_is_refused_where_the_future_is_seen():
+  tracker = make_tracker('tapir')
+  functions, params = tracker.functions, tracker.params
+  assert functions.make_memory is None
+  features = functions.encode_video(params, jnp.zeros((1, 1, 64, 64, 3)))
+  points = jnp.zeros((1, 1, 3))
+  queries = functions.describe_queries(params, features, points)
+  state = functions.initialize_tracks(params, features, queries, points)
+  memory = make_tracker('causal_bootstapir').functions.make_memory(1)
+  with pytest.raises(ValueError, match='causal'):
+    functions.refine_tracks(params, features, queries, state, memory)
