@@ -7,27 +7,34 @@ import setuptools
 _ROOT = pathlib.Path(__file__).parent
 _VERSION = '0.1.0'
 
-# imageio-ffmpeg 0.8 brings ffmpeg 9, which rejects an option mediapy passes.
 _CORE = [
     'absl-py>=2.1',
     'beartype>=0.20',
     'dm-haiku>=0.0.14',
     'filelock>=3.12',
-    'imageio-ffmpeg>=0.5,<0.8',
+    'imageio-ffmpeg>=0.5',
     'jax>=0.7.2',
     'jaxtyping>=0.3',
-    'mediapy>=1.2',
     'ml_dtypes>=0.4',
     'numpy>=2.0',
     'safetensors>=0.4.3',
     'tqdm>=4.66',
 ]
+# mediapy shows videos; video files are read and written without it.
+_NOTEBOOK = [
+    'ipykernel>=6.29',
+    'mediapy>=1.2',
+    'nbclient>=0.10',
+]
+_TRAIN = [
+    'optax>=0.2.4',
+]
 _TEST = [
+    *_NOTEBOOK,
+    *_TRAIN,
     'hypothesis>=6.100',
     'import-linter>=2.1',
-    'ipykernel>=6.29',
     'mypy>=1.15',
-    'nbclient>=0.10',
     'pyink>=24.10',
     'pytest>=8.3',
     'pytest-xdist>=3.6',
@@ -45,6 +52,10 @@ setuptools.setup(
     package_data={'tapjax': ['py.typed']},
     python_requires='>=3.11',
     install_requires=_CORE,
-    extras_require={'test': _TEST},
+    extras_require={
+        'notebook': _NOTEBOOK,
+        'train': _TRAIN,
+        'test': _TEST,
+    },
     entry_points={'console_scripts': ['tapjax = tapjax.cli:main']},
 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import warnings
 
 from absl import flags
+import jax
 from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
@@ -27,6 +28,9 @@ from tapjax.geometry import sample_random_points
 from tapjax.models import registry
 
 _DEFAULT_GRID = 16
+_RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
+# Their first step takes long.
+_COMPILED_STAGES = ('encode', 'track')
 
 
 class _Command(NamedTuple):
@@ -53,27 +57,26 @@ def _run(argv: list[str]) -> int:
     return 2
   command = _COMMANDS[name]
   values = flags.FlagValues()
-  flags.DEFINE_bool('help', False, 'Show this help.', flag_values=values)
   command.define_flags(values)
+  if {'-h', '--help'} & set(argv[2:]):
+    _show(_describe_command(command, values))
+    return 0
   try:
     rest = values([f'tapjax {name}', *argv[2:]])[1:]
-  except flags.Error as error:
-    _complain(str(error))
-    return 2
-  if values.help:
-    _show(f'{command.summary}\n{values.main_module_help() or values}')
-    return 0
-  if rest:
-    _complain(f'unexpected argument {rest[0]!r}; flags begin with --')
-    return 2
-  try:
+    if rest:
+      raise flags.Error(f'unexpected argument {rest[0]!r}; flags begin with --')
     with _show_warnings():
       command.run(values)
   except flags.Error as error:
-    _complain(str(error))
+    _complain(f'{error} - see tapjax {name} --help')
     return 2
   except (ValueError, OSError) as error:
     _complain(str(error))
+    return 1
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if not _is_out_of_memory(error):
+      raise
+    _complain(f'{error} - choose a smaller --resolution, or fewer points')
     return 1
   except KeyboardInterrupt:
     _complain('interrupted')
@@ -115,7 +118,9 @@ def _define_track_flags(values: flags.FlagValues) -> None:
       lower_bound=1,
       flag_values=values,
   )
-  flags.DEFINE_integer('seed', 0, 'Of random points.', flag_values=values)
+  flags.DEFINE_integer(
+      'seed', 0, 'Of random points.', lower_bound=0, flag_values=values
+  )
   flags.DEFINE_list(
       'resolution',
       None,
@@ -131,7 +136,7 @@ def _define_track_flags(values: flags.FlagValues) -> None:
   flags.register_multi_flags_validator(
       ['queries', 'grid', 'num_points'],
       lambda chosen: sum(value is not None for value in chosen.values()) <= 1,
-      'Choose points by one of --queries, --grid and --num_points.',
+      'choose points by one of --queries, --grid and --num_points',
       flag_values=values,
   )
 
@@ -139,47 +144,37 @@ def _define_track_flags(values: flags.FlagValues) -> None:
 def _track(values: flags.FlagValues) -> None:
   """Tracks points through a video file and writes what came out."""
   resolution = _parse_resolution(values.resolution)
-  if values.video is not None:
-    with video_io.open_video(values.video) as reader:
-      frame_rate = reader.info.frame_rate
-  tracker = pretrained.load(
-      values.model, checkpoint=values.checkpoint, resolution=resolution
-  )
-  clip = None
-  if values.video is None:
-    clip = demo.make_demo_clip()
-    frame_rate = demo.FRAME_RATE
-    output = pathlib.Path(values.output or 'tracks_demo')
-  else:
-    stem = pathlib.Path(values.video).stem
-    output = pathlib.Path(values.output or f'tracks_{stem}')
-
-  with results.make_folder(output), _Progress() as progress:
-    with _open_frames(values.video, clip) as (blocks, about):
-      video = tracker.prepare(progress.follow('read', blocks, about))
-    if clip is not None and not _chooses_points(values):
-      query_points = clip.query_points
-    else:
-      query_points = _choose_points(values, len(video.frames), video.original)
-    tracks = tracker.track_video(video, query_points, report=progress.report)
-    results.write_arrays(
-        output / 'tracks.npz', tracks, query_points, frame_rate, tracker.name
+  _check_weights(values)
+  source = _find_source(values.video)
+  choose_points = _plan_points(values, source)
+  name = pathlib.Path(values.video or 'demo').stem
+  output = pathlib.Path(values.output or f'tracks_{name}')
+  with results.make_folder(output, _RESULTS), _Progress() as progress:
+    progress.report('load', 0, 1)
+    tracker = pretrained.load(
+        values.model, checkpoint=values.checkpoint, resolution=resolution
     )
-    results.write_table(output / 'tracks.csv', tracks)
-    with _open_frames(values.video, clip) as (blocks, _):
-      results.write_overlay(
-          output / 'tracks.mp4',
-          progress.follow('draw', blocks, len(video.frames)),
-          tracks,
-          frame_rate,
+    progress.report('load', 1, 1)
+    with source.open_blocks() as blocks:
+      video = tracker.prepare(
+          progress.follow('read', blocks, source.info.num_frames)
       )
+    num_frames = len(video.frames)
+    query_points = choose_points(num_frames)
+    tracks = tracker.track_video(video, query_points, report=progress.report)
+    arrays, table, overlay = (output / name for name in _RESULTS)
+    frame_rate = source.info.frame_rate
+    results.write_arrays(arrays, tracks, query_points, frame_rate, tracker.name)
+    results.write_table(table, tracks)
+    with source.open_blocks() as blocks:
+      drawn = progress.follow('draw', blocks, num_frames)
+      results.write_overlay(overlay, drawn, tracks, frame_rate)
   _show(
-      f'{tracker.name}: {len(query_points)} points through '
-      f'{len(video.frames)} frames; wrote tracks.npz, tracks.csv and '
-      f'tracks.mp4 to {output}'
+      f'{tracker.name}: {len(query_points)} points through {num_frames} '
+      f'frames; wrote {", ".join(_RESULTS)} to {output}'
   )
-  if clip is not None and query_points is clip.query_points:
-    _show(demo.describe_error(clip, tracks))
+  if source.clip is not None and query_points is source.clip.query_points:
+    _show(demo.describe_error(source.clip, tracks))
 
 
 def _define_models_flags(values: flags.FlagValues) -> None:
@@ -227,12 +222,14 @@ def _define_convert_flags(values: flags.FlagValues) -> None:
       'Preset, where the arrays do not tell it.',
       flag_values=values,
   )
-  for name in ('checkpoint', 'output'):
-    flags.mark_flag_as_required(name, flag_values=values)
 
 
 def _convert(values: flags.FlagValues) -> None:
   """Rewrites a weight file in another format."""
+  if not (values.checkpoint and values.output):
+    raise flags.Error(
+        '--checkpoint must name the file to read and --output that to write'
+    )
   tracker = pretrained.load(values.model, checkpoint=values.checkpoint)
   tracker.save(values.output)
   _show(f'{tracker.name}: wrote {values.output}')
@@ -252,28 +249,40 @@ _COMMANDS = {
 
 
 class _Progress(contextlib.ExitStack):
-  """Progress bars on stderr, one for each stage of the work."""
+  """Progress bars on stderr, one for each stage of the work.
+
+  Errors wipe the bar that they interrupt, so that their line stands alone.
+  """
 
   def __init__(self):
     super().__init__()
     self._bar: tqdm.tqdm | None = None
     self._stage = ''
-    self.callback(self._close)
+    self.push(self._finish)
 
   def report(self, stage: str, done: int, total: int | None) -> None:
     """Shows how much of a stage is done."""
     if self._bar is None or stage != self._stage:
-      self._close()
+      if self._bar is not None:
+        self._bar.close()
       self._stage = stage
-      self._bar = tqdm.tqdm(desc=stage, total=total, file=sys.stderr)
-    self._bar.update(done - self._bar.n)
+      self._bar = tqdm.tqdm(
+          desc=stage,
+          total=total,
+          file=sys.stderr,
+          postfix='compiling' if stage in _COMPILED_STAGES else '',
+      )
+    if done:
+      self._bar.total = total
+      self._bar.set_postfix_str('', refresh=False)
+      self._bar.update(done - self._bar.n)
 
   def follow(
       self,
       stage: str,
-      blocks: Iterator[UInt8[np.ndarray, 't h w 3']],
+      blocks: Iterator[UInt8[np.ndarray, '_ h w 3']],
       total: int | None,
-  ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+  ) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
     """Yields blocks of frames and shows how many went by."""
     done = 0
     self.report(stage, done, total)
@@ -281,45 +290,76 @@ class _Progress(contextlib.ExitStack):
       yield block
       done += len(block)
       self.report(stage, done, total)
+    # What a file says of its length can be wrong.
+    self.report(stage, done, done)
 
-  def _close(self) -> None:
+  def _finish(self, error_type: type | None, *_: object) -> None:
     if self._bar is not None:
+      self._bar.leave = error_type is None
       self._bar.close()
-    self._bar = None
 
 
-def _choose_points(
-    values: flags.FlagValues, num_frames: int, resolution: Resolution
-) -> Float[np.ndarray, 'n 3']:
-  """Returns the query points that the flags ask for."""
+class _Source(NamedTuple):
+  """A video file or the demo clip, and what it says about itself."""
+
+  path: str | None
+  clip: demo.DemoClip | None
+  info: video_io.VideoInfo
+
+  @contextlib.contextmanager
+  def open_blocks(self) -> Iterator[Iterator[UInt8[np.ndarray, '_ h w 3']]]:
+    """Yields the frames, a few at a time."""
+    if self.clip is not None:
+      yield tracking.split_frames(self.clip.frames)
+      return
+    assert self.path is not None
+    with video_io.open_video(self.path) as reader:
+      yield reader.read_blocks(tracking.FRAME_CHUNK)
+
+
+def _find_source(path: str | None) -> _Source:
+  """Returns the video to track; raises for files that are none."""
+  if path is None:
+    clip = demo.make_demo_clip()
+    num_frames, height, width, _ = clip.frames.shape
+    info = video_io.VideoInfo(height, width, demo.FRAME_RATE, num_frames)
+    return _Source(None, clip, info)
+  with video_io.open_video(path) as reader:
+    return _Source(path, None, reader.info)
+
+
+def _plan_points(
+    values: flags.FlagValues, source: _Source
+) -> Callable[[int], Float[np.ndarray, 'n 3']]:
+  """Returns what chooses query points once the number of frames is certain.
+
+  What can be wrong with the points is found before that.
+  """
+  resolution = source.info.height, source.info.width
   if values.queries is not None:
-    return inputs.read_query_points(values.queries)
-  if values.num_points is not None:
-    return sample_random_points(
+    query_points = inputs.read_query_points(values.queries)
+    inputs.check_queries_inside(query_points, None, resolution)
+  elif values.num_points is not None:
+    return lambda num_frames: sample_random_points(
         np.random.default_rng(values.seed),
         num_frames,
         resolution,
         values.num_points,
     )
-  return sample_grid_points(resolution, values.grid or _DEFAULT_GRID)
+  elif values.grid is None and source.clip is not None:
+    query_points = source.clip.query_points
+  else:
+    query_points = sample_grid_points(resolution, values.grid or _DEFAULT_GRID)
+  return lambda _: query_points
 
 
-def _chooses_points(values: flags.FlagValues) -> bool:
-  chosen = (values.queries, values.grid, values.num_points)
-  return any(choice is not None for choice in chosen)
-
-
-@contextlib.contextmanager
-def _open_frames(
-    path: str | None, clip: demo.DemoClip | None
-) -> Iterator[tuple[Iterator[UInt8[np.ndarray, 't h w 3']], int | None]]:
-  """Yields a video in blocks, and about how many frames it has."""
-  if clip is not None:
-    yield tracking.split_frames(clip.frames), len(clip.frames)
-    return
-  assert path is not None
-  with video_io.open_video(path) as reader:
-    yield reader.read_blocks(tracking.FRAME_CHUNK), reader.info.num_frames
+def _check_weights(values: flags.FlagValues) -> None:
+  if values.model is None and values.checkpoint is None:
+    raise ValueError(
+        'tapjax carries no weights of its own yet - download published ones by '
+        f'--model=NAME, one of {", ".join(registry.PRESETS)}, or read those '
+        'that you have by --checkpoint=FILE'
+    )
 
 
 def _parse_resolution(sides: list[str] | None) -> Resolution | None:
@@ -329,7 +369,8 @@ def _parse_resolution(sides: list[str] | None) -> Resolution | None:
     return inputs.check_resolution([int(side) for side in sides])
   except ValueError:
     raise flags.IllegalFlagValueError(
-        f'--resolution must be HEIGHT,WIDTH; got {",".join(sides)}'
+        '--resolution must be HEIGHT,WIDTH, two positive integers; got '
+        f'{",".join(sides)!r}'
     ) from None
 
 
@@ -341,6 +382,16 @@ def _describe_usage() -> str:
   ]
   lines += ['', 'tapjax COMMAND --help lists the flags of a command.']
   return '\n'.join(lines)
+
+
+def _describe_command(command: _Command, values: flags.FlagValues) -> str:
+  # The first lines say in which module the flags are defined.
+  described = values.module_help(__name__).partition(f'{__name__}:')[2]
+  return f'{command.summary}\n{described.rstrip()}'
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+  return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
 
 
 @contextlib.contextmanager

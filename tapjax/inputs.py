@@ -3,7 +3,9 @@
 import csv
 import os
 import pathlib
+import tokenize
 import zipfile
+import zlib
 
 import jax
 from jaxtyping import Float
@@ -11,6 +13,20 @@ from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import Resolution
+
+# What NumPy raises for archives that are damaged, or of a stranger kind.
+_DAMAGE = (
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def check_frames(frames: object) -> UInt8[np.ndarray, 't h w 3']:
@@ -56,32 +72,39 @@ def check_query_points(query_points: object) -> Float[np.ndarray, 'n 3']:
         'query_points must be [n, 3], each (t, y, x); got '
         f'{array.shape} - one row per point, without a batch axis'
     )
-  finite = np.isfinite(array).all(axis=-1)
+  with np.errstate(over='ignore'):
+    points = array.astype(np.float32)
+  finite = np.isfinite(points).all(axis=-1)
   if not finite.all():
     row = int(np.argmin(finite))
     raise ValueError(
         f'query_points must be finite; got {array[row].tolist()} in row {row} '
         f'({np.sum(~finite)} such rows) - drop these queries'
     )
-  return array.astype(np.float32)
+  return points
 
 
 def check_queries_inside(
     query_points: Float[np.ndarray, 'n 3'],
-    num_frames: int,
+    num_frames: int | None,
     resolution: Resolution,
 ) -> None:
-  """Raises ValueError where a query lies outside of the video."""
-  limits = np.asarray([num_frames - 1, *resolution], np.float32)
+  """Raises ValueError where a query lies outside of the video.
+
+  `num_frames` is None where the end of the video is not known yet.
+  """
+  last = np.inf if num_frames is None else num_frames - 1
+  limits = np.asarray([last, *resolution], np.float32)
   inside = ((query_points >= 0) & (query_points <= limits)).all(axis=-1)
   if inside.all():
     return
   row = int(np.argmin(inside))
   t, y, x = query_points[row].tolist()
   raise ValueError(
-      'query_points must lie in the video, (t, y, x) with 0 <= t <= '
-      f'{num_frames - 1}, 0 <= y <= {resolution[0]} and 0 <= x <= '
-      f'{resolution[1]}; got ({t:g}, {y:g}, {x:g}) in row {row} '
+      'query_points must lie in the video, (t, y, x) with 0 <= t'
+      f'{"" if num_frames is None else f" <= {last}"}, 0 <= y <= '
+      f'{resolution[0]} and 0 <= x <= {resolution[1]}; got '
+      f'({t:g}, {y:g}, {x:g}) in row {row} '
       f'({np.sum(~inside)} such rows) - is the order (t, y, x), in pixels?'
   )
 
@@ -111,54 +134,74 @@ def read_query_points(
   """Reads query points (t, y, x) from a file.
 
   A .csv file has columns t, y and x in any order, or three columns in that
-  order without a header. A .npz file has an array `query_points`.
+  order without a header. A .npz file has an array `query_points`. Raises
+  FileNotFoundError or ValueError, which name the file.
   """
   path = pathlib.Path(path)
+  readers = {'.csv': _read_csv_points, '.npz': _read_npz_points}
+  if path.suffix.lower() not in readers:
+    raise ValueError(f'query points must be a .csv or .npz file; got {path}')
   if not path.is_file():
-    raise FileNotFoundError(f'no file {path} with query points')
-  if path.suffix == '.npz':
-    return check_query_points(_read_npz_points(path))
-  if path.suffix == '.csv':
-    return check_query_points(_read_csv_points(path))
-  raise ValueError(f'query points must be a .csv or .npz file; got {path.name}')
+    raise FileNotFoundError(
+        f'there is no file {path} with query points; is the path right?'
+    )
+  points = readers[path.suffix.lower()](path)
+  try:
+    return check_query_points(points)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
 
 
 def _read_npz_points(path: pathlib.Path) -> np.ndarray:
+  if not zipfile.is_zipfile(path):
+    raise ValueError(
+        f'{path} must be a .npz archive; it is cut short or of another format '
+        '- write it with numpy.savez(path, query_points=...)'
+    )
   try:
-    with np.load(path, allow_pickle=False) as arrays:
-      return arrays['query_points']
-  except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
+      names = archive.files
+      if 'query_points' in names:
+        return np.asarray(archive['query_points'])
+  except _DAMAGE as error:
     raise ValueError(
-        f'{path} must be a .npz archive; it cannot be read ({error})'
+        f'{path} must be a .npz archive of numbers; it cannot be read ({error})'
+        ' - is it damaged?'
     ) from None
-  except KeyError:
-    raise ValueError(
-        f'{path} must have an array query_points [n, 3]; it has none'
-    ) from None
+  raise ValueError(
+      f'{path} must have an array query_points [n, 3]; it has '
+      f'{", ".join(names) or "none"}'
+  )
 
 
 def _read_csv_points(path: pathlib.Path) -> np.ndarray:
   try:
     with path.open(newline='', encoding='utf-8-sig') as file:
-      rows = [row for row in csv.reader(file) if row]
+      reader = csv.reader(file)
+      lines = [(reader.line_num, row) for row in reader if any(row)]
   except (UnicodeDecodeError, csv.Error) as error:
     raise ValueError(f'{path} must be a .csv text file; {error}') from None
+  if not lines:
+    raise ValueError(
+        f'{path} must have the columns t, y, x; it is empty - for no queries, '
+        'write the header alone'
+    )
   columns = ['t', 'y', 'x']
-  first = 1
-  if rows and not _is_number(rows[0][0]):
-    columns = [name.strip().lower() for name in rows.pop(0)]
-    first = 2
+  if not _is_number(lines[0][1][0]):
+    columns = [name.strip().lower() for name in lines.pop(0)[1]]
   if sorted(columns) != ['t', 'x', 'y']:
-    raise ValueError(f'{path} must have the columns t, y, x; it has {columns}')
-  order = [columns.index(name) for name in ('t', 'y', 'x')]
-  for i, row in enumerate(rows):
+    raise ValueError(
+        f'{path} must have the columns t, y, x, separated by commas; it has '
+        f'{", ".join(map(repr, columns))}'
+    )
+  for number, row in lines:
     if len(row) != 3 or not all(map(_is_number, row)):
       raise ValueError(
-          f'{path} must have three numbers t, y, x a line; line {i + first} is '
+          f'{path} must have three numbers t, y, x a line; line {number} is '
           f'{",".join(row)!r}'
       )
-  points = np.asarray(rows, np.float64).reshape(-1, 3)
-  return points[:, order]
+  points = np.asarray([row for _, row in lines], np.float64).reshape(-1, 3)
+  return points[:, [columns.index(name) for name in ('t', 'y', 'x')]]
 
 
 def _is_number(text: str) -> bool:

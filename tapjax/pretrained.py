@@ -86,7 +86,7 @@ class Tracker:
     )
 
   def prepare(
-      self, blocks: Iterable[UInt8[np.ndarray, 't h w 3']]
+      self, blocks: Iterable[UInt8[np.ndarray, '_ h w 3']]
   ) -> tracking.Video:
     """Resizes a video that arrives in blocks of a few frames.
 
@@ -168,18 +168,22 @@ def load(
       failed.
     FileNotFoundError: there is no such file.
   """
+  if resolution is not None:
+    settings['resolution'] = inputs.check_resolution(resolution)
   if checkpoint is None:
     if name is None:
       raise ValueError(_describe_weights())
     preset = registry.get_preset(name)
+    # Settings that cannot be are told before a long download, not after.
+    preset.architecture.make_functions(
+        replace_settings(preset.config, settings)
+    )
     file = checkpoints.read_checkpoint(checkpoints.fetch(preset.weights))
   else:
     if name is not None:
       registry.get_preset(name)
     file = checkpoints.read_checkpoint(checkpoint)
     preset = registry.get_preset(name or identify_preset(file))
-  if resolution is not None:
-    settings['resolution'] = inputs.check_resolution(resolution)
   config = _choose_config(preset, file, settings)
   functions = preset.architecture.make_functions(config)
   params = _read_params(preset, config, functions, file)
@@ -300,10 +304,29 @@ def _read_params(
         f'checkpoint must be a Haiku .npy file for {preset.name}, of which no '
         f'PyTorch weights exist; {file.path} is a PyTorch file'
     )
-  arrays = checkpoints.convert_arrays(
-      file.arrays, sources, shapes, origin=str(file.path)
-  )
+  try:
+    arrays = checkpoints.convert_arrays(
+        file.arrays, sources, shapes, origin=str(file.path)
+    )
+  except checkpoints.CheckpointMismatchError:
+    _refuse_other_preset(preset, file)
+    raise
   return jax.tree.map(jax.numpy.asarray, unflatten_params(arrays))
+
+
+def _refuse_other_preset(
+    preset: registry.Preset, file: checkpoints.Checkpoint
+) -> None:
+  """Raises ValueError if a file that does not fit a preset fits another one."""
+  try:
+    fitting = identify_preset(file)
+  except ValueError:
+    return
+  if fitting != preset.name:
+    raise ValueError(
+        f'checkpoint must hold weights of {preset.name}; {file.path} is of '
+        f'another model, {fitting} - load it under that name'
+    ) from None
 
 
 def _list_sources(

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import csv
 import io
 import pathlib
+import tempfile
 
 from jaxtyping import Float
 from jaxtyping import UInt8
@@ -18,20 +20,22 @@ from tapjax.types import Tracks
 
 
 @contextlib.contextmanager
-def make_folder(path: pathlib.Path) -> Iterator[None]:
-  """Makes a folder for results; removes it if the block fails and left nothing.
+def make_folder(
+    path: pathlib.Path, names: Sequence[str] = ()
+) -> Iterator[None]:
+  """Makes a folder, and those above it, in which files can be written.
 
-  Raises ValueError if there is a file of that name.
+  If the block fails, folders that were made for it are removed where empty.
+  Raises ValueError unless files of the given names can be written.
   """
-  if path.exists() and not path.is_dir():
-    raise ValueError(f'output must be a folder; {path} is a file')
-  is_new = not path.exists()
-  path.mkdir(parents=True, exist_ok=True)
+  made: list[pathlib.Path] = []
   try:
+    _make_folders(path, names, made)
     yield
   except BaseException:
-    if is_new and not any(path.iterdir()):
-      path.rmdir()
+    for folder in made:
+      with contextlib.suppress(OSError):
+        folder.rmdir()
     raise
 
 
@@ -79,7 +83,7 @@ def write_table(path: pathlib.Path, tracks: Tracks) -> None:
 
 def write_overlay(
     path: pathlib.Path,
-    blocks: Iterable[UInt8[np.ndarray, 't h w 3']],
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     tracks: Tracks,
     frame_rate: float,
 ) -> None:
@@ -87,3 +91,27 @@ def write_overlay(
   frames = (frame for block in blocks for frame in block)
   drawn = visualization.iterate_overlay(frames, tracks)
   video_io.write_video(path, drawn, frame_rate)
+
+
+def _make_folders(
+    path: pathlib.Path, names: Sequence[str], made: list[pathlib.Path]
+) -> None:
+  """Makes a folder, notes all that are new, and tries to write there."""
+  try:
+    if path.exists() and not path.is_dir():
+      raise ValueError(f'output must be a folder; {path} is a file')
+    made += [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      pass
+    taken = [path / name for name in names if (path / name).is_dir()]
+  except OSError as error:
+    raise ValueError(
+        f'output must be a folder that can be written; {path} cannot '
+        f'({error.strerror}) - choose another one'
+    ) from None
+  if taken:
+    raise ValueError(
+        f'output must be a folder that can be written; {taken[0]} is a folder '
+        'where a file belongs - choose another one'
+    )

@@ -27,11 +27,10 @@ def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
           f'{", ".join(known)}{hint}'
       )
     expected = known[name]
-    if expected is float and isinstance(value, int):
+    is_misplaced = isinstance(value, bool) and expected is not bool
+    if expected is float and isinstance(value, int) and not is_misplaced:
       value = float(value)
-    if not is_bearable(value, expected) or (
-        isinstance(value, bool) and expected is not bool
-    ):
+    if is_misplaced or not is_bearable(value, expected):
       described = getattr(expected, '__name__', str(expected))
       raise ValueError(f'{name} must be {described}; got {value!r}')
     replaced[name] = value

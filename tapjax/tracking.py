@@ -88,9 +88,11 @@ def track_video(
     report('track', 0, len(points))
   parts = []
   for i, call in enumerate(calls):
-    parts.append(_track_chunks(functions, params, features, call))
+    # Waiting raises what went wrong; NumPy aborts on arrays that failed.
+    parts.append(
+        jax.block_until_ready(_track_chunks(functions, params, features, call))
+    )
     if report is not None:
-      jax.block_until_ready(parts[-1])
       report('track', min((i + 1) * call.shape[1], len(points)), len(points))
 
   def join(*arrays: Array) -> np.ndarray:
@@ -105,7 +107,7 @@ def track_video(
 
 
 def prepare_video(
-    blocks: Iterable[UInt8[np.ndarray, 't h w 3']],
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     resolution: Resolution,
 ) -> Video:
   """Resizes a video as it is read, so that it is never held at full size."""
@@ -115,8 +117,9 @@ def prepare_video(
     original = block.shape[1:3]
     missing = FRAME_CHUNK - len(block)
     padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
-    frames = np.asarray(_prepare_frames(padded, resolution))
-    resized.append(frames[: len(block)])
+    # Waiting raises what went wrong; NumPy aborts on arrays that failed.
+    frames = jax.block_until_ready(_prepare_frames(padded, resolution))
+    resized.append(np.asarray(frames)[: len(block)])
   if original is None:
     raise ValueError('the video must have at least one frame; got none')
   return Video(np.concatenate(resized), original)

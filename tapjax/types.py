@@ -43,3 +43,17 @@ class Tracks(NamedTuple):
   visible: Bool[Array | np.ndarray, '*b n t']
   occlusion_logits: Float[Array | np.ndarray, '*b n t'] | None
   uncertainty_logits: Float[Array | np.ndarray, '*b n t'] | None
+
+
+class Example(NamedTuple):
+  """A video with points whose tracks are known, to train or to evaluate on.
+
+  The video is in [-1, 1]. Query points are (t, y, x), targets (x, y), both in
+  raster pixels of the video. Every query is visible on its own frame; targets
+  of occluded points, those outside of the frame among them, must not be used.
+  """
+
+  video: Float[Array, '*b t h w 3']
+  query_points: Float[Array, '*b n 3']
+  target_points: Float[Array, '*b n t 2']
+  occluded: Bool[Array, '*b n t']

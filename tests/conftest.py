@@ -5,6 +5,8 @@ import pathlib
 
 import jaxtyping
 
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+
 jaxtyping.install_import_hook('tapjax', 'beartype.beartype')
 
 import jax  # noqa: E402

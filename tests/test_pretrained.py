@@ -116,7 +116,7 @@ def test_bad_arguments(tapnet_file, arguments, message):
 
 
 def test_checkpoint_of_another_model(tapnet_file):
-  with pytest.raises(ValueError, match='another model'):
+  with pytest.raises(ValueError, match='of another model, tapnet - load it'):
     tapjax.load('tapir', checkpoint=tapnet_file)
 
 

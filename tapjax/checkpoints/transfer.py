@@ -8,6 +8,7 @@ import http.client
 import io
 import pathlib
 import re
+import socket
 import time
 from typing import Any, NamedTuple
 import urllib.error
@@ -16,7 +17,7 @@ import urllib.request
 import tqdm
 
 _BLOCK = 1 << 18
-_TIMEOUT_SECONDS = 30
+_TIMEOUT_SECONDS = 20
 _RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 _TEMPORARY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r'bytes (?:(\d+)-\d+|\*)/(\d+|\*)')
@@ -241,6 +242,12 @@ def _open(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
     response = error
   except (OSError, http.client.HTTPException) as error:
     reason = getattr(error, 'reason', error)
+    if isinstance(reason, socket.gaierror | TimeoutError):
+      raise DownloadError(
+          f'{url} could not be downloaded: the server cannot be reached'
+          f' ({reason}) - go online, or download it elsewhere and pass'
+          ' checkpoint=...'
+      ) from None
     raise _Interrupted(f'the server cannot be reached ({reason})') from None
   with contextlib.closing(response):
     if response.status in _TEMPORARY_STATUSES:

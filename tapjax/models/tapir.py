@@ -164,7 +164,7 @@ class ExtraConvs(hk.Module):
     super().__init__(name=name)
     self._layers = [
         (
-            make_layer_norm(f'norm_{i}', with_offset=True),
+            make_layer_norm(f'layer_norm_{i}', with_offset=True),
             hk.Conv2D(channels * _CONV_EXPANSION, 3, name=f'expand_{i}'),
             hk.Conv2D(channels, 3, name=f'reduce_{i}'),
         )
@@ -583,7 +583,7 @@ def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
     torch = f'extra_convs.blocks.{layer}.'
     yield WeightName(
         'norm',
-        f'{ours}norm_{layer}',
+        f'{ours}layer_norm_{layer}',
         haiku + number('layer_norm', layer),
         torch + 'layer_norm',
     )
@@ -603,16 +603,16 @@ def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
   torch = 'torch_pips_mixer.'
   yield WeightName('linear', ours + 'input', haiku + 'linear', torch + 'linear')
   yield WeightName(
-      'scale', ours + 'norm', haiku + 'layer_norm', torch + 'layer_norm'
+      'scale', ours + 'layer_norm', haiku + 'layer_norm', torch + 'layer_norm'
   )
   yield WeightName(
       'linear', ours + 'output', haiku + 'linear_1', torch + 'linear_1'
   )
   layers: tuple[tuple[Kind, str, str, str], ...] = (
-      ('scale', 'time_norm', '', 'layer_norm'),
+      ('scale', 'time_layer_norm', '', 'layer_norm'),
       ('conv1d', 'time_expand', '', 'mlp1_up'),
       ('conv1d', 'time_reduce', '', 'mlp1_up_1'),
-      ('scale', 'channel_norm', '', 'layer_norm_1'),
+      ('scale', 'channel_layer_norm', '', 'layer_norm_1'),
       ('linear', 'channel_up', 'conv_channels_mixer.', 'mlp2_up'),
       ('linear', 'channel_down', 'conv_channels_mixer.', 'mlp2_down'),
   )

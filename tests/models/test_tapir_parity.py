@@ -109,6 +109,7 @@ def test_stages(name, reference, tmp_path):
   close(stages.uncertainty_logits, expected['iter_expected_dist'], atol=LOGITS)
 
 
+@pytest.mark.slow
 def test_mixer_and_backbone(reference, tmp_path):
   """The stages whose raw values show a mistake that later ones hide."""
   case = golden.load_case(reference / 'tapir' / 'golden_tapir_offline.npz')

@@ -14,7 +14,13 @@ LOGITS = 5e-5
 FEATURES = 5e-6
 
 
-@pytest.mark.parametrize('name', ['tapnet_offline', 'tapnet_crop'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param('tapnet_offline', id='square'),
+        pytest.param('tapnet_crop', id='crop', marks=pytest.mark.slow),
+    ],
+)
 def test_whole_video(name, reference, tmp_path):
   case = golden.load_case(reference / 'tapir' / f'golden_{name}.npz')
   expected = case.arrays

@@ -1,0 +1,85 @@
+"""The one seam over devices: a pure function mapped over all of them.
+
+What is replicated is the same everywhere, such as parameters; what is sharded
+is cut along its first axis, such as a batch. A mapped function sees one shard
+and speaks to the others through `average`, as under `jax.pmap`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+from tapjax.types import PyTree
+
+_AXIS = 'devices'
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Returns the devices to work on, by default all of all processes."""
+  chosen = jax.devices() if devices is None else devices
+  return Mesh(np.asarray(chosen), (_AXIS,))
+
+
+def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
+  """Puts the same arrays on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard(mesh: Mesh, tree: PyTree) -> PyTree:
+  """Cuts arrays along their first axis, a part for each device.
+
+  In a run of several processes each passes its own share of the whole.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+  share = mesh.local_mesh.size
+  for leaf in jax.tree.leaves(tree):
+    if leaf.shape[0] % share:
+      raise ValueError(
+          f'a batch must be a multiple of the {share} local devices; got '
+          f'{leaf.shape[0]} - change the batch size'
+      )
+  return jax.tree.map(
+      lambda leaf: jax.make_array_from_process_local_data(
+          sharding, np.asarray(leaf)
+      ),
+      tree,
+  )
+
+
+def map_devices(
+    function: Callable[..., PyTree], mesh: Mesh, *, donate_state: bool
+) -> Callable[..., PyTree]:
+  """Compiles `function(state, batch, *rest)` to run on every device.
+
+  Only the batch is sharded. The results must be equal on all devices: whatever
+  depends on the shard goes through `average`.
+  """
+
+  def run(state: PyTree, batch: PyTree, *rest: PyTree) -> PyTree:
+    whole, cut = PartitionSpec(), PartitionSpec(_AXIS)
+    # Without the check, gradients are those of the shard alone, as in pmap.
+    mapped = jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(whole, cut, *(whole for _ in rest)),
+        out_specs=whole,
+        check_vma=False,
+    )
+    return mapped(state, batch, *rest)
+
+  return jax.jit(run, donate_argnums=0 if donate_state else ())
+
+
+def average(tree: PyTree) -> PyTree:
+  """Returns the mean over devices; for use in a mapped function."""
+  return jax.lax.pmean(tree, _AXIS)
+
+
+def fold_device(key: jax.Array) -> jax.Array:
+  """Returns another key on every device; for use in a mapped function."""
+  return jax.random.fold_in(key, jax.lax.axis_index(_AXIS))

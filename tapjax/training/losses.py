@@ -1,0 +1,135 @@
+"""The losses of TAP-Net and TAPIR on tracks whose truth is known.
+
+Doersch et al., arXiv 2211.03726 and 2306.08637. With d the distance of a
+position from its target and o whether the point is occluded,
+
+  position     huber(d) * (1 - o)
+  occlusion    cross-entropy of the occlusion logit with o
+  uncertainty  cross-entropy of the uncertainty logit with [d > threshold]
+               * (1 - o)
+
+each a mean over all entries: what is masked stays in the denominator.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+import optax
+
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import Resolution
+from tapjax.types import TrackState
+
+# Distances are in pixels of frames of this size, whatever the video's.
+_SCALE: Resolution = (256, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+  """Weights and thresholds of the losses.
+
+  Attributes:
+    position_weight: of the position loss; the others weigh 1.
+    huber_delta: pixels beyond which the position loss grows linearly.
+    uncertainty_threshold: pixels beyond which a position counts as wrong.
+    rebalance_factor: visible points weigh this much more in the occlusion loss.
+  """
+
+  position_weight: float = 0.05
+  huber_delta: float = 4.0
+  uncertainty_threshold: float = 6.0
+  rebalance_factor: float = 0.0
+
+
+class Losses(NamedTuple):
+  """The three losses, weighted; zero for a logit that a tracker lacks."""
+
+  position: Float[Array, '*i']
+  occlusion: Float[Array, '*i']
+  uncertainty: Float[Array, '*i']
+
+  @property
+  def total(self) -> Float[Array, '']:
+    """The sum of the three, and over iterations."""
+    return jnp.sum(self.position + self.occlusion + self.uncertainty)
+
+
+def compute_losses(
+    states: TrackState,
+    target_points: Float[Array, 'b n t 2'],
+    occluded: Bool[Array, 'b n t'],
+    resolution: Resolution,
+    config: LossConfig,
+    mask: Float[Array, 'b n t'] | None = None,
+    occlusion_mask: Float[Array, 'b n t'] | None = None,
+) -> Losses:
+  """Returns the losses of every iteration.
+
+  Args:
+    states: what the tracker believed, `[i, b, n, t]`, or of one iteration.
+    target_points: true (x, y) in pixels of `resolution`; not read where
+      occluded.
+    occluded: the truth.
+    resolution: (height, width) that positions and targets are pixels of.
+    config: weights and thresholds.
+    mask: factor on every loss of an entry.
+    occlusion_mask: further factor on the occlusion loss.
+  """
+  hidden = occluded.astype(jnp.float32)
+  weight = jnp.ones_like(hidden) if mask is None else mask
+
+  def compute(state: TrackState) -> Losses:
+    squared = _measure_squared_distance(
+        state.positions, target_points, occluded, resolution
+    )
+    position = config.position_weight * jnp.mean(
+        _compute_huber(squared, config.huber_delta) * (1 - hidden) * weight
+    )
+    occlusion = uncertainty = jnp.zeros(())
+    if state.occlusion_logits is not None:
+      entropy = optax.sigmoid_binary_cross_entropy(
+          state.occlusion_logits, hidden
+      )
+      entropy *= (1 + config.rebalance_factor * (1 - hidden)) * weight
+      if occlusion_mask is not None:
+        entropy *= occlusion_mask
+      occlusion = jnp.mean(entropy)
+    if state.uncertainty_logits is not None:
+      is_wrong = squared > config.uncertainty_threshold**2
+      entropy = optax.sigmoid_binary_cross_entropy(
+          state.uncertainty_logits, is_wrong.astype(jnp.float32)
+      )
+      uncertainty = jnp.mean(entropy * (1 - hidden) * weight)
+    return Losses(position, occlusion, uncertainty)
+
+  if states.positions.ndim == 5:
+    return jax.vmap(compute)(states)
+  return compute(states)
+
+
+def _measure_squared_distance(
+    positions: Float[Array, 'b n t 2'],
+    target_points: Float[Array, 'b n t 2'],
+    occluded: Bool[Array, 'b n t'],
+    resolution: Resolution,
+) -> Float[Array, 'b n t']:
+  """Returns squared distances in 256x256 pixels, zero where occluded."""
+  targets = jnp.where(occluded[..., None], positions, target_points)
+  offsets = rescale_positions(positions - targets, resolution, _SCALE)
+  return jnp.sum(jnp.square(offsets), axis=-1)
+
+
+def _compute_huber(
+    squared: Float[Array, 'b n t'], delta: float
+) -> Float[Array, 'b n t']:
+  """Returns half the square up to `delta`, and a straight line beyond."""
+  # Keeps the gradient of the root finite where a position is exact.
+  distance = jnp.sqrt(squared + 1e-12)
+  return jnp.where(
+      distance < delta, squared / 2, delta * (distance - delta / 2)
+  )

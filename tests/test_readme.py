@@ -1,0 +1,175 @@
+"""The README says what is so: its examples run, its commands and table hold."""
+
+import functools
+import inspect
+import pathlib
+import re
+import shlex
+
+from absl import flags
+from absl.testing import flagsaver
+import golden
+import numpy as np
+import pytest
+
+import tapjax
+from tapjax import cli
+from tapjax import results
+from tapjax.data import demo
+from tapjax.models import registry
+from tapjax.models import tapnet
+from tapjax.settings import replace_settings
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
+
+
+def list_blocks(language):
+  return re.findall(rf'^```{language}\n(.*?)^```', README, re.M | re.S)
+
+
+def get_marked_block(marker):
+  """Returns the block behind a marker, by the rule of `.ci/run`."""
+  pattern = rf'^<!-- {marker} -->\n```\w+\n(.*?)^```'
+  (block,) = re.findall(pattern, README, re.M | re.S)
+  return block
+
+
+def list_commands(program):
+  lines = ''.join(list_blocks('bash')).replace('\\\n', ' ').splitlines()
+  return [line for line in lines if line.startswith(f'{program} ')]
+
+
+@functools.cache
+def make_small_tracker():
+  config = tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
+  functions = tapnet.make_functions(config)
+  params = golden.make_random_params(functions)
+  return tapjax.Tracker('tapnet', config, functions, params)
+
+
+@pytest.fixture
+def small_world(monkeypatch, tmp_path):
+  """A folder with a video, where whatever is loaded is a small tracker."""
+  signature = inspect.signature(tapjax.load)
+
+  def load(*args, **kwargs):
+    asked = signature.bind(*args, **kwargs).arguments
+    preset = registry.get_preset(asked['name'])
+    settings = dict(asked.get('settings', {}))
+    if 'resolution' in asked:
+      settings['resolution'] = asked['resolution']
+    config = replace_settings(preset.config, settings)
+    preset.architecture.make_functions(config)
+    return make_small_tracker()
+
+  monkeypatch.setattr(tapjax, 'load', load)
+  monkeypatch.chdir(tmp_path)
+  clip = demo.make_demo_clip(5, (32, 48))
+  tapjax.write_video('video.mp4', clip.frames, frame_rate=24)
+  return tmp_path
+
+
+def test_python_examples_run(small_world, capsys):
+  example = get_marked_block('example')
+  assert len([line for line in example.splitlines() if line]) <= 10
+  blocks = list_blocks('python')
+  assert blocks[0] == example
+  names = {}
+  exec(compile(example, 'README.md, example', 'exec'), names)
+  assert names['tracks'].positions.shape == (256, 5, 2)
+  assert names['overlay'].shape == (5, 32, 48, 3)
+  assert tapjax.read_video(small_world / 'tracks.mp4').shape == (5, 32, 48, 3)
+  assert re.fullmatch(r'\[.*\] (True|False)\n', capsys.readouterr().out)
+  whole = names['tracks']
+  # Later examples go on from where earlier ones end.
+  for block in blocks[1:]:
+    exec(compile(block, 'README.md', 'exec'), names)
+  np.testing.assert_allclose(
+      names['positions'][0], whole.positions, rtol=0, atol=1e-3
+  )
+
+
+@pytest.mark.parametrize('command', list_commands('tapjax'))
+def test_commands_parse(command, monkeypatch):
+  ran = []
+  for name, known in cli._COMMANDS.items():
+    monkeypatch.setitem(
+        cli._COMMANDS,
+        name,
+        known._replace(run=lambda _, name=name: ran.append(name)),
+    )
+  arguments = shlex.split(command)
+  with pytest.raises(SystemExit) as exit_status:
+    cli.main(arguments)
+  assert exit_status.value.code == 0
+  assert ran == arguments[1:2]
+  values = dict(re.findall(r'--(\w+)=(\S+)', command))
+  if 'model' in values:
+    registry.get_preset(values['model'])
+
+
+@pytest.mark.parametrize('command', list_commands('python -m experiments.run'))
+def test_experiments_parse(command):
+  import experiments.run  # noqa: F401 - defines the flags.
+
+  arguments = shlex.split(command)[2:]
+  with flagsaver.flagsaver():
+    assert flags.FLAGS(arguments) == arguments[:1]
+  flags.FLAGS.unparse_flags()
+
+
+def test_what_ci_runs():
+  assert get_marked_block('install').splitlines()[0] == 'pip install .'
+  assert get_marked_block('test').splitlines() == [
+      "pip install '.[test]'",
+      'pytest',
+  ]
+
+
+def test_model_table_is_that_of_list_models():
+  rows = [
+      '| `{}` | {:.1f} M | {} | {} | {} |'.format(
+          model.name,
+          model.num_parameters / 1e6,
+          'yes' if model.streams else 'no',
+          model.licence,
+          ' | '.join(f'{model.scores[name]:.1f}' for name in BENCHMARKS),
+      )
+      for model in tapjax.list_models()
+  ]
+  section = README.split('\n## Models\n')[1].split('\n## ')[0]
+  table = [line for line in section.splitlines() if line.startswith('|')]
+  assert table[2:] == rows, 'the rows must be\n' + '\n'.join(rows)
+
+
+def test_result_files_hold_what_is_listed(tmp_path):
+  table = README.split('| `tracks.npz` |')[1].split('\n')
+  tracks = tapjax.Tracks(
+      positions=np.zeros((1, 2, 2), np.float32),
+      visible=np.ones((1, 2), bool),
+      occlusion_logits=np.zeros((1, 2), np.float32),
+      uncertainty_logits=np.zeros((1, 2), np.float32),
+  )
+  points = np.zeros((1, 3), np.float32)
+  results.write_arrays(tmp_path / 'tracks.npz', tracks, points, 24.0, 'tapir')
+  with np.load(tmp_path / 'tracks.npz') as arrays:
+    assert sorted(re.findall(r'`(\w+)`', table[0])) == sorted(arrays)
+  results.write_table(tmp_path / 'tracks.csv', tracks)
+  header = (tmp_path / 'tracks.csv').read_text().splitlines()[0]
+  assert f'`{header}`' in table[1]
+
+
+@pytest.mark.parametrize(
+    'path',
+    sorted(
+        set(
+            re.findall(
+                r'`((?:tapjax|colabs|experiments|\.ci)/[\w./]+)`', README
+            )
+        )
+    ),
+)
+def test_named_files_exist(path):
+  assert (ROOT / path).exists()

@@ -1,0 +1,150 @@
+"""The update: it learns, and any number of devices does the same."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tapjax import parallel
+from tapjax.models import tapir
+from tapjax.training.optimizers import make_optimizer
+from tapjax.training.optimizers import OptimizerConfig
+from tapjax.training.step import compute_example_losses
+from tapjax.training.step import make_train_state
+from tapjax.training.step import make_update
+from tapjax.training.step import StepConfig
+from tapjax.types import Example
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('step')]
+
+CONFIG = tapir.TapirConfig(
+    resolution=(32, 32),
+    initial_resolution=(32, 32),
+    channels=(4, 4, 4, 4),
+    num_iterations=1,
+    mixer_blocks=1,
+    mixer_channels=8,
+    temporal='past',
+)
+# Not Adam: where a gradient is zero but for rounding, it follows the rounding.
+STEP = StepConfig(
+    optimizer=OptimizerConfig(
+        kind='sgd', peak_lr=1e-2, warmup_steps=1, num_steps=100, max_norm=1.0
+    )
+)
+
+
+def make_batch(size, seed=0):
+  keys = jax.random.split(jax.random.key(seed), 4)
+  positions = jax.random.uniform(keys[1], (size, 3, 2, 2), maxval=32.0)
+  query_points = jnp.concatenate(
+      [jnp.zeros((size, 3, 1)), positions[:, :, 0, ::-1]], axis=-1
+  )
+  return Example(
+      video=jax.random.uniform(keys[0], (size, 2, 32, 32, 3), minval=-1.0),
+      query_points=query_points,
+      target_points=positions,
+      occluded=jax.random.bernoulli(keys[2], 0.2, (size, 3, 2)),
+  )
+
+
+@functools.cache
+def get_functions():
+  return tapir.make_functions(CONFIG)
+
+
+def make_state(seed=0):
+  return make_train_state(get_functions(), STEP, jax.random.key(seed))
+
+
+@functools.cache
+def get_update(num_devices, config):
+  mesh = parallel.make_mesh(jax.devices()[:num_devices])
+  return mesh, make_update(get_functions(), config, mesh)
+
+
+def run(num_devices, num_updates=3, config=STEP, batches=None):
+  mesh, update = get_update(num_devices, config)
+  state = parallel.replicate(mesh, make_state())
+  metrics = []
+  for i in range(num_updates):
+    batch = make_batch(8, seed=i) if batches is None else batches[i]
+    state, metric = update(state, parallel.shard(mesh, batch))
+    metrics.append(jax.tree.map(np.asarray, metric))
+  return jax.tree.map(np.asarray, state.params.weights), metrics
+
+
+def assert_close(ours, theirs, **tolerance):
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs
+  )
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  return run(1)
+
+
+@pytest.mark.parametrize('num_devices', [8])
+def test_devices_change_nothing(num_devices, one_device):
+  """Also not the norm of the gradient, which a doubled mean would multiply."""
+  weights, metrics = run(num_devices)
+  assert_close(metrics, one_device[1], rtol=2e-4, atol=1e-5)
+  assert_close(weights, one_device[0], atol=2e-5)
+
+
+def test_equals_pmap(one_device):
+  optimizer = make_optimizer(STEP.optimizer)
+
+  def compute(weights, params, batch):
+    return compute_example_losses(
+        get_functions(), params._replace(weights=weights), batch, STEP.losses
+    ).total
+
+  @functools.partial(jax.pmap, axis_name='i', devices=jax.devices()[:4])
+  def update(state, batch):
+    loss, gradients = jax.lax.pmean(
+        jax.value_and_grad(compute)(state.params.weights, state.params, batch),
+        'i',
+    )
+    changes, rest = optimizer.update(
+        gradients, state.optimizer, state.params.weights
+    )
+    weights = optax.apply_updates(state.params.weights, changes)
+    params = state.params._replace(weights=weights)
+    return state._replace(params=params, optimizer=rest), loss
+
+  state = jax.tree.map(lambda a: jnp.stack([a] * 4), make_state())
+  for i in range(3):
+    batch = jax.tree.map(
+        lambda a: a.reshape(4, 2, *a.shape[1:]), make_batch(8, seed=i)
+    )
+    state, loss = update(state, batch)
+    np.testing.assert_allclose(loss[0], one_device[1][i].loss, rtol=2e-4)
+  weights = jax.tree.map(lambda a: np.asarray(a[0]), state.params.weights)
+  assert_close(weights, one_device[0], atol=2e-5)
+
+
+def test_accumulation_changes_nothing(one_device):
+  config = StepConfig(optimizer=STEP.optimizer, accumulated=4)
+  weights, metrics = run(1, config=config)
+  assert_close(metrics, one_device[1], rtol=2e-4, atol=1e-5)
+  assert_close(weights, one_device[0], atol=2e-5)
+
+
+def test_updates_lower_the_loss():
+  batch = make_batch(8)
+  _, metrics = run(1, 40, batches=[batch] * 40)
+  assert metrics[-1].loss < 0.9 * metrics[0].loss
+
+
+def test_update_without_a_finite_gradient_is_skipped():
+  batch = make_batch(8)
+  broken = batch._replace(video=batch.video.at[0, 0].set(jnp.nan))
+  good, _ = run(1, 2, batches=[batch, batch])
+  skipped, metrics = run(1, 3, batches=[batch, broken, batch])
+  assert [m.bad_updates for m in metrics] == [0, 1, 0]
+  assert_close(skipped, good, atol=1e-6)
