@@ -104,8 +104,10 @@ def make_update(
             new_optimizer,
         ),
         Metrics(
-            losses.total,
-            *last,
+            loss=losses.total,
+            position_loss=last.position,
+            occlusion_loss=last.occlusion,
+            uncertainty_loss=last.uncertainty,
             gradient_norm=optax.tree.norm(gradients),
             bad_updates=new_optimizer.notfinite_count,
         ),
