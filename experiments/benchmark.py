@@ -102,7 +102,7 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
 
   generator = np.random.default_rng(0)
   frames = generator.uniform(-1, 1, (num_frames, *config.resolution, 3))
-  video = tracking.Video(frames.astype(np.float32), config.resolution)
+  video = tracking.PreparedVideo(frames.astype(np.float32), config.resolution)
   del frames
   points = sample_random_points(
       generator, num_frames, config.resolution, num_queries

@@ -403,6 +403,7 @@ def _show_warnings() -> Iterator[None]:
       del args, kwargs  # Where it was raised is no help to a user.
       sys.stderr.write(f'tapjax: warning: {_join_lines(str(message))}\n')
 
+    warnings.simplefilter('default', UserWarning)
     warnings.showwarning = show
     yield
 

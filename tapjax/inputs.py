@@ -40,8 +40,8 @@ def check_frames(frames: object) -> UInt8[np.ndarray, 't h w 3']:
   array = np.asarray(frames)
   if array.dtype != np.uint8:
     raise ValueError(
-        f'frames must be uint8 in 0 to 255; got {array.dtype} - convert colors '
-        'to that range with .astype(numpy.uint8)'
+        f'frames must be uint8 in 0 to 255; got {array.dtype} - bring colors '
+        'to that range, then .astype(numpy.uint8)'
     )
   if array.ndim != 4 or array.shape[-1] != 3:
     hint = ' - add a time axis?' if array.ndim == 3 else ''
@@ -59,8 +59,14 @@ def check_query_points(query_points: object) -> Float[np.ndarray, 'n 3']:
 
   An empty list is zero queries.
   """
-  array = np.asarray(query_points)
-  if array.size == 0 and array.ndim <= 2:
+  try:
+    array = np.asarray(query_points)
+  except ValueError:
+    raise ValueError(
+        'query_points must be [n, 3], each (t, y, x); got rows of different '
+        'lengths'
+    ) from None
+  if array.shape in ((0,), (0, 3)):
     return np.zeros((0, 3), np.float32)
   if not np.issubdtype(array.dtype, np.floating):
     raise ValueError(
@@ -122,10 +128,14 @@ def check_resolution(resolution: object) -> Resolution:
   return int(sides[0]), int(sides[1])
 
 
-def check_chunk(name: str, chunk: int | None) -> None:
-  """Raises ValueError unless a chunk is None or at least one."""
-  if chunk is not None and chunk < 1:
-    raise ValueError(f'{name} must be at least 1, or None; got {chunk}')
+def check_chunks(query_chunk: object, frame_chunk: object) -> None:
+  """Raises ValueError unless chunks are at least one; None fits queries."""
+  chunks = {'query_chunk': query_chunk, 'frame_chunk': frame_chunk}
+  if query_chunk is None:
+    del chunks['query_chunk']
+  for name, chunk in chunks.items():
+    if not isinstance(chunk, (int, np.integer)) or chunk < 1:
+      raise ValueError(f'{name} must be a whole number above 0; got {chunk!r}')
 
 
 def read_query_points(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -63,9 +64,8 @@ class Tracker:
       query_points: (t, y, x) each: the index of a frame, which may be a
         fraction, then pixels of `frames` with (0, 0) the outer corner of the
         upper-left one.
-      query_chunk: points to track at once, and `frame_chunk`, frames to encode
-        at once. Both bound memory and change no result.
-      frame_chunk: see there.
+      query_chunk: points to track at once; bounds memory, changes no result.
+      frame_chunk: frames to encode at once; the same.
       report: called as `report(stage, done, total)` while work goes on.
 
     Returns:
@@ -77,6 +77,7 @@ class Tracker:
     frames = inputs.check_frames(frames)
     points = inputs.check_query_points(query_points)
     inputs.check_queries_inside(points, len(frames), frames.shape[1:3])
+    inputs.check_chunks(query_chunk, frame_chunk)
     return self.track_video(
         self.prepare(tracking.split_frames(frames)),
         points,
@@ -87,7 +88,7 @@ class Tracker:
 
   def prepare(
       self, blocks: Iterable[UInt8[np.ndarray, '_ h w 3']]
-  ) -> tracking.Video:
+  ) -> tracking.PreparedVideo:
     """Resizes a video that arrives in blocks of a few frames.
 
     It is only held at the resolution of the network.
@@ -96,7 +97,7 @@ class Tracker:
 
   def track_video(
       self,
-      video: tracking.Video,
+      video: tracking.PreparedVideo,
       query_points: Float[np.ndarray, 'n 3'],
       *,
       query_chunk: int | None = None,
@@ -106,8 +107,7 @@ class Tracker:
     """As `track`, for a video that `prepare` made."""
     points = inputs.check_query_points(query_points)
     inputs.check_queries_inside(points, len(video.frames), video.original)
-    inputs.check_chunk('query_chunk', query_chunk)
-    inputs.check_chunk('frame_chunk', frame_chunk)
+    inputs.check_chunks(query_chunk, frame_chunk)
     return tracking.track_video(
         self.functions,
         self.params,
@@ -125,25 +125,32 @@ class Tracker:
     that differ from the preset's.
     """
     path = pathlib.Path(path)
+    if path.suffix not in ('.npy', '.safetensors'):
+      raise ValueError(
+          f'path must end in .safetensors or .npy; got {path.name!r}'
+      )
     arrays = {
         name: np.asarray(array)
         for name, array in flatten_params(self.params).items()
     }
-    if path.suffix == '.npy':
-      architecture = registry.get_preset(self.name).architecture
-      sources = list_haiku_sources(architecture.list_weight_names(self.config))
-      published = checkpoints.invert_arrays(arrays, sources)
-      checkpoints.write_haiku_npy(path, published)
+    if path.suffix == '.safetensors':
+      metadata = {
+          'preset': self.name,
+          'config': json.dumps(dataclasses.asdict(self.config)),
+      }
+      checkpoints.write_checkpoint(path, arrays, metadata)
       return
-    if path.suffix != '.safetensors':
-      raise ValueError(
-          f'path must end in .safetensors or .npy; got {path.name!r}'
+    preset = registry.get_preset(self.name)
+    names = preset.architecture.list_weight_names(self.config)
+    published = checkpoints.invert_arrays(arrays, list_haiku_sources(names))
+    checkpoints.write_haiku_npy(path, published)
+    if changes := _list_changes(preset.config, self.config):
+      warnings.warn(
+          f'{path.name} holds no settings, and these differ from preset '
+          f'{self.name}: {changes} - pass them when you load it, or save as '
+          '.safetensors',
+          stacklevel=2,
       )
-    metadata = {
-        'preset': self.name,
-        'config': json.dumps(dataclasses.asdict(self.config)),
-    }
-    checkpoints.write_checkpoint(path, arrays, metadata)
 
 
 def load(
@@ -187,6 +194,8 @@ def load(
   config = _choose_config(preset, file, settings)
   functions = preset.architecture.make_functions(config)
   params = _read_params(preset, config, functions, file)
+  if file.format != 'tapjax':
+    _warn_of_inference(preset, file)
   return Tracker(preset.name, config, functions, params)
 
 
@@ -197,26 +206,21 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
   presets have the same, by the name under which the file was published.
   """
   if file.format == 'tapjax':
-    return file.metadata.get('preset', '')
-  fitting = [
-      preset.name
-      for preset in registry.PRESETS.values()
-      if {
-          source.name
-          for source in _list_sources(preset, preset.config, file).values()
-      }
-      == set(file.arrays)
-      and preset.architecture.infer_config(preset.config, _get_shapes(file))
-      == preset.config
-  ]
+    if (name := file.metadata.get('preset')) is None:
+      raise ValueError(
+          f'{file.path} must name its preset in its metadata, as files that '
+          'tapjax wrote do; it names none'
+      )
+    return name
+  fitting = _list_fitting_presets(file)
   if len(fitting) > 1:
-    named = [
+    published = [
         name
         for name in fitting
         if pathlib.PurePosixPath(registry.PRESETS[name].weights.url).stem
         == file.path.stem
     ]
-    fitting = named or fitting
+    fitting = published or fitting
   if len(fitting) == 1:
     return fitting[0]
   if fitting:
@@ -230,38 +234,65 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
   )
 
 
+def _list_fitting_presets(file: checkpoints.Checkpoint) -> list[str]:
+  """Returns the presets whose published files have the arrays of this one."""
+  shapes = _get_shapes(file)
+
+  def fits(preset: registry.Preset) -> bool:
+    functions = preset.architecture.make_functions(preset.config)
+    sources = _list_sources(preset, preset.config, file)
+    if {source.name for source in sources.values()} != shapes.keys():
+      return False
+    expected = flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+    return all(
+        math.prod(shapes[source.name]) == math.prod(expected[name].shape)
+        for name, source in sources.items()
+    )
+
+  return [preset.name for preset in registry.PRESETS.values() if fits(preset)]
+
+
 def _choose_config(
     preset: registry.Preset,
     file: checkpoints.Checkpoint,
     settings: Mapping[str, Any],
 ) -> Any:
   """Returns the preset's config, as the file and then the caller change it."""
-  config = preset.config
   if file.format == 'tapjax':
     config = _read_own_config(preset, file)
   else:
-    inferred = preset.architecture.infer_config(config, _get_shapes(file))
-    if inferred != config:
-      changed = {
-          field.name: getattr(inferred, field.name)
-          for field in dataclasses.fields(config)
-          if getattr(inferred, field.name) != getattr(config, field.name)
-      }
-      warnings.warn(
-          f'{file.path.name} differs from preset {preset.name}: using '
-          + ', '.join(f'{name}={value}' for name, value in changed.items())
-          + ', which its arrays were trained with',
-          stacklevel=3,
-      )
-    config = inferred
+    config = preset.architecture.infer_config(preset.config, _get_shapes(file))
   return replace_settings(config, settings)
+
+
+def _warn_of_inference(
+    preset: registry.Preset, file: checkpoints.Checkpoint
+) -> None:
+  """Says so if a published file decides a setting against the preset."""
+  inferred = preset.architecture.infer_config(preset.config, _get_shapes(file))
+  if inferred != preset.config:
+    warnings.warn(
+        f'{file.path.name} differs from preset {preset.name}: using '
+        f'{_list_changes(preset.config, inferred)}, which its arrays were '
+        'trained with',
+        stacklevel=3,
+    )
+
+
+def _list_changes(old: Any, new: Any) -> str:
+  """Names the settings in which two configs differ, with the new values."""
+  return ', '.join(
+      f'{field.name}={getattr(new, field.name)}'
+      for field in dataclasses.fields(new)
+      if getattr(new, field.name) != getattr(old, field.name)
+  )
 
 
 def _read_own_config(
     preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> Any:
   """Returns the config that one of our own files carries."""
-  named = file.metadata.get('preset')
+  named = identify_preset(file)
   if named != preset.name:
     raise ValueError(
         f'checkpoint must hold weights of {preset.name}; {file.path} holds '
@@ -269,11 +300,13 @@ def _read_own_config(
     )
   try:
     stored = json.loads(file.metadata['config'])
-  except (KeyError, ValueError):
+  except (KeyError, ValueError, RecursionError):
+    stored = None
+  if not isinstance(stored, dict):
     raise ValueError(
         f'{file.path} must carry a config in its metadata; it has none that '
         'can be read - was it written by tapjax?'
-    ) from None
+    )
   return replace_settings(
       preset.config,
       {name: _freeze(value) for name, value in stored.items()},
@@ -318,14 +351,11 @@ def _refuse_other_preset(
     preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> None:
   """Raises ValueError if a file that does not fit a preset fits another one."""
-  try:
-    fitting = identify_preset(file)
-  except ValueError:
-    return
-  if fitting != preset.name:
+  fitting = _list_fitting_presets(file)
+  if fitting and preset.name not in fitting:
     raise ValueError(
         f'checkpoint must hold weights of {preset.name}; {file.path} is of '
-        f'another model, {fitting} - load it under that name'
+        f'another model, {" or ".join(fitting)} - load it under that name'
     ) from None
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 import dataclasses
 import difflib
-from typing import Any, cast, get_type_hints, TypeVar
+from typing import Any, cast, get_args, get_type_hints, TypeVar
 
 from beartype.door import is_bearable
+import numpy as np
 
 Config = TypeVar('Config')
 
@@ -28,10 +29,15 @@ def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
       )
     expected = known[name]
     is_misplaced = isinstance(value, bool) and expected is not bool
+    if isinstance(value, np.integer):
+      value = int(value)
     if expected is float and isinstance(value, int) and not is_misplaced:
       value = float(value)
     if is_misplaced or not is_bearable(value, expected):
-      described = getattr(expected, '__name__', str(expected))
+      described = str(expected)
+      if isinstance(expected, type) and not get_args(expected):
+        described = expected.__name__
+      described = described.replace('typing.', '')
       raise ValueError(f'{name} must be {described}; got {value!r}')
     replaced[name] = value
   return cast(Config, dataclasses.replace(cast(Any, config), **replaced))

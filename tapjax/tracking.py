@@ -24,6 +24,7 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
+from tapjax.inputs import check_frames
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -37,7 +38,7 @@ _ROWS_PER_CHUNK = 2048
 Report = Callable[[str, int, int], None]
 
 
-class Video(NamedTuple):
+class PreparedVideo(NamedTuple):
   """A video at the model resolution, and the resolution it came with."""
 
   frames: Float[np.ndarray, 't h w 3']
@@ -47,7 +48,7 @@ class Video(NamedTuple):
 def track_video(
     functions: TrackerFunctions,
     params: Params,
-    video: Video,
+    video: PreparedVideo,
     query_points: Float[np.ndarray, 'n 3'],
     *,
     query_chunk: int | None = None,
@@ -88,41 +89,43 @@ def track_video(
     report('track', 0, len(points))
   parts = []
   for i, call in enumerate(calls):
-    # Waiting raises what went wrong; NumPy aborts on arrays that failed.
-    parts.append(
-        jax.block_until_ready(_track_chunks(functions, params, features, call))
-    )
+    parts.append(_fetch(_track_chunks(functions, params, features, call)))
     if report is not None:
       report('track', min((i + 1) * call.shape[1], len(points)), len(points))
 
-  def join(*arrays: Array) -> np.ndarray:
-    rows = np.concatenate([np.asarray(array) for array in arrays])
+  def join(*arrays: np.ndarray) -> np.ndarray:
+    rows = np.concatenate(arrays)
     return rows.reshape(-1, *rows.shape[2:])[: len(query_points)]
 
   tracks = jax.tree.map(join, *parts)
   positions = rescale_positions(
       tracks.positions, functions.resolution, video.original
   )
-  return tracks._replace(positions=np.asarray(positions))
+  return tracks._replace(positions=np.array(positions))
 
 
 def prepare_video(
     blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     resolution: Resolution,
-) -> Video:
+) -> PreparedVideo:
   """Resizes a video as it is read, so that it is never held at full size."""
   resized = []
   original = None
   for block in blocks:
+    check_frames(block)
+    if original not in (None, block.shape[1:3]):
+      raise ValueError(
+          'blocks must all have frames of one size; got '
+          f'{block.shape[1:3]} after {original}'
+      )
     original = block.shape[1:3]
     missing = FRAME_CHUNK - len(block)
     padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
-    # Waiting raises what went wrong; NumPy aborts on arrays that failed.
-    frames = jax.block_until_ready(_prepare_frames(padded, resolution))
-    resized.append(np.asarray(frames)[: len(block)])
+    frames = _fetch(_prepare_frames(padded, resolution))
+    resized.append(frames[: len(block)])
   if original is None:
     raise ValueError('the video must have at least one frame; got none')
-  return Video(np.concatenate(resized), original)
+  return PreparedVideo(np.concatenate(resized), original)
 
 
 def split_frames(
@@ -172,6 +175,12 @@ def _make_no_tracks(
   )
 
 
+def _fetch(tree: PyTree) -> PyTree:
+  """Returns arrays of a device as NumPy's."""
+  # Waiting raises what went wrong; NumPy aborts on arrays that failed.
+  return jax.tree.map(np.asarray, jax.block_until_ready(tree))
+
+
 def _describe_features(
     functions: TrackerFunctions, params: Params, num_frames: int
 ) -> PyTree:
@@ -195,6 +204,7 @@ def _list_pieces(num_frames: int, chunk: int, context: int) -> list[_Piece]:
   Windows overlap by the frames that features depend on. At its ends the video
   itself ends, and the last window begins early enough to be of full length.
   """
+  chunk = min(chunk, num_frames)
   # The length, at most the chunk's, by which the last window overlaps least.
   chunk = min(range(chunk, chunk // 2, -1), key=lambda size: -num_frames % size)
   length = min(num_frames, chunk + 2 * context)

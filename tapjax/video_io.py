@@ -287,6 +287,8 @@ def _find_true_size(text: str, height: int, width: int) -> tuple[int, int]:
 def _parse_info(text: str, height: int, width: int) -> VideoInfo:
   rate = re.search(r'Video: .*?, ([\d.]+)(k?) (?:fps|tbr)', text)
   frame_rate = float(rate[1]) * (1000 if rate[2] else 1) if rate else 25.0
+  # Slower than a frame in 200 seconds it prints zero, which no player can use.
+  frame_rate = frame_rate or 25.0
   broadcast = round(frame_rate * 1.001) / 1.001  # 29.97 stands for 30 / 1.001.
   if frame_rate % 1 and abs(broadcast - frame_rate) < 0.005:
     frame_rate = broadcast

@@ -83,10 +83,13 @@ def edit_own_file(source, target, **changes):
     [
         ({'preset': 'tapir'}, 'load it under that name'),
         ({'config': 'no json'}, 'config in its metadata'),
+        ({'config': '[1]'}, 'config in its metadata'),
+        ({'config': '[' * 100_000}, 'config in its metadata'),
+        ({'config': '{"channels": [8]}'}, 'as many as strides'),
         ({'config': json.dumps({'colour': 1})}, "unknown setting 'colour'"),
         ({'config': json.dumps({'temperature': 'hot'})}, 'temperature must be'),
     ],
-    ids=['other-preset', 'no-json', 'unknown-setting', 'wrong-type'],
+    ids=lambda value: str(value)[:30],
 )
 def test_own_files_with_wrong_metadata(tapnet_file, tmp_path, changes, message):
   path = tmp_path / 'own.safetensors'

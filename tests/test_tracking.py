@@ -220,6 +220,63 @@ def test_pieces_keep_every_frame_once_in_context(num_frames, context):
 
 
 @pytest.mark.xdist_group('tapir')
+def test_callers_may_change_their_tracks():
+  tracks = make_tracker('tapir').track(make_video(), QUERIES)
+  assert all(array.flags.writeable for array in tracks)
+
+
+@pytest.mark.xdist_group('tapnet')
+def test_one_chunk_for_everything():
+  tracker = make_tracker('tapnet')
+  tracks = tracker.track(
+      make_video(), QUERIES, query_chunk=2**62, frame_chunk=2**62
+  )
+  assert_same(tracks, tracker.track(make_video(), QUERIES))
+
+
+@pytest.mark.parametrize(
+    ('blocks', 'message'),
+    [
+        ([np.zeros((2, 4, 4, 3), np.float32)], 'frames must be uint8'),
+        ([make_video(1), make_video(1, 50)], 'frames of one size'),
+        ([], 'at least one frame'),
+    ],
+    ids=['float', 'sizes', 'none'],
+)
+def test_blocks_are_checked(blocks, message):
+  with pytest.raises(ValueError, match=message):
+    make_tracker('tapnet').prepare(iter(blocks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CONFIGS)
+def test_batch_equals_its_videos(name):
+  tracker = make_tracker(name)
+  functions, params = tracker.functions, tracker.params
+  video = jax.random.uniform(
+      jax.random.key(0), (2, 3, *functions.resolution, 3), minval=-1.0
+  )
+  points = jnp.asarray([[[0, 20.0, 30.0], [2, 5.0, 60.5]]] * 2)
+  points = points.at[1, :, 1:].add(3.0)
+
+  @jax.jit
+  def track(video, points):
+    features = functions.encode_video(params, video)
+    queries = functions.describe_queries(params, features, points)
+    state = functions.initialize_tracks(params, features, queries, points)
+    states, _ = functions.refine_tracks(params, features, queries, state)
+    return functions.finalize_tracks(states)
+
+  both = track(video, points)
+  for i in range(2):
+    alone = track(video[i : i + 1], points[i : i + 1])
+    assert_same(
+        jax.tree.map(lambda array, i=i: array[i], both),
+        jax.tree.map(lambda array: array[0], alone),
+    )
+
+
+@pytest.mark.xdist_group('tapir')
 def test_compiles_once_for_any_number_of_queries():
   """With chunks of one size, more queries run the same program longer."""
   tracker = make_tracker('tapir')

@@ -6,7 +6,6 @@ and on it overlapping shapes of all sizes, each with a fill of its own. Textures
 are periodic, so that a plane has no end. An outline is a grid of distances.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -48,21 +47,13 @@ class Leaf(NamedTuple):
   gradient: Float[Array, '*m']
 
 
-def sample_log_uniform(
-    key: Key, shape: tuple[int, ...], bounds: tuple[float, float]
-) -> Float[Array, '...']:
-  """Returns numbers between two positive bounds, even in their logarithm."""
-  low, high = (math.log(bound) for bound in bounds)
-  return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
-
-
 def make_noise(
     key: Key,
     size: int,
-    falloff: Float[Array, ''],
-    corner: Float[Array, ''],
-    stretch: Float[Array, ''],
-    angle: Float[Array, ''],
+    falloff: Float[Array, ''] | float,
+    corner: Float[Array, ''] | float,
+    stretch: Float[Array, ''] | float,
+    angle: Float[Array, ''] | float,
 ) -> Float[Array, 's s']:
   """Returns periodic noise of zero mean and unit variance.
 
@@ -94,13 +85,13 @@ def make_texture(
     num_leaves: how many shapes lie on it at most.
     leaf_scale: the half-width of large leaves, relative to the period.
   """
-  keys = jax.random.split(key, 8)
+  keys = jax.random.split(key, 5)
   palette = _make_palette(keys[0])
   noises = jax.vmap(_make_random_noise, (0, None))(
       jax.random.split(keys[1], _NUM_NOISES), size
   )
   # A third of textures are nearly plain, and each has calm regions.
-  contrast = jax.random.uniform(keys[2], (4,))
+  contrast = jax.random.uniform(keys[2], (5,))
   strength = jnp.where(contrast[0] < 0.3, 0.03, 0.08 + 0.3 * contrast[1])
   calm = jax.nn.sigmoid(3 * noises[2] + 6 * contrast[2])
   base = contrast[3] + strength * noises[0] * calm
@@ -111,8 +102,8 @@ def make_texture(
     return _paint_leaf(texture, leaf, noises), None
 
   texture, _ = jax.lax.scan(paint, texture, leaves)
-  amount = sample_log_uniform(keys[4], (), (0.003, 0.09))
-  grain = jax.random.normal(keys[5], (size, size))
+  amount = 0.003 * 30 ** contrast[4]
+  grain = jax.random.normal(keys[4], (size, size))
   # A short blur keeps the grain from flickering between pixels.
   grain = (grain + jnp.roll(grain, 1, 0)) / 2
   grain = grain + jnp.roll(grain, 1, 1)
@@ -127,19 +118,17 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
   the plane's unit, which is about the outline's radius, and negative outside.
   They are near to true distances close to the outline.
   """
-  keys = jax.random.split(key, 10)
+  keys = jax.random.split(key, 4)
+  numbers = jax.random.uniform(keys[0], (26,))
   axis = ((jnp.arange(size) + 0.5) / size * 2 - 1) * OUTLINE_REACH
   x, y = jnp.meshgrid(axis, axis)
   radius = jnp.hypot(x, y)
-  numbers = jax.random.uniform(keys[0], (6,))
 
   angle = jnp.arctan2(y, x)
   order = jnp.arange(1, 7)[:, None, None]
-  phase = jax.random.uniform(keys[1], (6, 1, 1), maxval=2 * jnp.pi)
-  height = jax.random.normal(keys[2], (6, 1, 1)) * 0.28 * numbers[0]
-  waves = jnp.sum(
-      height / order * jnp.cos(order * angle[None] + phase), axis=0
-  )
+  phase = 2 * jnp.pi * numbers[8:14, None, None]
+  height = jax.random.normal(keys[1], (6, 1, 1)) * 0.28 * numbers[0]
+  waves = jnp.sum(height / order * jnp.cos(order * angle[None] + phase), axis=0)
   star = 0.8 * jnp.exp(waves) - radius
 
   aspect = 0.3 + 0.7 * numbers[1]
@@ -149,10 +138,9 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
   beyond = jnp.maximum(jnp.abs(x) - (1 - half_width), 0)
   bar = half_width - jnp.hypot(beyond, y)
 
-  spots = jax.random.uniform(keys[3], (4, 2), minval=-0.5, maxval=0.5)
-  sizes = jax.random.uniform(keys[4], (4,), minval=0.25, maxval=0.55)
-  reaches = sizes[:, None, None] - jnp.hypot(
-      x[None] - spots[:, :1, None], y[None] - spots[:, 1:, None]
+  spots = numbers[14:26].reshape(3, 4, 1, 1)
+  reaches = (0.25 + 0.3 * spots[2]) - jnp.hypot(
+      x[None] + 0.5 - spots[0], y[None] + 0.5 - spots[1]
   )
   blob = jax.nn.logsumexp(8 * reaches, axis=0) / 8 - 0.05
 
@@ -162,20 +150,15 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
   fence = slat - jnp.abs((x / spacing - jnp.floor(x / spacing)) - 0.5) * spacing
   fence = jnp.minimum(fence, 1.05 - jnp.maximum(jnp.abs(x), jnp.abs(y)))
 
-  polygon = _make_polygon(keys[5], x, y)
+  polygon = _make_polygon(keys[2], x, y)
   shapes = jnp.stack([star, polygon, blob, ellipse, bar, ring, fence])
-  chances = jnp.array([0.28, 0.24, 0.16, 0.1, 0.1, 0.06, 0.06])
-  outline = shapes[jax.random.choice(keys[6], 7, p=chances)]
+  upto = jnp.array([0.28, 0.52, 0.68, 0.78, 0.88, 0.94])
+  outline = shapes[jnp.sum(numbers[6] > upto)]
 
   # Some outlines are ragged.
-  ragged = 0.12 * jnp.maximum(jax.random.uniform(keys[7]) - 0.5, 0)
+  ragged = 0.12 * jnp.maximum(numbers[7] - 0.5, 0)
   noise = make_noise(
-      keys[8],
-      size,
-      jnp.array(2.5),
-      sample_log_uniform(keys[9], (), (3, 9)),
-      jnp.array(1.0),
-      jnp.array(0.0),
+      keys[3], size, falloff=2.5, corner=3 + 6 * numbers[5], stretch=1, angle=0
   )
   border = 0.95 * OUTLINE_REACH - jnp.maximum(jnp.abs(x), jnp.abs(y))
   return jnp.minimum(outline + ragged * noise, border)
@@ -183,32 +166,28 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
 
 def _make_random_noise(key: Key, size: int) -> Float[Array, 's s']:
   """Noise whose spectrum is random as well."""
-  keys = jax.random.split(key, 6)
-  stretch = jnp.where(
-      jax.random.bernoulli(keys[0], 0.6),
-      1.0,
-      sample_log_uniform(keys[1], (), (1.0, 5.0)),
-  )
+  keys = jax.random.split(key)
+  chance = jax.random.uniform(keys[0], (4,))
   return make_noise(
-      keys[2],
+      keys[1],
       size,
-      jax.random.uniform(keys[3], minval=1.1, maxval=2.8),
-      sample_log_uniform(keys[4], (), (1.0, 12.0)),
-      stretch,
-      jax.random.uniform(keys[5], maxval=jnp.pi),
+      falloff=1.1 + 1.7 * chance[0],
+      corner=12.0 ** chance[1],
+      stretch=5.0 ** jnp.maximum(2.5 * chance[2] - 1.5, 0),
+      angle=jnp.pi * chance[3],
   )
 
 
 def _make_palette(key: Key) -> Float[Array, 'm 3']:
   """Colors that go together, from dark to light in most palettes."""
-  keys = jax.random.split(key, 6)
   shape = (_PALETTE_SIZE, 1)
-  spread = sample_log_uniform(keys[0], (), (0.15, 3.0))
-  hue = jax.random.uniform(keys[1], maxval=2 * jnp.pi)
-  hue += spread * jax.random.normal(keys[2], shape)
-  vivid = jax.random.uniform(keys[3]) ** 1.5
-  saturation = vivid * jax.random.uniform(keys[4], shape)
-  low, high = jnp.sort(jax.random.uniform(keys[5], (2,)))
+  keys = jax.random.split(key, 2)
+  numbers = jax.random.uniform(keys[0], (5 + _PALETTE_SIZE,))
+  spread = 0.15 * 20 ** numbers[0]
+  hue = 2 * jnp.pi * numbers[1] + spread * jax.random.normal(keys[1], shape)
+  saturation = numbers[2] ** 1.5 * numbers[5:, None]
+  low = jnp.minimum(numbers[3], numbers[4])
+  high = jnp.maximum(numbers[3], numbers[4])
   luminance = jnp.linspace(0.05 + 0.6 * low, 0.3 + 0.65 * high, _PALETTE_SIZE)
   third = jnp.arange(3)[None] * (2 * jnp.pi / 3)
   colors = luminance[:, None] * (1 + saturation * jnp.cos(hue - third) * 1.2)
@@ -229,44 +208,37 @@ def _make_leaves(
     key: Key, num: int, scale: float, palette: Float[Array, 'm 3']
 ) -> Leaf:
   """Random leaves, whose number, sizes and fills differ between textures."""
-  keys = jax.random.split(key, 20)
-  count = sample_log_uniform(keys[0], (), (1.0, num + 1.0))
-  count = jnp.where(jax.random.bernoulli(keys[1], 0.15), 0, count)
-  smallest = sample_log_uniform(keys[2], (), (0.08, 0.8))
-  radius = scale * smallest ** jax.random.uniform(keys[3], (num,))
-  aspect = sample_log_uniform(keys[4], (num,), (1.0, 6.0))
-  aspect = jnp.where(jax.random.bernoulli(keys[5], 0.5, (num,)), 1.0, aspect)
-  # On some textures all leaves lie the same way, and are of the same kind.
-  same_way, same_kind = jax.random.bernoulli(keys[6], 0.3, (2,))
-  angle = jax.random.uniform(keys[7], (num,), maxval=2 * jnp.pi)
-  angle = jnp.where(same_way, angle[0], angle)
-  kind = jax.random.randint(keys[8], (num,), 0, 4)
-  kind = jnp.where(same_kind, kind[0], kind)
+  keys = jax.random.split(key, 4)
+  # One draw for everything, because each costs time to compile.
+  chance = jax.random.uniform(keys[0], (15, num))
+  count, smallest, same_way, same_kind = jax.random.uniform(keys[1], (4,))
+  count = jnp.where(count < 0.15, 0, (num + 1) ** (count / 0.85 - 0.15 / 0.85))
+  smallest = 0.08**smallest
+  radius = scale * smallest ** chance[0]
+  aspect = jnp.where(chance[1] < 0.5, 1.0, 6.0 ** (2 * chance[1] - 1))
+  # On some textures all leaves lie the same way, or are of the same kind.
+  angle = 2 * jnp.pi * jnp.where(same_way < 0.3, chance[2, 0], chance[2])
+  kind = jnp.where(same_kind < 0.3, chance[3, 0], chance[3])
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   rotation = jnp.stack(
       [jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], axis=-2
   )
   inverse_size = jnp.stack([1 / radius / aspect**0.3, aspect / radius], axis=-1)
-  soft = jax.random.bernoulli(keys[9], 0.15, (num,))
-  striped = jax.random.bernoulli(keys[10], 0.25, (num,))
-  tint = 0.08 * jax.random.normal(keys[11], (num, 1, 3))
-  chosen = jax.random.randint(keys[12], (num, 2), 0, palette.shape[0])
-  any_color = jax.vmap(_make_palette)(jax.random.split(keys[13], num))[:, :2]
-  foreign = jax.random.bernoulli(keys[14], 0.15, (num, 1, 1))
+  chosen = (chance[4:6] * palette.shape[0]).astype(jnp.int32)
+  foreign = jnp.where(chance[6] < 0.15, 1.0, 0.08)[:, None, None]
+  tint = foreign * jax.random.normal(keys[2], (num, 2, 3)) * 0.5
   return Leaf(
-      center=jax.random.uniform(keys[15], (num, 2)),
+      center=chance[7:9].T,
       to_leaf=rotation * inverse_size[:, :, None],
-      kind=kind,
-      softness=jnp.where(soft, 0.5, 0.0),
+      kind=(4 * kind).astype(jnp.int32),
+      softness=jnp.where(chance[9] < 0.15, 0.5, 0.0),
       opacity=jnp.where(jnp.arange(num) < count, 1.0, 0.0),
-      colors=jnp.clip(
-          jnp.where(foreign, any_color, palette[chosen]) + tint, 0.01, 1
-      ),
-      noise_index=jax.random.randint(keys[16], (num,), 0, _NUM_NOISES),
-      noise=0.5 * jax.random.uniform(keys[17], (num,)) ** 2,
-      stripes=jnp.where(striped, 0.5, 0.0),
-      stripe_rate=sample_log_uniform(keys[18], (num,), (4.0, 30.0)),
-      gradient=0.4 * jax.random.normal(keys[19], (num,)),
+      colors=jnp.clip(palette[chosen.T] + tint, 0.01, 1),
+      noise_index=(_NUM_NOISES * chance[10]).astype(jnp.int32),
+      noise=0.5 * chance[11] ** 2,
+      stripes=jnp.where(chance[12] < 0.25, 0.5, 0.0),
+      stripe_rate=4.0 * 7.5 ** chance[13],
+      gradient=1.2 * (chance[14] - 0.5),
   )
 
 
@@ -311,19 +283,16 @@ def _make_polygon(
     key: Key, x: Float[Array, 's s'], y: Float[Array, 's s']
 ) -> Float[Array, 's s']:
   """Distances to a polygon of three to eight corners around the center."""
-  keys = jax.random.split(key, 5)
-  count = jax.random.randint(keys[0], (), 3, _MAX_CORNERS + 1)
+  chance = jax.random.uniform(key, (3 + 2 * _MAX_CORNERS,))
+  count = 3 + (chance[0] * (_MAX_CORNERS - 2)).astype(jnp.int32)
   # Corners beyond `count` fall on the last one.
   place = jnp.minimum(jnp.arange(_MAX_CORNERS), count - 1)
-  wobble = jax.random.uniform(keys[1], (_MAX_CORNERS,), maxval=0.6)
-  even = jax.random.bernoulli(keys[2], 0.4)
-  reach = jax.random.uniform(keys[3], (_MAX_CORNERS,), minval=0.4, maxval=1.0)
-  reach = jnp.where(even, 0.9, reach)[place]
-  wobble = jnp.where(even, 0.0, wobble)[place]
-  angle = 2 * jnp.pi * ((place + wobble) / count + jax.random.uniform(keys[4]))
-  corners = jnp.stack(
-      [reach * jnp.cos(angle), reach * jnp.sin(angle)], axis=-1
-  )
+  wobble, reach = chance[3:].reshape(2, _MAX_CORNERS)[:, place]
+  is_regular = chance[1] < 0.4
+  wobble = jnp.where(is_regular, 0.0, 0.6 * wobble)
+  reach = jnp.where(is_regular, 0.9, 0.4 + 0.6 * reach)
+  angle = 2 * jnp.pi * ((place + wobble) / count + chance[2])
+  corners = jnp.stack([reach * jnp.cos(angle), reach * jnp.sin(angle)], axis=-1)
   points = jnp.stack([x, y], axis=-1)
   nearest = jnp.full(x.shape, jnp.inf)
   inside = jnp.zeros(x.shape, bool)

@@ -16,7 +16,8 @@ video ──encode_video──► Features ──describe_queries──► Query
 
 from collections.abc import Callable
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+import functools
+from typing import Any, Literal, NamedTuple, Protocol
 
 import haiku as hk
 import jax
@@ -31,6 +32,7 @@ from tapjax.types import TrackState
 
 Video = Float[Array, 'b t h w 3']
 QueryPoints = Float[Array, 'b n 3']
+Precision = Literal['default', 'high', 'highest']
 
 
 class Params(NamedTuple):
@@ -98,8 +100,9 @@ class TrackerFunctions(NamedTuple):
     initialize_tracks: first guess of every track.
     refine_tracks: the guess after each iteration.
     finalize_tracks: what the iterations amount to.
-    make_memory: memory of a video that has not begun, for a number of queries;
-      None for a tracker that does not stream.
+    make_memory: memory of a video that has not begun, for a number of queries
+      and, if it is not one, the size of the batch; None for a tracker that does
+      not stream.
   """
 
   resolution: Resolution
@@ -110,7 +113,29 @@ class TrackerFunctions(NamedTuple):
   initialize_tracks: InitializeTracks
   refine_tracks: RefineTracks
   finalize_tracks: Callable[[TrackState], Tracks]
-  make_memory: Callable[[int], PyTree] | None
+  make_memory: Callable[..., PyTree] | None
+
+
+def set_precision(
+    functions: TrackerFunctions, precision: Precision
+) -> TrackerFunctions:
+  """Returns the functions with matrix products at that precision."""
+
+  def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+      with jax.default_matmul_precision(precision):
+        return function(*args, **kwargs)
+
+    return wrapped
+
+  return functions._replace(
+      encode_video=wrap(functions.encode_video),
+      describe_queries=wrap(functions.describe_queries),
+      initialize_tracks=wrap(functions.initialize_tracks),
+      refine_tracks=wrap(functions.refine_tracks),
+      finalize_tracks=wrap(functions.finalize_tracks),
+  )
 
 
 class Stages(NamedTuple):

@@ -89,7 +89,7 @@ def list_torch_sources(names: Iterable[WeightName]) -> dict[str, Source]:
   }
 
 
-def number(name: str, index: int) -> str:
+def make_haiku_name(name: str, index: int) -> str:
   """Returns Haiku's name for a module made after `index` like it."""
   return f'{name}_{index}' if index else name
 

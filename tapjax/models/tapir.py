@@ -25,6 +25,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+import functools
 import math
 from typing import Literal, NamedTuple
 
@@ -41,10 +42,12 @@ from tapjax.geometry import Resolution
 from tapjax.models.base import make_stages
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
+from tapjax.models.base import Precision
+from tapjax.models.base import set_precision
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import Kind
 from tapjax.models.names import list_cost_volume_names
-from tapjax.models.names import number
+from tapjax.models.names import make_haiku_name
 from tapjax.models.names import WeightName
 from tapjax.nn.activations import gelu
 from tapjax.nn.cost_volume import CostVolumeHead
@@ -75,7 +78,8 @@ class TapirConfig:
       are also counted in its pixels.
     refinement_resolutions: where tracks are refined, one after the other, each
       a multiple of 8; None derives them from `resolution`, in steps of at most
-      about two.
+      about two. Each has features of its own size; the published program takes
+      those of the video's size where the entry before it has that size.
     channels: of the four groups of the backbone.
     strides: of the four groups of the backbone, behind a stem of stride 2.
     num_extra_convs: layers between the backbone and the features.
@@ -87,6 +91,8 @@ class TapirConfig:
     mixer_channels: of the refinement network.
     temporal: whether a frame's refinement sees frames on both sides or only
       the past ones.
+    precision: of matrix products on GPUs and TPUs; by default they round to
+      fewer digits there, which moves positions by tenths of pixels.
   """
 
   resolution: Resolution = (256, 256)
@@ -102,6 +108,7 @@ class TapirConfig:
   mixer_blocks: int = 12
   mixer_channels: int = 512
   temporal: Literal['both', 'past'] = 'both'
+  precision: Precision = 'highest'
 
   @property
   def feature_channels(self) -> tuple[int, int]:
@@ -116,8 +123,6 @@ BOOTSTAPIR = dataclasses.replace(
 )
 CAUSAL_BOOTSTAPIR = dataclasses.replace(BOOTSTAPIR, temporal='past')
 
-# Cells of the heatmap around its peak that count for the position.
-_PEAK_RADIUS = 5.0
 _STRIDE = 8
 _CONV_EXPANSION = 4
 _MIXER_MULTIPLIER = 4
@@ -173,7 +178,7 @@ class ExtraConvs(hk.Module):
 
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     for norm, expand, reduce in self._layers:
-      # PARITY: the skip carries the normalised tensor (bootstapir parity).
+      # PARITY: the skip carries the normalised tensor (test_tapir_parity).
       x = norm(x)
       x += reduce(gelu(expand(x)))
     return x
@@ -199,7 +204,6 @@ class Tapir(hk.Module):
     self._cost_volume = CostVolumeHead(
         num_logits=2,
         temperature=config.temperature,
-        radius=_PEAK_RADIUS,
         rectify_pooled=True,
         name='cost_volume',
     )
@@ -235,11 +239,15 @@ class Tapir(hk.Module):
     return self._mixer(inputs, memory)
 
 
+@functools.cache
 def make_functions(config: TapirConfig) -> TrackerFunctions:
   """Returns TAPIR as pure functions; see `TrackerFunctions`.
 
+  Equal configs get the same functions, and so share what was compiled.
+
   Features are a tuple of `FeatureGrids`, query features one of `QueryVectors`.
   """
+  _check_config(config)
   stages = make_stages(
       lambda: Tapir(config),
       ('encode_frame', 'estimate_frame', 'mix'),
@@ -337,7 +345,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       new_memories = []
       for i, level in enumerate(levels):
         # PARITY: each level starts from the first guess of the logits, but from
-        # the last level's positions (bootstapir multires golden file).
+        # the last level's positions (test_tapir_parity, multires).
         start = Refinement(
             positions,
             occlusion,
@@ -389,16 +397,16 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         last.uncertainty_logits,
     )
 
-  def make_memory(num_queries: int) -> BlockMemory:
+  def make_memory(num_queries: int, batch: int = 1) -> BlockMemory:
     iterations = len(_list_refinement_levels(config)) * config.num_iterations
-    leading = (1, iterations, config.mixer_blocks, num_queries, TAPS - 1)
+    leading = (batch, iterations, config.mixer_blocks, num_queries, TAPS - 1)
     channels = config.mixer_channels
     return BlockMemory(
-        inputs=jnp.zeros((*leading, channels)),
-        hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels)),
+        inputs=jnp.zeros((*leading, channels), jnp.float32),
+        hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
     )
 
-  return TrackerFunctions(
+  functions = TrackerFunctions(
       resolution=config.resolution,
       temporal_context=0,
       init=stages.init,
@@ -409,6 +417,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       finalize_tracks=finalize_tracks,
       make_memory=make_memory if config.temporal == 'past' else None,
   )
+  return set_precision(functions, config.precision)
 
 
 def list_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
@@ -424,12 +433,6 @@ def list_refinement_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
   is rounded down to multiples of 8.
   """
   if config.refinement_resolutions is not None:
-    for resolution in config.refinement_resolutions:
-      if not resolution or any(side < 8 or side % 8 for side in resolution):
-        raise ValueError(
-            'refinement_resolutions must be multiples of 8; got '
-            f'{resolution} - round it to the next multiple'
-        )
     return config.refinement_resolutions
   initial = config.initial_resolution
   ratios = [
@@ -439,7 +442,7 @@ def list_refinement_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
   if config.resolution == initial or num_levels <= 1:
     return (initial,)
 
-  # PARITY: floor after an inexact power, as published (tapir resolutions test).
+  # PARITY: floor after an inexact power (test_refinement_resolutions).
   def interpolate(side: int, ratio: float, level: int) -> int:
     size = side * ratio ** (level / (num_levels - 1))
     return _STRIDE * round(size // _STRIDE)
@@ -451,6 +454,38 @@ def list_refinement_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
       )
       for level in range(num_levels)
   )
+
+
+def _check_config(config: TapirConfig) -> None:
+  """Raises ValueError for settings that no network can have."""
+  if len(config.channels) != 4 or len(config.strides) != 4:
+    raise ValueError(
+        'channels and strides must have four entries, one for each group; got '
+        f'{config.channels} and {config.strides}'
+    )
+  for name in ('num_iterations', 'mixer_blocks', 'mixer_channels'):
+    if getattr(config, name) < 1:
+      raise ValueError(
+          f'{name} must be at least 1; got {getattr(config, name)}'
+      )
+  for name in ('num_extra_convs', 'pooled_levels', 'radius'):
+    if getattr(config, name) < 0:
+      raise ValueError(
+          f'{name} must be at least 0; got {getattr(config, name)}'
+      )
+  if not math.isfinite(config.temperature):
+    raise ValueError(f'temperature must be finite; got {config.temperature}')
+  if not list_refinement_resolutions(config):
+    raise ValueError('refinement_resolutions must have an entry; got none')
+  smallest = _STRIDE * 2**config.pooled_levels
+  for height, width in list_resolutions(config):
+    if height % _STRIDE or width % _STRIDE or min(height, width) < smallest:
+      raise ValueError(
+          'initial_resolution and refinement_resolutions must be multiples of '
+          f'{_STRIDE}, of at least {smallest} with {config.pooled_levels} '
+          f'pooled levels; got {(height, width)} (where not given, they follow '
+          f'from resolution {config.resolution}) - choose a larger one'
+      )
 
 
 def _list_refinement_levels(config: TapirConfig) -> list[int]:
@@ -544,18 +579,19 @@ def _correlate_tracks(
 
 def _halve(grid: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
   """Averages 2x2 cells; an odd last row or column is dropped."""
+  # PARITY: positions are scaled by the size of what is left
+  # (test_pooled_grids_of_odd_size).
   return hk.avg_pool(grid, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
 
 
 def _touch(module: Tapir, config: TapirConfig) -> None:
   """Calls every part of the module once, on the smallest of inputs."""
-  coarse = module.encode_frame(jnp.zeros((32, 32, 3))).coarse
-  module.estimate_frame(coarse, jnp.zeros((1, coarse.shape[-1])))
+  coarse = module.encode_frame(jnp.zeros((32, 32, 3), jnp.float32)).coarse
+  vectors = jnp.zeros((1, coarse.shape[-1]), jnp.float32)
+  module.estimate_frame(coarse, vectors)
   patches = (2 * config.radius + 1) ** 2 * (2 + config.pooled_levels)
-  module.mix(
-      jnp.zeros((1, 1, _STATE_INPUTS + sum(config.feature_channels) + patches)),
-      None,
-  )
+  width = _STATE_INPUTS + sum(config.feature_channels) + patches
+  module.mix(jnp.zeros((1, 1, width), jnp.float32), None)
 
 
 def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
@@ -584,15 +620,15 @@ def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
     yield WeightName(
         'norm',
         f'{ours}layer_norm_{layer}',
-        haiku + number('layer_norm', layer),
+        haiku + make_haiku_name('layer_norm', layer),
         torch + 'layer_norm',
     )
     for i, role in enumerate(('expand', 'reduce')):
       yield WeightName(
           'conv2d_bias',
           f'{ours}{role}_{layer}',
-          haiku + number('conv2_d', 2 * layer + i),
-          torch + number('conv', i),
+          haiku + make_haiku_name('conv2_d', 2 * layer + i),
+          torch + make_haiku_name('conv', i),
       )
 
   yield from list_cost_volume_names(
@@ -621,7 +657,7 @@ def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
       yield WeightName(
           kind,
           f'{ours}block_{i}/~/{name}',
-          f'{haiku}{number("block", i)}/{published}',
+          f'{haiku}{make_haiku_name("block", i)}/{published}',
           f'{torch}blocks.{i}.{prefix}{published}',
       )
 
@@ -629,11 +665,13 @@ def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
 def infer_config(
     config: TapirConfig, shapes: Mapping[str, tuple[int, ...]]
 ) -> TapirConfig:
-  """Takes the number of pooled levels from a published file.
+  """Takes the number of pooled levels of a causal network from its file.
 
-  Published programs disagree about it, and the width of the mixer's input
+  Published programs disagree about it there, and the width of the mixer's input
   decides. `shapes` are those of the file, under its own names.
   """
+  if config.temporal != 'past':
+    return config
   rows = None
   if (
       shape := shapes.get('params|tapir/~/pips_mlp_mixer/linear|w')

@@ -13,6 +13,7 @@ Weights: github.com/google-deepmind/tapnet, Apache 2.0.
 
 from collections.abc import Iterator
 import dataclasses
+import functools
 import math
 
 import haiku as hk
@@ -27,6 +28,8 @@ from tapjax.geometry import Resolution
 from tapjax.models.base import make_stages
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
+from tapjax.models.base import Precision
+from tapjax.models.base import set_precision
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import list_cost_volume_names
 from tapjax.models.names import WeightName
@@ -54,6 +57,8 @@ class TapNetConfig:
     strides: of each unit, behind a stem and a pooling of stride 2 each.
     shifted_units: how many of the first units look at neighboring frames.
     temperature: of the softmax over a frame.
+    precision: of matrix products on GPUs and TPUs; by default they round to
+      fewer digits there, which moves positions by tenths of pixels.
   """
 
   resolution: Resolution = (256, 256)
@@ -61,11 +66,11 @@ class TapNetConfig:
   strides: tuple[int, ...] = (1, 2, 1)
   shifted_units: int = 2
   temperature: float = 10.0
+  precision: Precision = 'highest'
 
 
 TAPNET = TapNetConfig()
 
-_PEAK_RADIUS = 5.0
 _STRIDE = 8
 _BLOCKS_PER_UNIT = 2
 _SHIFTED_SHARE = 8
@@ -112,7 +117,7 @@ class ShiftBlock(hk.Module):
     is_training = hk.running_init()
     y = jax.nn.relu(self._norms[0](x, is_training))
     # PARITY: the projection reads the activated tensor, and the first unit has
-    # one although its width does not change (tapnet golden files).
+    # one although its width does not change (test_tapnet_parity).
     shortcut = x if self._shortcut is None else self._shortcut(y)
     if self._shift:
       y = shift_channels(y.reshape(-1, num_frames, *y.shape[1:]))
@@ -147,7 +152,6 @@ class TapNet(hk.Module):
     self._cost_volume = CostVolumeHead(
         num_logits=1,
         temperature=config.temperature,
-        radius=_PEAK_RADIUS,
         rectify_pooled=False,
         name='cost_volume',
     )
@@ -170,8 +174,22 @@ class TapNet(hk.Module):
     return self._cost_volume(grid, vectors)
 
 
+@functools.cache
 def make_functions(config: TapNetConfig) -> TrackerFunctions:
-  """Returns TAP-Net as pure functions; see `TrackerFunctions`."""
+  """Returns TAP-Net as pure functions; see `TrackerFunctions`.
+
+  Equal configs get the same functions, and so share what was compiled.
+  """
+  if len(config.channels) != len(config.strides) or any(
+      width < _SHIFTED_SHARE or width % _SHIFTED_SHARE
+      for width in config.channels
+  ):
+    raise ValueError(
+        f'channels must be multiples of {_SHIFTED_SHARE}, as many as strides; '
+        f'got {config.channels} and {config.strides}'
+    )
+  if not math.isfinite(config.temperature):
+    raise ValueError(f'temperature must be finite; got {config.temperature}')
   if any(side < _STRIDE or side % _STRIDE for side in config.resolution):
     raise ValueError(
         f'resolution must be multiples of {_STRIDE} for TAP-Net; got '
@@ -237,7 +255,7 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
     visible = last.occlusion_logits <= 0
     return Tracks(last.positions, visible, last.occlusion_logits, None)
 
-  return TrackerFunctions(
+  functions = TrackerFunctions(
       resolution=config.resolution,
       temporal_context=config.shifted_units * _BLOCKS_PER_UNIT,
       init=stages.init,
@@ -248,6 +266,7 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       finalize_tracks=finalize_tracks,
       make_memory=None,
   )
+  return set_precision(functions, config.precision)
 
 
 def shift_channels(
@@ -270,8 +289,9 @@ def shift_channels(
 
 def _touch(module: TapNet) -> None:
   """Calls every part of the module once, on the smallest of inputs."""
-  features = module.encode_video(jnp.zeros((1, 1, 32, 32, 3)))
-  module.estimate_frame(features[0, 0], jnp.zeros((1, features.shape[-1])))
+  features = module.encode_video(jnp.zeros((1, 1, 32, 32, 3), jnp.float32))
+  vectors = jnp.zeros((1, features.shape[-1]), jnp.float32)
+  module.estimate_frame(features[0, 0], vectors)
 
 
 def list_weight_names(config: TapNetConfig) -> Iterator[WeightName]:

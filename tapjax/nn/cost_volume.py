@@ -13,6 +13,8 @@ from tapjax.ops.loops import add_all
 
 _HIDDEN_CHANNELS = 16
 _KERNEL = 3
+# Cells of the heatmap around its peak that count for the position.
+_PEAK_RADIUS = 5.0
 _POOLED_CHANNELS = 32
 
 
@@ -50,14 +52,12 @@ class CostVolumeHead(hk.Module):
       self,
       num_logits: int,
       temperature: float,
-      radius: float,
       *,
       rectify_pooled: bool,
       name: str,
   ):
     super().__init__(name=name)
     self._temperature = temperature
-    self._radius = radius
     self._rectify_pooled = rectify_pooled
     self._hidden = NarrowConv(_HIDDEN_CHANNELS, name='hidden')
     self._heatmap = NarrowConv(1, name='heatmap')
@@ -77,7 +77,7 @@ class CostVolumeHead(hk.Module):
 
     heatmap = self._heatmap(hidden)[..., 0] * self._temperature
     probability = jax.nn.softmax(heatmap, axis=(1, 2))
-    positions = soft_argmax(probability, self._radius)
+    positions = soft_argmax(probability, _PEAK_RADIUS)
 
     pooled = self._pooled(hidden)
     if self._rectify_pooled:

@@ -15,7 +15,7 @@ def correlate_patches(
   """Dots each vector with the grid at every cell offset around its point.
 
   Offsets run over `-radius..radius` in both axes, rows first, and points lie
-  between cells as in `read_at`, except that the grid is zero outside.
+  between cells as in `read_at_time`, except that the grid is zero outside.
 
   Interpolation and dot product commute, so only the `2 * radius + 2` whole
   cells around a point are read and correlated, and it is those scalars that are

@@ -9,26 +9,15 @@ from jaxtyping import Array
 from jaxtyping import Float
 
 
-def read_at(
-    grid: Float[Array, 'h w c'],
-    points_yx: Float[Array, 'n 2'],
-) -> Float[Array, 'n c']:
-  """Reads `grid` between its cells, holding the border value outside.
-
-  `read_at(grid, [[0.5, 0.5]])` is `grid[0, 0]`. Only the taps are held at the
-  border; their weights are those of the point as given.
-  """
-  times = jnp.zeros_like(points_yx[:, :1])
-  return read_at_time(grid[None], jnp.concatenate([times, points_yx], axis=-1))
-
-
 def read_at_time(
     grids: Float[Array, 't h w c'],
     points_tyx: Float[Array, 'n 3'],
 ) -> Float[Array, 'n c']:
-  """Reads `grids` as `read_at` does, blending neighboring frames in between.
+  """Reads `grids` between their cells, holding the border value outside.
 
-  Time counts frames: 0 is the first frame and 0.5 halfway to the second.
+  Time counts frames: 0 is the first frame and 0.5 halfway to the second. So
+  `read_at_time(grids, [[0, 0.5, 0.5]])` is `grids[0, 0, 0]`. Only the taps are
+  held at the border; their weights are those of the point as given.
   """
   size = jnp.asarray(grids.shape[:3])[None]
   offset = jnp.asarray([0.0, 0.5, 0.5], points_tyx.dtype)[None]

@@ -34,12 +34,56 @@ def test_refinement_resolutions(resolution, expected):
   assert list(tapir.list_refinement_resolutions(config)) == expected
 
 
-def test_refinement_resolutions_must_fit_the_stride():
-  config = dataclasses.replace(
-      tapir.TAPIR, refinement_resolutions=((256, 260),)
-  )
-  with pytest.raises(ValueError, match='multiples of 8'):
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'refinement_resolutions': ((256, 260),)}, 'multiples of 8'),
+        ({'refinement_resolutions': ()}, 'must have an entry'),
+        ({'refinement_resolutions': ((8, 8),), 'pooled_levels': 1}, 'larger'),
+        ({'resolution': (512, 4)}, r'got \(512, 0\)'),
+        ({'initial_resolution': (60, 60)}, 'multiples of 8'),
+        ({'channels': (8,)}, 'four entries'),
+        ({'num_iterations': 0}, 'num_iterations must be at least 1'),
+        ({'num_extra_convs': -1}, 'num_extra_convs must be at least 0'),
+        ({'temperature': float('nan')}, 'finite'),
+    ],
+    ids=str,
+)
+def test_impossible_settings(settings, message):
+  config = dataclasses.replace(tapir.TAPIR, **settings)
+  with pytest.raises(ValueError, match=message):
     tapir.make_functions(config)
+
+
+def test_equal_configs_share_functions():
+  """So that a second tracker does not compile again."""
+  again = dataclasses.replace(tapir.TAPIR, num_iterations=4)
+  assert tapir.make_functions(again) is tapir.make_functions(tapir.TAPIR)
+
+
+def test_pooled_grids_of_odd_size():
+  """An odd last row is dropped, and positions follow what is left."""
+  config = dataclasses.replace(
+      tapir.TAPIR, pooled_levels=1, radius=0, channels=(1, 1, 1, 1)
+  )
+  # Each cell of the coarse grid holds its row, pooled cells the mean of two.
+  rows = jnp.broadcast_to(jnp.arange(37.0)[:, None, None], (37, 37, 1))
+  pooled = tapir._halve(rows[None])
+  assert pooled.shape == (1, 18, 18, 1)
+  np.testing.assert_allclose(pooled[0, :, 0, 0], np.arange(18) * 2 + 0.5)
+
+  grids = tapir.FeatureGrids(jnp.zeros((1, 74, 74, 1)), rows[None], (pooled,))
+  y = 100.0
+  now = tapir.Refinement(
+      positions=jnp.full((1, 1, 2), y),
+      occlusion_logits=jnp.zeros((1, 1)),
+      uncertainty_logits=jnp.zeros((1, 1)),
+      features=jnp.ones((1, 1, 2)),
+  )
+  correlation = tapir._correlate_tracks(grids, now, config)
+  pooled_y = y * 18 / 256 - 0.5
+  expected = [0, y * 37 / 256 - 0.5, 2 * pooled_y + 0.5]
+  np.testing.assert_allclose(correlation[0, 0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tapjax.ops.sampling import read_at
 from tapjax.ops.sampling import read_at_time
 
 
@@ -26,7 +25,9 @@ def make_ramp(height, width):
     ],
 )
 def test_ramp_returns_the_coordinate(point, expected):
-  value = jax.jit(read_at)(make_ramp(4, 6), jnp.asarray([point]))
+  value = jax.jit(read_at_time)(
+      make_ramp(4, 6)[None], jnp.asarray([(0.0, *point)])
+  )
   np.testing.assert_allclose(value[0], expected, atol=1e-6)
 
 
