@@ -15,6 +15,13 @@ import pytest  # noqa: E402
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_platforms', os.environ.get('JAX_PLATFORMS', 'cpu'))
 
+
+def pytest_configure(config):
+  """Compiles quickly for the default run, and as users do for the slow one."""
+  is_default = 'not slow' in config.option.markexpr
+  jax.config.update('jax_disable_most_optimizations', is_default)
+
+
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
