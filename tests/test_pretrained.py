@@ -9,6 +9,7 @@ import golden
 import jax
 import numpy as np
 import pytest
+import torch_format
 
 import tapjax
 from tapjax import checkpoints
@@ -202,8 +203,6 @@ def test_torch_names_cover_the_manifest(name, reference):
 @pytest.mark.slow
 def test_torch_checkpoint_gives_the_haiku_parameters(reference, tmp_path):
   """A `.pt` file made from the `.npy` weights loads to the same numbers."""
-  import torch_format
-
   weights = golden.load_weights_module(reference)
   folder = reference / 'tapir'
   haiku = golden.write_haiku_checkpoint(
@@ -218,14 +217,15 @@ def test_torch_checkpoint_gives_the_haiku_parameters(reference, tmp_path):
       'linear': lambda a: a.T,
       'conv1d': lambda a: a.transpose(2, 1, 0),
   }
+  archive = torch_format.Archive()
   state_dict = {
-      entry['name']: np.ascontiguousarray(
+      entry['name']: archive.add(
           transforms[entry['transform']](arrays[entry['haiku']])
       )
       for entry in weights.load_manifest(folder / 'manifest_tapir_torch.json')
   }
   torch = tmp_path / 'weights.pt'
-  torch_format.save(torch, state_dict)
+  archive.write(torch, state_dict)
   assert_equal_params(
       tapjax.load('tapir', checkpoint=torch),
       tapjax.load('tapir', checkpoint=haiku),

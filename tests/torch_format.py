@@ -126,6 +126,7 @@ class Archive:
 
   def add(self, array: np.ndarray) -> Call:
     """Returns a contiguous tensor with the numbers of `array`."""
+    array = np.array(array, order='C')
     key = str(len(self.storages))
     self.storages[key] = array.tobytes()
     strides = tuple(s // array.itemsize for s in np.empty_like(array).strides)
