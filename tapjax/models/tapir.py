@@ -52,6 +52,7 @@ from tapjax.models.names import WeightName
 from tapjax.nn.activations import gelu
 from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import count_cost_volume
+from tapjax.nn.cost_volume import estimate_frames
 from tapjax.nn.cost_volume import FrameEstimate
 from tapjax.nn.mixer import BlockMemory
 from tapjax.nn.mixer import Mixer
@@ -298,17 +299,16 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     level = resolutions.index(initial)
 
     def initialize(
-        grid: Float[Array, 't h w c'], vectors: Float[Array, 'n c']
+        grids: Float[Array, 't h w c'], vectors: Float[Array, 'n c']
     ) -> TrackState:
-      estimates = map_frames(
-          lambda frame: stages.apply('estimate_frame', params, frame, vectors),
-          grid,
+      estimates = estimate_frames(
+          lambda *frame: stages.apply('estimate_frame', params, *frame),
+          grids,
+          vectors,
+          config.resolution,
       )
-      positions = rescale_positions(
-          estimates.positions.swapaxes(0, 1), grid.shape[1:3], config.resolution
-      )
-      occlusion, uncertainty = jnp.moveaxis(estimates.logits, (0, 2), (2, 0))
-      return TrackState(positions, occlusion, uncertainty)
+      occlusion, uncertainty = jnp.moveaxis(estimates.logits, -1, 0)
+      return TrackState(estimates.positions, occlusion, uncertainty)
 
     state = map_batch(
         initialize, features[level].coarse, query_features[level].coarse

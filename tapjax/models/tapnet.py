@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 
-from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import Resolution
 from tapjax.models.base import make_stages
@@ -35,12 +34,12 @@ from tapjax.models.names import list_cost_volume_names
 from tapjax.models.names import WeightName
 from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import count_cost_volume
+from tapjax.nn.cost_volume import estimate_frames
 from tapjax.nn.cost_volume import FrameEstimate
 from tapjax.nn.normalization import EPSILON
 from tapjax.nn.normalization import normalize_vectors
 from tapjax.nn.resnet import count_convolution
 from tapjax.ops.loops import map_batch
-from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_at_time
 from tapjax.types import Tracks
 from tapjax.types import TrackState
@@ -222,18 +221,15 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       query_points: Float[Array, 'b n 3'] | None,
   ) -> TrackState:
     def initialize(
-        grid: Float[Array, 't h8 w8 c'], vectors: Float[Array, 'n c']
+        grids: Float[Array, 't h8 w8 c'], vectors: Float[Array, 'n c']
     ) -> TrackState:
-      estimates = map_frames(
-          lambda frame: stages.apply('estimate_frame', params, frame, vectors),
-          grid,
+      estimates = estimate_frames(
+          lambda *frame: stages.apply('estimate_frame', params, *frame),
+          grids,
+          vectors,
+          config.resolution,
       )
-      positions = rescale_positions(
-          estimates.positions, grid.shape[1:3], config.resolution
-      )
-      return TrackState(
-          positions.swapaxes(0, 1), estimates.logits[..., 0].T, None
-      )
+      return TrackState(estimates.positions, estimates.logits[..., 0], None)
 
     state = map_batch(initialize, features, query_features)
     if query_points is None:

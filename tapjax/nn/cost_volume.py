@@ -1,5 +1,6 @@
 """Cost volumes: where in a frame something looks like the query."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import haiku as hk
@@ -8,8 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import Resolution
 from tapjax.ops.heatmap import soft_argmax
 from tapjax.ops.loops import add_all
+from tapjax.ops.loops import map_frames
 
 _HIDDEN_CHANNELS = 16
 _KERNEL = 3
@@ -19,10 +23,10 @@ _POOLED_CHANNELS = 32
 
 
 class FrameEstimate(NamedTuple):
-  """Where one frame seems to show each query: (x, y) in cells, and logits."""
+  """Where a frame seems to show each query: (x, y) in cells, and logits."""
 
-  positions: Float[Array, 'n 2']
-  logits: Float[Array, 'n k']
+  positions: Float[Array, 'n *t 2']
+  logits: Float[Array, 'n *t k']
 
 
 class NarrowConv(hk.Module):
@@ -84,6 +88,22 @@ class CostVolumeHead(hk.Module):
       pooled = jax.nn.relu(pooled)
     mixed = jax.nn.relu(self._mixed(jnp.mean(pooled, axis=(1, 2))))
     return FrameEstimate(positions, self._logits(mixed))
+
+
+def estimate_frames(
+    estimate_frame: Callable[[Array, Array], FrameEstimate],
+    grids: Float[Array, 't h w c'],
+    vectors: Float[Array, 'n c'],
+    resolution: Resolution,
+) -> FrameEstimate:
+  """Estimates every frame by itself, with positions in pixels."""
+  estimates = map_frames(lambda grid: estimate_frame(grid, vectors), grids)
+  positions = rescale_positions(
+      estimates.positions, grids.shape[1:3], resolution
+  )
+  return FrameEstimate(
+      positions.swapaxes(0, 1), estimates.logits.swapaxes(0, 1)
+  )
 
 
 def _convolve_narrow(
