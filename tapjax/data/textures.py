@@ -47,19 +47,19 @@ class Leaf(NamedTuple):
   gradient: Float[Array, '*m']
 
 
-def make_noise(
-    key: Key,
-    size: int,
+def shape_noise(
+    white: Float[Array, 's s'],
     falloff: Float[Array, ''] | float,
     corner: Float[Array, ''] | float,
     stretch: Float[Array, ''] | float,
     angle: Float[Array, ''] | float,
 ) -> Float[Array, 's s']:
-  """Returns periodic noise of zero mean and unit variance.
+  """Returns white noise with a new spectrum, zero mean and unit variance.
 
-  Its amplitude is level up to `corner` waves per period and then falls with the
-  power `falloff`; along the direction `angle` it is drawn out by `stretch`.
+  The amplitude is level up to `corner` waves per period and then falls with the
+  power `falloff`; along the direction `angle` noise is drawn out by `stretch`.
   """
+  size = white.shape[0]
   y = jnp.fft.fftfreq(size, 1 / size)[:, None]
   x = jnp.fft.rfftfreq(size, 1 / size)[None]
   along = (jnp.cos(angle) * x + jnp.sin(angle) * y) * stretch
@@ -68,7 +68,7 @@ def make_noise(
   amplitude = (1 + frequency / corner) ** -falloff
   # The finest waves are left to the grain: bilinear reading would break them.
   amplitude *= jnp.clip(2 - 4 * jnp.hypot(x, y) / size, 0, 1)
-  waves = amplitude * jnp.fft.rfft2(jax.random.normal(key, (size, size)))
+  waves = amplitude * jnp.fft.rfft2(white)
   noise = jnp.fft.irfft2(waves, s=(size, size))
   noise -= jnp.mean(noise)
   return noise / (jnp.std(noise) + 1e-6)
@@ -85,13 +85,14 @@ def make_texture(
     num_leaves: how many shapes lie on it at most.
     leaf_scale: the half-width of large leaves, relative to the period.
   """
-  keys = jax.random.split(key, 5)
-  palette = _make_palette(keys[0])
-  noises = jax.vmap(_make_random_noise, (0, None))(
-      jax.random.split(keys[1], _NUM_NOISES), size
-  )
+  # Few draws, of many numbers each, because every draw takes time to compile.
+  keys = jax.random.split(key, 4)
+  white = jax.random.normal(keys[0], (_NUM_NOISES + 1, size, size))
+  chance = jax.random.uniform(keys[1], (10 + _PALETTE_SIZE,))
+  contrast, palette = chance[:4], _make_palette(chance[5:])
+  spectra = jax.random.uniform(keys[2], (_NUM_NOISES, 4))
+  noises = jax.vmap(_make_noise)(white[:-1], spectra)
   # A third of textures are nearly plain, and each has calm regions.
-  contrast = jax.random.uniform(keys[2], (5,))
   strength = jnp.where(contrast[0] < 0.3, 0.03, 0.08 + 0.3 * contrast[1])
   calm = jax.nn.sigmoid(3 * noises[2] + 6 * contrast[2])
   base = contrast[3] + strength * noises[0] * calm
@@ -102,8 +103,8 @@ def make_texture(
     return _paint_leaf(texture, leaf, noises), None
 
   texture, _ = jax.lax.scan(paint, texture, leaves)
-  amount = 0.003 * 30 ** contrast[4]
-  grain = jax.random.normal(keys[4], (size, size))
+  amount = 0.003 * 30 ** chance[4]
+  grain = white[-1]
   # A short blur keeps the grain from flickering between pixels.
   grain = (grain + jnp.roll(grain, 1, 0)) / 2
   grain = grain + jnp.roll(grain, 1, 1)
@@ -118,8 +119,8 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
   the plane's unit, which is about the outline's radius, and negative outside.
   They are near to true distances close to the outline.
   """
-  keys = jax.random.split(key, 4)
-  numbers = jax.random.uniform(keys[0], (26,))
+  keys = jax.random.split(key)
+  numbers = jax.random.uniform(keys[0], (51,))
   axis = ((jnp.arange(size) + 0.5) / size * 2 - 1) * OUTLINE_REACH
   x, y = jnp.meshgrid(axis, axis)
   radius = jnp.hypot(x, y)
@@ -127,7 +128,7 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
   angle = jnp.arctan2(y, x)
   order = jnp.arange(1, 7)[:, None, None]
   phase = 2 * jnp.pi * numbers[8:14, None, None]
-  height = jax.random.normal(keys[1], (6, 1, 1)) * 0.28 * numbers[0]
+  height = (2 * numbers[45:51, None, None] - 1) * 0.5 * numbers[0]
   waves = jnp.sum(height / order * jnp.cos(order * angle[None] + phase), axis=0)
   star = 0.8 * jnp.exp(waves) - radius
 
@@ -150,27 +151,30 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
   fence = slat - jnp.abs((x / spacing - jnp.floor(x / spacing)) - 0.5) * spacing
   fence = jnp.minimum(fence, 1.05 - jnp.maximum(jnp.abs(x), jnp.abs(y)))
 
-  polygon = _make_polygon(keys[2], x, y)
+  polygon = _make_polygon(numbers[26:45], x, y)
   shapes = jnp.stack([star, polygon, blob, ellipse, bar, ring, fence])
   upto = jnp.array([0.28, 0.52, 0.68, 0.78, 0.88, 0.94])
   outline = shapes[jnp.sum(numbers[6] > upto)]
 
   # Some outlines are ragged.
   ragged = 0.12 * jnp.maximum(numbers[7] - 0.5, 0)
-  noise = make_noise(
-      keys[3], size, falloff=2.5, corner=3 + 6 * numbers[5], stretch=1, angle=0
+  noise = shape_noise(
+      jax.random.normal(keys[1], (size, size)),
+      falloff=2.5,
+      corner=3 + 6 * numbers[5],
+      stretch=1.0,
+      angle=0.0,
   )
   border = 0.95 * OUTLINE_REACH - jnp.maximum(jnp.abs(x), jnp.abs(y))
   return jnp.minimum(outline + ragged * noise, border)
 
 
-def _make_random_noise(key: Key, size: int) -> Float[Array, 's s']:
+def _make_noise(
+    white: Float[Array, 's s'], chance: Float[Array, '4']
+) -> Float[Array, 's s']:
   """Noise whose spectrum is random as well."""
-  keys = jax.random.split(key)
-  chance = jax.random.uniform(keys[0], (4,))
-  return make_noise(
-      keys[1],
-      size,
+  return shape_noise(
+      white,
       falloff=1.1 + 1.7 * chance[0],
       corner=12.0 ** chance[1],
       stretch=5.0 ** jnp.maximum(2.5 * chance[2] - 1.5, 0),
@@ -178,16 +182,14 @@ def _make_random_noise(key: Key, size: int) -> Float[Array, 's s']:
   )
 
 
-def _make_palette(key: Key) -> Float[Array, 'm 3']:
-  """Colors that go together, from dark to light in most palettes."""
-  shape = (_PALETTE_SIZE, 1)
-  keys = jax.random.split(key, 2)
-  numbers = jax.random.uniform(keys[0], (5 + _PALETTE_SIZE,))
-  spread = 0.15 * 20 ** numbers[0]
-  hue = 2 * jnp.pi * numbers[1] + spread * jax.random.normal(keys[1], shape)
-  saturation = numbers[2] ** 1.5 * numbers[5:, None]
-  low = jnp.minimum(numbers[3], numbers[4])
-  high = jnp.maximum(numbers[3], numbers[4])
+def _make_palette(chance: Float[Array, 'r']) -> Float[Array, 'm 3']:
+  """Colors that go together, from dark to light, from numbers in [0, 1)."""
+  scatter, chance = chance[:_PALETTE_SIZE, None], chance[_PALETTE_SIZE:]
+  spread = 0.3 * 20 ** chance[0]
+  hue = 2 * jnp.pi * chance[1] + spread * (2 * scatter - 1)
+  saturation = chance[2] ** 1.5 * ((7 * scatter + chance[1]) % 1)
+  low = jnp.minimum(chance[3], chance[4])
+  high = jnp.maximum(chance[3], chance[4])
   luminance = jnp.linspace(0.05 + 0.6 * low, 0.3 + 0.65 * high, _PALETTE_SIZE)
   third = jnp.arange(3)[None] * (2 * jnp.pi / 3)
   colors = luminance[:, None] * (1 + saturation * jnp.cos(hue - third) * 1.2)
@@ -208,10 +210,10 @@ def _make_leaves(
     key: Key, num: int, scale: float, palette: Float[Array, 'm 3']
 ) -> Leaf:
   """Random leaves, whose number, sizes and fills differ between textures."""
-  keys = jax.random.split(key, 4)
-  # One draw for everything, because each costs time to compile.
-  chance = jax.random.uniform(keys[0], (15, num))
-  count, smallest, same_way, same_kind = jax.random.uniform(keys[1], (4,))
+  # The first of the columns are for the texture as a whole.
+  chance = jax.random.uniform(key, (21, num + 4))
+  count, smallest, same_way, same_kind = chance[0, :4]
+  chance = chance[:, 4:]
   count = jnp.where(count < 0.15, 0, (num + 1) ** (count / 0.85 - 0.15 / 0.85))
   smallest = 0.08**smallest
   radius = scale * smallest ** chance[0]
@@ -226,7 +228,7 @@ def _make_leaves(
   inverse_size = jnp.stack([1 / radius / aspect**0.3, aspect / radius], axis=-1)
   chosen = (chance[4:6] * palette.shape[0]).astype(jnp.int32)
   foreign = jnp.where(chance[6] < 0.15, 1.0, 0.08)[:, None, None]
-  tint = foreign * jax.random.normal(keys[2], (num, 2, 3)) * 0.5
+  tint = foreign * (chance[15:21].T.reshape(num, 2, 3) - 0.5) * 1.7
   return Leaf(
       center=chance[7:9].T,
       to_leaf=rotation * inverse_size[:, :, None],
@@ -280,10 +282,9 @@ def _paint_leaf(
 
 
 def _make_polygon(
-    key: Key, x: Float[Array, 's s'], y: Float[Array, 's s']
+    chance: Float[Array, 'r'], x: Float[Array, 's s'], y: Float[Array, 's s']
 ) -> Float[Array, 's s']:
   """Distances to a polygon of three to eight corners around the center."""
-  chance = jax.random.uniform(key, (3 + 2 * _MAX_CORNERS,))
   count = 3 + (chance[0] * (_MAX_CORNERS - 2)).astype(jnp.int32)
   # Corners beyond `count` fall on the last one.
   place = jnp.minimum(jnp.arange(_MAX_CORNERS), count - 1)
