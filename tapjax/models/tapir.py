@@ -50,6 +50,7 @@ from tapjax.models.names import list_cost_volume_names
 from tapjax.models.names import make_haiku_name
 from tapjax.models.names import WeightName
 from tapjax.nn.activations import gelu
+from tapjax.nn.convolution import Conv2D
 from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import count_cost_volume
 from tapjax.nn.cost_volume import estimate_frames
@@ -123,6 +124,14 @@ BOOTSTAPIR = dataclasses.replace(
     TAPIR, pooled_levels=1, num_extra_convs=5, temperature=10.0
 )
 CAUSAL_BOOTSTAPIR = dataclasses.replace(BOOTSTAPIR, temporal='past')
+TAPIR_TINY = dataclasses.replace(
+    CAUSAL_TAPIR,
+    channels=(16, 32, 64, 64),
+    strides=(2, 1, 2, 1),
+    num_iterations=2,
+    mixer_blocks=4,
+    mixer_channels=128,
+)
 
 _STRIDE = 8
 _CONV_EXPANSION = 4
@@ -171,8 +180,8 @@ class ExtraConvs(hk.Module):
     self._layers = [
         (
             make_layer_norm(f'layer_norm_{i}', with_offset=True),
-            hk.Conv2D(channels * _CONV_EXPANSION, 3, name=f'expand_{i}'),
-            hk.Conv2D(channels, 3, name=f'reduce_{i}'),
+            Conv2D(channels * _CONV_EXPANSION, 3, name=f'expand_{i}'),
+            Conv2D(channels, 3, name=f'reduce_{i}'),
         )
         for i in range(num_layers)
     ]

@@ -32,6 +32,7 @@ from tapjax.models.base import set_precision
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import list_cost_volume_names
 from tapjax.models.names import WeightName
+from tapjax.nn.convolution import Conv2D
 from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import count_cost_volume
 from tapjax.nn.cost_volume import estimate_frames
@@ -100,12 +101,12 @@ class ShiftBlock(hk.Module):
         for norm in ('batch_norm', 'batch_norm_1')
     ]
     self._convolutions = [
-        hk.Conv2D(channels, 3, step, with_bias=False, name=conv)
+        Conv2D(channels, 3, step, with_bias=False, name=conv)
         for conv, step in (('conv_0', stride), ('conv_2', 1))
     ]
     self._shortcut = None
     if project:
-      self._shortcut = hk.Conv2D(
+      self._shortcut = Conv2D(
           channels, 1, stride, with_bias=False, name='shortcut_conv'
       )
 
@@ -131,9 +132,7 @@ class TapNet(hk.Module):
 
   def __init__(self, config: TapNetConfig, name: str = 'tap_net'):
     super().__init__(name=name)
-    self._stem = hk.Conv2D(
-        config.channels[0], 7, 2, with_bias=False, name='stem'
-    )
+    self._stem = Conv2D(config.channels[0], 7, 2, with_bias=False, name='stem')
     self._blocks = [
         ShiftBlock(
             channels,

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import Resolution
+from tapjax.nn.convolution import Conv2D
 from tapjax.ops.heatmap import soft_argmax
 from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_frames
@@ -65,7 +66,7 @@ class CostVolumeHead(hk.Module):
     self._rectify_pooled = rectify_pooled
     self._hidden = NarrowConv(_HIDDEN_CHANNELS, name='hidden')
     self._heatmap = NarrowConv(1, name='heatmap')
-    self._pooled = hk.Conv2D(_POOLED_CHANNELS, 3, 2, name='pooled')
+    self._pooled = Conv2D(_POOLED_CHANNELS, 3, 2, name='pooled')
     self._mixed = hk.Linear(_HIDDEN_CHANNELS, name='mixed')
     self._logits = hk.Linear(num_logits, name='logits')
 

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array
 from jaxtyping import Float
 
+from tapjax.nn.convolution import Conv2D
 from tapjax.nn.normalization import InstanceNorm
 
 
@@ -17,12 +18,12 @@ class ResidualBlock(hk.Module):
     super().__init__(name=name)
     self._norms = [InstanceNorm(name=f'instancenorm_{i}') for i in range(2)]
     self._convolutions = [
-        hk.Conv2D(channels, 3, step, with_bias=False, name=f'conv_{i}')
+        Conv2D(channels, 3, step, with_bias=False, name=f'conv_{i}')
         for i, step in enumerate((stride, 1))
     ]
     self._shortcut = None
     if project:
-      self._shortcut = hk.Conv2D(
+      self._shortcut = Conv2D(
           channels, 1, stride, with_bias=False, name='shortcut_conv'
       )
 
@@ -71,7 +72,7 @@ class ResNet(hk.Module):
       name: str,
   ):
     super().__init__(name=name)
-    self._stem = hk.Conv2D(
+    self._stem = Conv2D(
         stem_channels, 7, 2, with_bias=False, name='initial_conv'
     )
     self._groups = [

@@ -1,0 +1,60 @@
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tapjax.nn.convolution import Conv2D
+from tapjax.nn.convolution import convolve
+
+
+def convolve_by_xla(x, kernel, stride):
+  return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize(
+    ('size', 'shape'),
+    [(1, (2, 5, 4, 3)), (3, (1, 6, 7, 2)), (7, (2, 1, 8, 3))],
+    ids=str,
+)
+def test_gradients_are_those_of_xla(size, shape, stride):
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], shape)
+  kernel = jax.random.normal(keys[1], (size, size, shape[-1], 4))
+  result, differentiate = jax.vjp(
+      lambda x, w: convolve(x, w, stride), x, kernel
+  )
+  cotangent = jax.random.normal(keys[2], result.shape)
+  expected, expect = jax.vjp(
+      lambda x, w: convolve_by_xla(x, w, stride), x, kernel
+  )
+  np.testing.assert_array_equal(result, expected)
+  for ours, theirs in zip(
+      differentiate(cotangent), expect(cotangent), strict=True
+  ):
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize('with_bias', [True, False])
+def test_module_is_that_of_haiku(with_bias):
+  def apply(module):
+    return hk.transform(
+        lambda x: module(4, 3, 2, with_bias=with_bias, name='conv')(x)
+    )
+
+  x = jnp.ones((1, 6, 6, 3))
+  ours, theirs = apply(Conv2D), apply(hk.Conv2D)
+  params = ours.init(jax.random.key(0), x)
+  jax.tree.map(
+      np.testing.assert_array_equal, params, theirs.init(jax.random.key(0), x)
+  )
+  np.testing.assert_allclose(
+      ours.apply(params, None, x), theirs.apply(params, None, x), atol=1e-6
+  )
