@@ -69,7 +69,7 @@ class ProceduralConfig:
   num_frames: int = 24
   resolution: tuple[int, int] = (256, 256)
   num_queries: int = 256
-  num_objects: int = 8
+  num_objects: int = 10
   object_radius: Range = (18.0, 110.0)
   object_speed: Range = (0.2, 16.0)
   object_turn: Range = (0.001, 0.15)

@@ -185,9 +185,9 @@ def _make_noise(
 def _make_palette(chance: Float[Array, 'r']) -> Float[Array, 'm 3']:
   """Colors that go together, from dark to light, from numbers in [0, 1)."""
   scatter, chance = chance[:_PALETTE_SIZE, None], chance[_PALETTE_SIZE:]
-  spread = 0.3 * 20 ** chance[0]
+  spread = 0.2 * 15 ** chance[0]
   hue = 2 * jnp.pi * chance[1] + spread * (2 * scatter - 1)
-  saturation = chance[2] ** 1.5 * ((7 * scatter + chance[1]) % 1)
+  saturation = chance[2] ** 2 * ((7 * scatter + chance[1]) % 1)
   low = jnp.minimum(chance[3], chance[4])
   high = jnp.maximum(chance[3], chance[4])
   luminance = jnp.linspace(0.05 + 0.6 * low, 0.3 + 0.65 * high, _PALETTE_SIZE)
