@@ -75,6 +75,46 @@ def map_devices(
   return jax.jit(run, donate_argnums=0 if donate_state else ())
 
 
+def make_shards(
+    function: Callable[..., PyTree], mesh: Mesh
+) -> Callable[..., PyTree]:
+  """Compiles `function(*arguments)` so that each device makes its own shard.
+
+  Arguments are the same on all devices; `fold_device` tells devices apart.
+  """
+
+  def run(*arguments: PyTree) -> PyTree:
+    return _map_shards(function, mesh, [PartitionSpec() for _ in arguments])(
+        *arguments
+    )
+
+  return jax.jit(run)
+
+
+def map_shards(
+    function: Callable[..., PyTree], mesh: Mesh
+) -> Callable[..., PyTree]:
+  """Compiles `function(shards, *rest)`, whose results are shards as well."""
+
+  def run(shards: PyTree, *rest: PyTree) -> PyTree:
+    specs = [PartitionSpec(_AXIS), *(PartitionSpec() for _ in rest)]
+    return _map_shards(function, mesh, specs)(shards, *rest)
+
+  return jax.jit(run)
+
+
+def _map_shards(
+    function: Callable[..., PyTree], mesh: Mesh, specs: Sequence[PartitionSpec]
+) -> Callable[..., PyTree]:
+  return jax.shard_map(
+      function,
+      mesh=mesh,
+      in_specs=tuple(specs),
+      out_specs=PartitionSpec(_AXIS),
+      check_vma=False,
+  )
+
+
 def average(tree: PyTree) -> PyTree:
   """Returns the mean over devices; for use in a mapped function."""
   return jax.lax.pmean(tree, _AXIS)
