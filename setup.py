@@ -28,6 +28,8 @@ _NOTEBOOK = [
 ]
 _TRAIN = [
     'optax>=0.2.4',
+    'orbax-checkpoint>=0.11.30',
+    'tensorboardX>=2.6.2',
 ]
 _TEST = [
     *_NOTEBOOK,
@@ -49,7 +51,7 @@ setuptools.setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=setuptools.find_packages(include=['tapjax', 'tapjax.*']),
-    package_data={'tapjax': ['py.typed']},
+    package_data={'tapjax': ['py.typed', 'weights/*.safetensors']},
     python_requires='>=3.11',
     install_requires=_CORE,
     extras_require={

@@ -1,0 +1,50 @@
+"""Packs the best weights of a training run for the package.
+
+They become half as large, see videos at the preset's own resolution, and carry
+how they were made: see `metadata` of the file.
+"""
+
+import pathlib
+import subprocess
+
+from absl import flags
+
+from tapjax import checkpoints
+from tapjax import pretrained
+from tapjax.models import registry
+
+_OUTPUT = flags.DEFINE_string(
+    'output', None, 'A .safetensors file to write, for --task=release.'
+)
+_KEPT = ('command', 'steps', 'hardware')
+_RESOLUTIONS = ('resolution', 'initial_resolution')
+
+
+def run(workdir: str | None) -> None:
+  """Packs `workdir`'s best weights as the flags say."""
+  if workdir is None or _OUTPUT.value is None:
+    raise ValueError('--task=release needs --workdir=DIR and --output=FILE')
+  pack(pathlib.Path(workdir) / 'best.safetensors', _OUTPUT.value)
+
+
+def pack(best: pathlib.Path, output: str) -> None:
+  """Writes a file of weights in half precision, with what made it."""
+  file = checkpoints.read_checkpoint(best)
+  preset = registry.get_preset(pretrained.identify_preset(file))
+  settings = {name: getattr(preset.config, name) for name in _RESOLUTIONS}
+  tracker = pretrained.load(preset.name, checkpoint=best, **settings)
+  metadata = {
+      name: value
+      for name, value in file.metadata.items()
+      if name in _KEPT or name.startswith('validation/')
+  }
+  metadata['commit'] = _read_commit()
+  tracker.save(output, metadata, dtype='float16')
+
+
+def _read_commit() -> str:
+  """Returns the commit of the working tree, or says that it has none."""
+  answer = subprocess.run(
+      ['git', 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False
+  )
+  return answer.stdout.strip() or 'unknown'

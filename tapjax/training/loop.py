@@ -1,0 +1,165 @@
+"""The training loop: draws, updates, and now and then looks at what came of it.
+
+draw(step) ──► update(state, batch) ──► state
+                                          ├─ every `report_every`    scalars
+                                          ├─ every `evaluate_every`  score
+                                          └─ every `save_every`      snapshot
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import math
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from tapjax.models.base import Params
+from tapjax.training.snapshots import Snapshots
+from tapjax.training.step import Metrics
+from tapjax.training.step import TrainState
+from tapjax.training.step import Update
+from tapjax.types import Example
+
+
+class TrainingStoppedError(ValueError):
+  """Training cannot go on from where it has come to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+  """How often the loop does what; numbers are of updates.
+
+  Attributes:
+    report_every: between scalars.
+    evaluate_every: between evaluations; each is followed by a snapshot.
+    save_every: between snapshots.
+    num_latest: snapshots kept to resume from, besides the best one.
+    max_bad_steps: in a row with a loss or gradient that is not finite, after
+      which training stops; before that, such steps change no weight.
+  """
+
+  report_every: int = 20
+  evaluate_every: int = 500
+  save_every: int = 250
+  num_latest: int = 2
+  max_bad_steps: int = 5
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) < 1:
+        raise ValueError(
+            f'{field.name} must be at least 1; got {getattr(self, field.name)}'
+        )
+
+
+class Evaluation(NamedTuple):
+  """How good the weights are: one number to compare, and others to look at."""
+
+  score: float
+  scalars: Mapping[str, float]
+
+
+def train(
+    state: TrainState,
+    update: Update,
+    draw: Callable[[int], Example],
+    *,
+    num_steps: int,
+    config: LoopConfig,
+    snapshots: Snapshots,
+    write_scalars: Callable[[int, Mapping[str, float]], None],
+    evaluate: Callable[[int, Params], Evaluation],
+    keep_best: Callable[[int, Params, Evaluation], None],
+) -> TrainState:
+  """Trains until `num_steps` updates were made, counting those of `state`.
+
+  Args:
+    state: where to begin; it is given up.
+    update: as `make_update` returns it.
+    draw: from a step to its batch.
+    num_steps: of the whole training.
+    config: how often to do what.
+    snapshots: where states are saved, the last one among them.
+    write_scalars: takes numbers of a step, under their names.
+    evaluate: judges weights.
+    keep_best: called with the weights when a score exceeds all before.
+
+  Raises:
+    TrainingStoppedError: several steps in a row were not finite.
+    SnapshotError: a snapshot could not be written.
+  """
+  first = step = int(state.num_updates)
+  best = snapshots.best_score
+  reported, since = first, time.monotonic()
+  with tqdm(
+      total=num_steps, initial=first, unit='step', dynamic_ncols=True
+  ) as bar:
+    while step < num_steps:
+      state, metrics = update(state, draw(step))
+      step += 1
+      bar.update()
+      ends = step == num_steps
+      reports = ends or step % config.report_every == 0
+      evaluates = ends or step % config.evaluate_every == 0
+      saves = ends or step % config.save_every == 0
+      if reports or evaluates or saves:
+        measured = _fetch(metrics)
+        _check_finite(measured, step, config, snapshots)
+        now = time.monotonic()
+        speed = (step - reported) / max(now - since, 1e-9)
+        reported, since = step, now
+        scalars = {f'train/{k}': v for k, v in measured._asdict().items()}
+        write_scalars(step, scalars | {'steps_per_second': speed})
+        bar.set_postfix_str(f'loss {measured.loss:.3f}')
+      score = None
+      if evaluates:
+        evaluation = evaluate(step, state.params)
+        write_scalars(step, evaluation.scalars)
+        score = evaluation.score
+        bar.write(_describe(step, evaluation))
+        if score > best:
+          best = score
+          keep_best(step, state.params, evaluation)
+      if evaluates or saves:
+        snapshots.save(step, state, score)
+      if evaluates:
+        since = time.monotonic()
+  snapshots.wait()
+  return state
+
+
+def _fetch(metrics: Metrics) -> Metrics:
+  return jax.tree.map(lambda value: np.asarray(value).item(), metrics)
+
+
+def _check_finite(
+    metrics: Metrics, step: int, config: LoopConfig, snapshots: Snapshots
+) -> None:
+  """Raises TrainingStoppedError after too many bad steps in a row."""
+  if metrics.bad_updates < config.max_bad_steps:
+    return
+  snapshots.wait()
+  kept = snapshots.latest_step
+  raise TrainingStoppedError(
+      f'{metrics.bad_updates} steps in a row, up to step {step}, had a loss or '
+      'gradient that is not finite - lower the learning rate, or look at the '
+      'data; '
+      + (
+          'nothing was saved'
+          if kept is None
+          else f'the snapshot of step {kept} is as it was'
+      )
+  )
+
+
+def _describe(step: int, evaluation: Evaluation) -> str:
+  numbers = '  '.join(
+      f'{name} {value:.2f}'
+      for name, value in evaluation.scalars.items()
+      if math.isfinite(value)
+  )
+  return f'step {step}: {numbers}'

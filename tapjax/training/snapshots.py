@@ -1,0 +1,144 @@
+"""What training has come to, on disk: written whole or not at all.
+
+A folder of Orbax checkpoints, one for each saved step: the latest ones, to
+resume from, and the one with the best score.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from tapjax.training.step import TrainState
+
+_SCORE = 'score'
+
+
+class SnapshotError(ValueError):
+  """A snapshot can be neither written nor read."""
+
+
+class Snapshots:
+  """A bounded number of training states in a folder."""
+
+  def __init__(self, directory: str | os.PathLike[str], num_latest: int = 2):
+    """Opens a folder, which is made if need be.
+
+    Args:
+      directory: of nothing but snapshots.
+      num_latest: how many of the latest to keep, besides the best one.
+    """
+    self._directory = pathlib.Path(directory).absolute()
+    policies = [
+        preservation_policy.LatestN(num_latest),
+        preservation_policy.BestN(
+            get_metric_fn=lambda metrics: metrics[_SCORE],
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        ),
+    ]
+    try:
+      self._manager = ocp.CheckpointManager(
+          self._directory,
+          options=ocp.CheckpointManagerOptions(
+              preservation_policy=preservation_policy.AnyPreservationPolicy(
+                  policies
+              ),
+              best_fn=lambda metrics: metrics[_SCORE],
+              cleanup_tmp_directories=True,
+          ),
+      )
+    except OSError as error:
+      raise SnapshotError(
+          f'{self._directory} cannot hold snapshots: {error}'
+      ) from None
+
+  @property
+  def latest_step(self) -> int | None:
+    """The last saved step, None if there is none."""
+    return self._manager.latest_step()
+
+  @property
+  def best_score(self) -> float:
+    """The highest score of any snapshot; minus infinity if there is none."""
+    step = self._manager.best_step()
+    if step is None:
+      return -np.inf
+    return float((self._manager.metrics(step) or {}).get(_SCORE, -np.inf))
+
+  def save(
+      self, step: int, state: TrainState, score: float | None = None
+  ) -> None:
+    """Writes a state while training goes on.
+
+    A snapshot appears under its step once it is complete.
+    Raises SnapshotError if this or the last one cannot be written; those
+    written before stay as they are.
+    """
+    # The next update gives the state's arrays up, so they are copied first.
+    copied = jax.tree.map(lambda array: np.array(array), state)
+    try:
+      self._manager.save(
+          step,
+          args=ocp.args.StandardSave(copied._asdict()),
+          metrics=None if score is None else {_SCORE: score},
+      )
+    except Exception as error:
+      raise self._explain_save(error) from error
+
+  def wait(self) -> None:
+    """Returns when everything is written; raises SnapshotError if not."""
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise self._explain_save(error) from error
+
+  def close(self) -> None:
+    """Waits and lets the folder go."""
+    self.wait()
+    self._manager.close()
+
+  def restore(self, template: TrainState) -> TrainState | None:
+    """Returns the latest state, laid out as `template`; None without any.
+
+    Raises SnapshotError if it cannot be read, or is of another network.
+    """
+    step = self.latest_step
+    if step is None:
+      return None
+    abstract = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(
+            array.shape, array.dtype, sharding=array.sharding
+        ),
+        template,
+    )
+    try:
+      restored: Any = self._manager.restore(
+          step, args=ocp.args.StandardRestore(abstract._asdict())
+      )
+    except Exception as error:
+      reason = str(error).strip().split('\n', 1)[0]
+      raise SnapshotError(
+          f'snapshot {self._directory / str(step)} cannot be read '
+          f'({type(error).__name__}: {reason}) - if the network was changed, '
+          'use another folder; if the files are damaged, delete that snapshot '
+          'to go on from the one before'
+      ) from error
+    return TrainState(**restored)
+
+  def _explain_save(self, error: Exception) -> SnapshotError:
+    reason = str(error).strip().split('\n', 1)[0]
+    kept = self.latest_step
+    return SnapshotError(
+        f'a snapshot cannot be written to {self._directory} ({reason}) - is '
+        'the disk full? '
+        + (
+            'there is none yet'
+            if kept is None
+            else f'the last good one is of step {kept}'
+        )
+    )
