@@ -89,12 +89,15 @@ def _define_track_flags(values: flags.FlagValues) -> None:
       'video', None, 'Video file; a demo clip without it.', flag_values=values
   )
   flags.DEFINE_string(
-      'model', None, 'Preset; see `tapjax models`.', flag_values=values
+      'model',
+      None,
+      f'Preset; see `tapjax models`; {registry.DEFAULT} without it.',
+      flag_values=values,
   )
   flags.DEFINE_string(
       'checkpoint',
       None,
-      'Weight file; the published weights without it.',
+      "Weight file; the preset's own weights without it.",
       flag_values=values,
   )
   flags.DEFINE_string(
@@ -144,7 +147,6 @@ def _define_track_flags(values: flags.FlagValues) -> None:
 def _track(values: flags.FlagValues) -> None:
   """Tracks points through a video file and writes what came out."""
   resolution = _parse_resolution(values.resolution)
-  _check_weights(values)
   source = _find_source(values.video)
   choose_points = _plan_points(values, source)
   name = pathlib.Path(values.video or 'demo').stem
@@ -191,7 +193,7 @@ def _list_models(values: flags.FlagValues) -> None:
           f'{model.num_parameters / 1e6:.1f} M',
           '{}x{}'.format(*model.resolution),
           'yes' if model.streams else 'no',
-          f'{model.scores["tapvid_davis"]:.1f}',
+          _format_score(model.scores.get('tapvid_davis')),
           model.licence,
       )
       for model in registry.list_models()
@@ -353,13 +355,8 @@ def _plan_points(
   return lambda _: query_points
 
 
-def _check_weights(values: flags.FlagValues) -> None:
-  if values.model is None and values.checkpoint is None:
-    raise ValueError(
-        'tapjax carries no weights of its own yet - download published ones by '
-        f'--model=NAME, one of {", ".join(registry.PRESETS)}, or read those '
-        'that you have by --checkpoint=FILE'
-    )
+def _format_score(score: float | None) -> str:
+  return '-' if score is None else f'{score:.1f}'
 
 
 def _parse_resolution(sides: list[str] | None) -> Resolution | None:

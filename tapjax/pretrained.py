@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import importlib.resources
 import json
 import math
 import os
@@ -118,11 +119,18 @@ class Tracker:
         report=report,
     )
 
-  def save(self, path: Path) -> None:
+  def save(
+      self,
+      path: Path,
+      metadata: Mapping[str, str] | None = None,
+      *,
+      dtype: str = 'float32',
+  ) -> None:
     """Writes the weights: `.npy` as published, else tapjax's `.safetensors`.
 
     Both are read by `load(checkpoint=path)`. Only the latter keeps settings
-    that differ from the preset's.
+    that differ from the preset's, and `metadata`: what else to say of the
+    weights. It can be half as large, with `dtype='float16'`.
     """
     path = pathlib.Path(path)
     if path.suffix not in ('.npy', '.safetensors'):
@@ -130,15 +138,15 @@ class Tracker:
           f'path must end in .safetensors or .npy; got {path.name!r}'
       )
     arrays = {
-        name: np.asarray(array)
+        name: np.asarray(array, dtype)
         for name, array in flatten_params(self.params).items()
     }
     if path.suffix == '.safetensors':
-      metadata = {
+      own = {
           'preset': self.name,
           'config': json.dumps(dataclasses.asdict(self.config)),
       }
-      checkpoints.write_checkpoint(path, arrays, metadata)
+      checkpoints.write_checkpoint(path, arrays, {**(metadata or {}), **own})
       return
     preset = registry.get_preset(self.name)
     names = preset.architecture.list_weight_names(self.config)
@@ -163,9 +171,10 @@ def load(
   """Returns a tracker with its weights.
 
   Args:
-    name: of a preset; see `list_models`. None takes it from the checkpoint.
-    checkpoint: a file of any published or own format. None takes the published
-      weights from the cache, or downloads them.
+    name: of a preset; see `list_models`. None takes it from the checkpoint, or
+      the default without one, whose weights are in the package.
+    checkpoint: a file of any published or own format. None takes the weights in
+      the package or the cache, or downloads the published ones.
     resolution: (height, width) at which the network sees the video; None takes
       the preset's, at which its published scores were measured.
     **settings: replace fields of the preset's config.
@@ -178,14 +187,12 @@ def load(
   if resolution is not None:
     settings['resolution'] = inputs.check_resolution(resolution)
   if checkpoint is None:
-    if name is None:
-      raise ValueError(_describe_weights())
-    preset = registry.get_preset(name)
+    preset = registry.get_preset(registry.DEFAULT if name is None else name)
     # Settings that cannot be are told before a long download, not after.
     preset.architecture.make_functions(
         replace_settings(preset.config, settings)
     )
-    file = checkpoints.read_checkpoint(checkpoints.fetch(preset.weights))
+    file = checkpoints.read_checkpoint(_find_weights(preset))
   else:
     if name is not None:
       registry.get_preset(name)
@@ -197,6 +204,14 @@ def load(
   if file.format != 'tapjax':
     _warn_of_inference(preset, file)
   return Tracker(preset.name, config, functions, params)
+
+
+def _find_weights(preset: registry.Preset) -> pathlib.Path:
+  """Returns where a preset's weights are, downloading them if need be."""
+  if isinstance(preset.weights, registry.EmbeddedFile):
+    folder = importlib.resources.files('tapjax') / 'weights'
+    return pathlib.Path(str(folder / preset.weights.name))
+  return checkpoints.fetch(preset.weights)
 
 
 def identify_preset(file: checkpoints.Checkpoint) -> str:
@@ -217,8 +232,7 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
     published = [
         name
         for name in fitting
-        if pathlib.PurePosixPath(registry.PRESETS[name].weights.url).stem
-        == file.path.stem
+        if registry.PRESETS[name].weights.stem == file.path.stem
     ]
     fitting = published or fitting
   if len(fitting) == 1:
@@ -375,11 +389,3 @@ def _get_shapes(
     file: checkpoints.Checkpoint,
 ) -> dict[str, tuple[int, ...]]:
   return {name: array.shape for name, array in file.arrays.items()}
-
-
-def _describe_weights() -> str:
-  return (
-      'name or checkpoint must be given: tapjax carries no weights of its own '
-      f'yet; name one of {", ".join(registry.PRESETS)} to download its '
-      'published weights, or pass checkpoint= with a file you have'
-  )

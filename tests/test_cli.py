@@ -420,11 +420,15 @@ def test_flags_that_do_not_fit_the_weights(
   assert not os.listdir(folder)
 
 
-def test_tracking_without_weights(run, folder):
+@pytest.mark.slow
+def test_bare_command_tracks_the_demo_clip(run, folder):
+  """Offline, with the weights in the package, and says how well."""
   answer = run('track')
-  answer.check_refusal(1, '--model=NAME, one of tapir, .*--checkpoint=FILE')
-  assert answer.err.count('\n') == 1
-  assert not os.listdir(folder)
+  assert answer.status == 0
+  assert 'tapir_tiny: ' in answer.out
+  error = float(re.search(r'median error ([\d.]+) px', answer.out).group(1))
+  assert error < 2
+  assert os.listdir(folder) == ['tracks_demo']
 
 
 @pytest.fixture

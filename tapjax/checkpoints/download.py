@@ -23,6 +23,11 @@ class WeightFile(NamedTuple):
   size: int | None
   sha256: str | None
 
+  @property
+  def stem(self) -> str:
+    """The file's name without its ending."""
+    return pathlib.PurePosixPath(self.url).stem
+
 
 class _Record(NamedTuple):
   """What was true of a cached file when it was last hashed."""

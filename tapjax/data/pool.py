@@ -45,34 +45,17 @@ class PoolConfig:
   num_uses: int = 1
   num_queries: int = 128
 
-  def __post_init__(self):
-    if self.batch_size < 1 or self.num_videos % self.batch_size:
-      raise ValueError(
-          'num_videos must be a multiple of batch_size; got '
-          f'{self.num_videos} and {self.batch_size}'
-      )
-    if not 1 <= self.num_queries <= self.video.num_queries:
-      raise ValueError(
-          'num_queries must be between 1 and those of a video, '
-          f'{self.video.num_queries}; got {self.num_queries}'
-      )
-    if self.num_uses < 1:
-      raise ValueError(f'num_uses must be at least 1; got {self.num_uses}')
-
 
 def make_draw(
     key: Key, config: PoolConfig, mesh: Mesh
 ) -> Callable[[int], Example]:
   """Returns the function from a step to its batch, sharded over the mesh.
 
-  It keeps the latest pool, and is fast while steps come in order.
+  It keeps the latest pool, and is fast while steps come in order. Raises
+  ValueError for settings that do not go together.
   """
   num_devices = mesh.size
-  if config.batch_size % num_devices:
-    raise ValueError(
-        f'batch_size must be a multiple of the {num_devices} devices; got '
-        f'{config.batch_size}'
-    )
+  _check_config(config, num_devices)
   steps_per_pool = config.num_uses * config.num_videos // config.batch_size
   video_key, draw_key = jax.random.split(key)
 
@@ -186,3 +169,23 @@ def _reflect(
 ) -> Float[Array, '*n c']:
   """Mirrors one coordinate in a frame of `size` pixels."""
   return points.at[..., axis].set(size - points[..., axis])
+
+
+def _check_config(config: PoolConfig, num_devices: int) -> None:
+  if config.num_uses < 1:
+    raise ValueError(f'num_uses must be at least 1; got {config.num_uses}')
+  if config.batch_size < 1 or config.batch_size % num_devices:
+    raise ValueError(
+        f'batch_size must be a multiple of the {num_devices} devices; got '
+        f'{config.batch_size}'
+    )
+  if config.num_videos < 1 or config.num_videos % config.batch_size:
+    raise ValueError(
+        'num_videos must be a multiple of batch_size; got '
+        f'{config.num_videos} and {config.batch_size}'
+    )
+  if not 1 <= config.num_queries <= config.video.num_queries:
+    raise ValueError(
+        'num_queries must be between 1 and those of a video, '
+        f'{config.video.num_queries}; got {config.num_queries}'
+    )

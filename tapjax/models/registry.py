@@ -14,6 +14,17 @@ from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import WeightName
 
 
+class EmbeddedFile(NamedTuple):
+  """A weight file inside the package, by its name in `tapjax/weights`."""
+
+  name: str
+
+  @property
+  def stem(self) -> str:
+    """The name without its ending."""
+    return self.name.partition('.')[0]
+
+
 class Architecture(NamedTuple):
   """What the presets of one tracker share.
 
@@ -40,7 +51,7 @@ class Preset(NamedTuple):
     config: its settings.
     architecture: what it is a preset of.
     num_parameters: learned numbers, without running averages.
-    weights: where its checkpoint was published.
+    weights: where its checkpoint was published, or is in the package.
     licence: of the weights.
     scores: published Average Jaccard in percent, query first, at 256x256.
     queries_independent: whether a track depends on its own query alone.
@@ -50,7 +61,7 @@ class Preset(NamedTuple):
   config: Any
   architecture: Architecture
   num_parameters: int
-  weights: WeightFile
+  weights: WeightFile | EmbeddedFile
   licence: str
   scores: Mapping[str, float]
   queries_independent: bool = True
@@ -67,7 +78,7 @@ class ModelInfo(NamedTuple):
     scores: published Average Jaccard in percent, query first, at 256x256.
     streams: whether it can track frame by frame.
     queries_independent: whether a track depends on its own query alone.
-    url: where its checkpoint was published.
+    url: where its checkpoint was published; None if it is in the package.
   """
 
   name: str
@@ -77,7 +88,7 @@ class ModelInfo(NamedTuple):
   scores: Mapping[str, float]
   streams: bool
   queries_independent: bool
-  url: str
+  url: str | None
 
 
 _TAPIR = Architecture(
@@ -114,6 +125,15 @@ def _describe(
   )
 
 
+_TAPIR_TINY = Preset(
+    name='tapir_tiny',
+    config=tapir.TAPIR_TINY,
+    architecture=_TAPIR,
+    num_parameters=923_063,
+    weights=EmbeddedFile('tapir_tiny.safetensors'),
+    licence='Apache-2.0',
+    scores={},
+)
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
 _BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
 
@@ -124,9 +144,11 @@ _PRESETS = (
     _describe(_TAPIR, 'causal_tapir', tapir.CAUSAL_TAPIR, 31_097_415, 'causal_tapir_checkpoint.npy', 56.2, 51.2, 59.1),  # noqa: E501
     _describe(_TAPIR, 'causal_bootstapir', tapir.CAUSAL_BOOTSTAPIR, 54_699_335, 'bootstap/causal_bootstapir_checkpoint.npy', 59.7, 55.1, 69.1),  # noqa: E501
     _describe(_TAPNET, 'tapnet', tapnet.TAPNET, 2_791_090, 'checkpoint.npy', 33.0, 38.5, 45.1),  # noqa: E501
+    _TAPIR_TINY,
 )
 # fmt: on
 
+DEFAULT = 'tapir_tiny'
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _PRESETS}
 
 
@@ -152,7 +174,7 @@ def list_models() -> tuple[ModelInfo, ...]:
           scores=preset.scores,
           streams=_streams(preset),
           queries_independent=preset.queries_independent,
-          url=preset.weights.url,
+          url=getattr(preset.weights, 'url', None),
       )
       for preset in PRESETS.values()
   )

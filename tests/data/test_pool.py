@@ -146,8 +146,10 @@ def test_each_device_makes_its_own_videos():
     ids=str,
 )
 def test_settings_that_cannot_be(settings, message):
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  config = dataclasses.replace(TINY, **settings)
   with pytest.raises(ValueError, match=message):
-    dataclasses.replace(TINY, **settings)
+    make_draw(jax.random.key(0), config, mesh)
 
 
 def test_batch_must_fit_the_devices():
