@@ -208,6 +208,10 @@ def _list_models(values: flags.FlagValues) -> None:
   )
 
 
+def _format_score(score: float | None) -> str:
+  return '-' if score is None else f'{score:.1f}'
+
+
 def _define_convert_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'checkpoint', None, 'Weight file to read.', flag_values=values
@@ -353,10 +357,6 @@ def _plan_points(
   else:
     query_points = sample_grid_points(resolution, values.grid or _DEFAULT_GRID)
   return lambda _: query_points
-
-
-def _format_score(score: float | None) -> str:
-  return '-' if score is None else f'{score:.1f}'
 
 
 def _parse_resolution(sides: list[str] | None) -> Resolution | None:

@@ -6,6 +6,7 @@ positions by new / old, with no half-pixel term.
 """
 
 from collections.abc import Sequence
+import math
 
 import jax
 import jax.numpy as jnp
@@ -27,15 +28,18 @@ def normalize_frames(
 def resize_video(
     video: Float[Array, '*b h w c'],
     resolution: Sequence[int],
+    *,
+    antialias: bool = True,
 ) -> Float[Array, '*b new_h new_w c']:
   """Resizes bilinearly, antialiased along each axis that shrinks.
 
   The aspect ratio is not kept, and a video of that size comes back unchanged.
+  Without `antialias` what shrinks is read at points, two pixels along an axis.
   """
   shape = (*video.shape[:-3], *resolution, video.shape[-1])
   if shape == video.shape:
     return video
-  return jax.image.resize(video, shape, 'bilinear', antialias=True)
+  return jax.image.resize(video, shape, 'bilinear', antialias=antialias)
 
 
 def rescale_positions(
@@ -56,6 +60,33 @@ def rescale_query_points(
   """Moves (t, y, x) from a frame of `old` (height, width) to one of `new`."""
   scale = np.asarray([1, new[0] / old[0], new[1] / old[1]], np.float32)
   return _scale_last_axis(jnp.asarray(query_points), scale)
+
+
+def list_growing_resolutions(
+    initial: Resolution, last: Resolution, multiple: int
+) -> tuple[Resolution, ...]:
+  """Returns resolutions from the initial to the last one, in equal ratios.
+
+  They grow by at most about two at a time and are rounded down to multiples. A
+  last one that is not larger leaves the initial one alone.
+  """
+  ratios = [new / old for new, old in zip(last, initial, strict=True)]
+  num_levels = math.ceil(math.log2(max(ratios)) + 1)
+  if last == initial or num_levels <= 1:
+    return (initial,)
+
+  # PARITY: floor after an inexact power (test_refinement_resolutions).
+  def interpolate(side: int, ratio: float, level: int) -> int:
+    size = side * ratio ** (level / (num_levels - 1))
+    return multiple * round(size // multiple)
+
+  return tuple(
+      (
+          interpolate(initial[0], ratios[0], level),
+          interpolate(initial[1], ratios[1], level),
+      )
+      for level in range(num_levels)
+  )
 
 
 def sample_grid_points(

@@ -152,11 +152,14 @@ class Tracker:
     names = preset.architecture.list_weight_names(self.config)
     published = checkpoints.invert_arrays(arrays, list_haiku_sources(names))
     checkpoints.write_haiku_npy(path, published)
-    if changes := _list_changes(preset.config, self.config):
+    inferred = preset.architecture.infer_config(
+        preset.config, {name: array.shape for name, array in published.items()}
+    )
+    if changes := _list_changes(inferred, self.config):
       warnings.warn(
-          f'{path.name} holds no settings, and these differ from preset '
-          f'{self.name}: {changes} - pass them when you load it, or save as '
-          '.safetensors',
+          f'{path.name} holds no settings, and these differ from what its '
+          f'arrays tell of a {self.name}: {changes} - pass them when you load '
+          'it, or save as .safetensors',
           stacklevel=2,
       )
 
@@ -208,6 +211,11 @@ def load(
 
 def _find_weights(preset: registry.Preset) -> pathlib.Path:
   """Returns where a preset's weights are, downloading them if need be."""
+  if preset.weights is None:
+    raise ValueError(
+        f'checkpoint must be given for {preset.name}: its weights are not '
+        f'published as one file - choose one from {preset.page}'
+    )
   if isinstance(preset.weights, registry.EmbeddedFile):
     folder = importlib.resources.files('tapjax') / 'weights'
     return pathlib.Path(str(folder / preset.weights.name))
@@ -232,7 +240,8 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
     published = [
         name
         for name in fitting
-        if registry.PRESETS[name].weights.stem == file.path.stem
+        if (weights := registry.PRESETS[name].weights) is not None
+        and weights.stem == file.path.stem
     ]
     fitting = published or fitting
   if len(fitting) == 1:
@@ -255,7 +264,11 @@ def _list_fitting_presets(file: checkpoints.Checkpoint) -> list[str]:
   def fits(preset: registry.Preset) -> bool:
     functions = preset.architecture.make_functions(preset.config)
     sources = _list_sources(preset, preset.config, file)
-    if {source.name for source in sources.values()} != shapes.keys():
+    wanted = {source.name for source in sources.values()}
+    if not wanted <= shapes.keys() or not all(
+        checkpoints.is_ignored(name, _list_ignored(preset, file))
+        for name in shapes.keys() - wanted
+    ):
       return False
     expected = flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
     return all(
@@ -353,7 +366,11 @@ def _read_params(
     )
   try:
     arrays = checkpoints.convert_arrays(
-        file.arrays, sources, shapes, origin=str(file.path)
+        file.arrays,
+        sources,
+        shapes,
+        ignored=_list_ignored(preset, file),
+        origin=str(file.path),
     )
   except checkpoints.CheckpointMismatchError:
     _refuse_other_preset(preset, file)
@@ -383,6 +400,13 @@ def _list_sources(
     return list_torch_sources(names)
   ours = list_haiku_sources(names)
   return {name: checkpoints.Source(name) for name in ours}
+
+
+def _list_ignored(
+    preset: registry.Preset, file: checkpoints.Checkpoint
+) -> tuple[str, ...]:
+  """Returns patterns of arrays that the file may have to spare."""
+  return () if file.format == 'tapjax' else preset.architecture.ignored
 
 
 def _get_shapes(

@@ -29,7 +29,8 @@ def load_case(path: pathlib.Path) -> Case:
   meta = json.loads(str(arrays.pop('meta')))
   with np.load(path.parents[1] / 'clips.npz') as clips:
     frames = clips[meta['clip']][meta['frames']]
-  transform = meta['frame_transform']
+  if (transform := meta.get('frame_transform')) is None:
+    return Case(meta, frames, arrays)
   times = transform['upsample_nearest']
   frames = frames.repeat(times, axis=1).repeat(times, axis=2)
   if (crop := transform['crop_y0_y1_x0_x1']) is not None:

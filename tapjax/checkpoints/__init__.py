@@ -7,6 +7,7 @@ foreign and malicious files raise ValueError.
 from tapjax.checkpoints.conversion import CheckpointMismatchError
 from tapjax.checkpoints.conversion import convert_arrays
 from tapjax.checkpoints.conversion import invert_arrays
+from tapjax.checkpoints.conversion import is_ignored
 from tapjax.checkpoints.conversion import Source
 from tapjax.checkpoints.download import cache_directory
 from tapjax.checkpoints.download import fetch
@@ -36,6 +37,7 @@ __all__ = [
     'convert_arrays',
     'fetch',
     'invert_arrays',
+    'is_ignored',
     'load_pickle',
     'read_checkpoint',
     'read_haiku_npy',

@@ -55,8 +55,7 @@ def convert_arrays(
   unexpected = [
       name
       for name in arrays
-      if name not in wanted
-      and not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored)
+      if name not in wanted and not is_ignored(name, ignored)
   ]
   reshaped = [
       f'{name}: expected {shape}, got {arrays[name].shape}'
@@ -89,6 +88,11 @@ def convert_arrays(
         + 'Did the training run diverge, or is the file damaged?'
     )
   return converted
+
+
+def is_ignored(name: str, patterns: Iterable[str]) -> bool:
+  """Returns whether a name matches one of the shell patterns."""
+  return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def invert_arrays(

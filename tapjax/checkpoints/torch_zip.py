@@ -40,6 +40,7 @@ _DTYPES = {
     'torch.ComplexFloatStorage': np.dtype('<c8'),
     'torch.ComplexDoubleStorage': np.dtype('<c16'),
 }
+_WRAPPER = 'model.'
 _LONGEST_LIST = 12
 _DEEPEST_SECTION = 16
 
@@ -69,7 +70,8 @@ def read_torch_checkpoint(
   `section` is an entry of the file's dict. By default it is the file itself if
   that is a state dict, else the first of its `ema_model`, `state_dict`,
   `model_state_dict` and `model`. Names of dicts inside the section are joined
-  by '/'. Shared and transposed tensors come out as views of shared memory.
+  by '/', and the 'model.' is dropped that PyTorch Lightning puts before all of
+  them. Shared and transposed tensors come out as views of shared memory.
 
   Nothing that the file holds is executed; unknown objects outside of the
   section are ignored. Raises ValueError if the file is damaged or legacy.
@@ -79,7 +81,7 @@ def read_torch_checkpoint(
     try:
       with _Archive(file) as archive:
         root = archive.load_root()
-        tensors = _flatten(*_choose_section(root, section))
+        tensors = _unwrap(_flatten(*_choose_section(root, section)))
         return {name: archive.read(tensors[name], name) for name in tensors}
     except (
         ValueError,
@@ -256,6 +258,15 @@ def _choose_section(root: Any, section: str | None) -> tuple[Any, str]:
       f'section must name a dict of tensors in it; got {section!r} - it has'
       f' {", ".join(known[:_LONGEST_LIST]) or "none"}'
   )
+
+
+def _unwrap(tensors: Mapping[str, _Tensor]) -> Mapping[str, _Tensor]:
+  """Drops the attribute in which a Lightning module keeps its network."""
+  if not all(name.startswith(_WRAPPER) for name in tensors):
+    return tensors
+  return {
+      name.removeprefix(_WRAPPER): tensor for name, tensor in tensors.items()
+  }
 
 
 def _flatten(section: dict[Any, Any], place: str) -> Mapping[str, _Tensor]:

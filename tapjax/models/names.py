@@ -14,6 +14,7 @@ Kind = Literal[
     'conv3d_flat',
     'linear',
     'norm',
+    'running_norm',
     'scale',
 ]
 
@@ -48,7 +49,14 @@ _ARRAYS: dict[Kind, tuple[_Array, ...]] = {
     'conv3d_flat': (_Array('w', haiku_leading=1), _Array('b')),
     'linear': (_Array('w', 'weight', (1, 0)), _Array('b', 'bias')),
     'norm': (_Array('scale', 'weight'), _Array('offset', 'bias')),
+    'running_norm': (_Array('scale', 'weight'), _Array('offset', 'bias')),
     'scale': (_Array('scale', 'weight'),),
+}
+_STATISTICS: dict[Kind, tuple[_Array, ...]] = {
+    'running_norm': (
+        _Array('mean', 'running_mean'),
+        _Array('variance', 'running_var'),
+    ),
 }
 _AVERAGES = tuple(
     (average, array)
@@ -66,6 +74,10 @@ def list_haiku_sources(names: Iterable[WeightName]) -> dict[str, Source]:
       sources[f'params|{name.ours}|{array.haiku}'] = Source(
           f'params|{published}|{array.haiku}', leading=array.haiku_leading
       )
+    for array in _STATISTICS.get(name.kind, ()):
+      sources[f'state|{name.ours}|{array.haiku}'] = Source(
+          f'state|{published}|{array.haiku}'
+      )
     if name.kind == 'batch_norm':
       for average, kept in _AVERAGES:
         sources[f'state|{name.ours}/~/{average}|{kept}'] = Source(
@@ -80,18 +92,44 @@ def list_torch_sources(names: Iterable[WeightName]) -> dict[str, Source]:
   Empty for a tracker without PyTorch files.
   """
   return {
-      f'params|{name.ours}|{array.haiku}': Source(
+      f'{collection}|{name.ours}|{array.haiku}': Source(
           f'{name.torch}.{array.torch}', array.torch_axes
       )
       for name in names
       if name.torch is not None
-      for array in _ARRAYS[name.kind]
+      for collection, arrays in (
+          ('params', _ARRAYS[name.kind]),
+          ('state', _STATISTICS.get(name.kind, ())),
+      )
+      for array in arrays
   }
 
 
 def make_haiku_name(name: str, index: int) -> str:
   """Returns Haiku's name for a module made after `index` like it."""
   return f'{name}_{index}' if index else name
+
+
+def list_resnet_names(
+    prefix: str, torch_prefix: str, num_groups: int
+) -> Iterator[WeightName]:
+  """Lists the modules of a `ResNet` of two blocks a group."""
+  yield WeightName(
+      'conv2d', prefix + 'initial_conv', torch=torch_prefix + 'initial_conv'
+  )
+  for group in range(num_groups):
+    for block in range(2):
+      ours = f'{prefix}block_group_{group}/~/block_{block}/~/'
+      torch = f'{torch_prefix}block_groups.{group}.blocks.{block}.'
+      for i in range(2):
+        yield WeightName('conv2d', f'{ours}conv_{i}', torch=f'{torch}conv_{i}')
+        yield WeightName(
+            'norm', f'{ours}instancenorm_{i}', torch=f'{torch}bn_{i}'
+        )
+      if block == 0:
+        yield WeightName(
+            'conv2d', ours + 'shortcut_conv', torch=torch + 'proj_conv'
+        )
 
 
 def list_cost_volume_names(

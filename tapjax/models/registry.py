@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
+from tapjax.models import locotrack
 from tapjax.models import tapir
 from tapjax.models import tapnet
 from tapjax.models.base import TrackerFunctions
@@ -35,12 +36,14 @@ class Architecture(NamedTuple):
       published Haiku or PyTorch file decide.
     count_operations: from a config, frames and queries to multiply-adds times
       two, as the benchmark reports efficiency.
+    ignored: shell patterns of arrays that published files have to spare.
   """
 
   make_functions: Callable[[Any], TrackerFunctions]
   list_weight_names: Callable[[Any], Iterator[WeightName]]
   infer_config: Callable[[Any, Mapping[str, tuple[int, ...]]], Any]
   count_operations: Callable[[Any, int, int], float]
+  ignored: tuple[str, ...] = ()
 
 
 class Preset(NamedTuple):
@@ -51,9 +54,12 @@ class Preset(NamedTuple):
     config: its settings.
     architecture: what it is a preset of.
     num_parameters: learned numbers, without running averages.
-    weights: where its checkpoint was published, or is in the package.
+    weights: where its checkpoint was published, or is in the package; None if
+      no one file is known.
+    page: where its weights are offered, for people; None if in the package.
     licence: of the weights.
-    scores: published Average Jaccard in percent, query first, at 256x256.
+    scores: published Average Jaccard in percent, query first, at 256x256, where
+      there are any.
     queries_independent: whether a track depends on its own query alone.
   """
 
@@ -61,7 +67,8 @@ class Preset(NamedTuple):
   config: Any
   architecture: Architecture
   num_parameters: int
-  weights: WeightFile | EmbeddedFile
+  weights: WeightFile | EmbeddedFile | None
+  page: str | None
   licence: str
   scores: Mapping[str, float]
   queries_independent: bool = True
@@ -75,10 +82,12 @@ class ModelInfo(NamedTuple):
     num_parameters: learned numbers, without running averages.
     licence: of the published weights.
     resolution: (height, width) at which the network sees a video.
-    scores: published Average Jaccard in percent, query first, at 256x256.
+    scores: published Average Jaccard in percent, query first, at 256x256, where
+      there are any.
     streams: whether it can track frame by frame.
     queries_independent: whether a track depends on its own query alone.
-    url: where its checkpoint was published; None if it is in the package.
+    url: where its checkpoint was published, or is offered; None if it is in
+      the package.
   """
 
   name: str
@@ -103,6 +112,13 @@ _TAPNET = Architecture(
     lambda config, shapes: config,
     tapnet.count_operations,
 )
+_LOCOTRACK = Architecture(
+    locotrack.make_functions,
+    locotrack.list_weight_names,
+    locotrack.infer_config,
+    locotrack.count_operations,
+    ignored=('*.num_batches_tracked',),
+)
 
 
 def _describe(
@@ -120,8 +136,32 @@ def _describe(
       architecture=architecture,
       num_parameters=num_parameters,
       weights=WeightFile(_BUCKET + path, size=None, sha256=None),
+      page=_BUCKET + path,
       licence='Apache-2.0',
       scores=dict(zip(_BENCHMARKS, scores, strict=True)),
+  )
+
+
+def _describe_locotrack(
+    name: str,
+    config: Any,
+    num_parameters: int,
+    url: str,
+    scores: Mapping[str, float],
+) -> Preset:
+  """Returns a preset of LocoTrack; a folder as URL names no file."""
+  weights = None
+  if not url.endswith('/'):
+    weights = WeightFile(url, size=None, sha256=None)
+  return Preset(
+      name=name,
+      config=config,
+      architecture=_LOCOTRACK,
+      num_parameters=num_parameters,
+      weights=weights,
+      page=url,
+      licence='Apache-2.0',
+      scores=scores,
   )
 
 
@@ -131,10 +171,14 @@ _TAPIR_TINY = Preset(
     architecture=_TAPIR,
     num_parameters=923_063,
     weights=EmbeddedFile('tapir_tiny.safetensors'),
+    page=None,
     licence='Apache-2.0',
     scores={},
 )
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
+_HUB = 'https://huggingface.co/'
+_LOCOTRACK_FILES = _HUB + 'datasets/hamacojr/LocoTrack-pytorch-weights/resolve/main/'  # noqa: E501
+_LOCOTRACK_EFFICIENTNET = _HUB + 'yunpengZhangup/locotrack-EfficientNet/'
 _BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
 
 # fmt: off
@@ -145,6 +189,16 @@ _PRESETS = (
     _describe(_TAPIR, 'causal_bootstapir', tapir.CAUSAL_BOOTSTAPIR, 54_699_335, 'bootstap/causal_bootstapir_checkpoint.npy', 59.7, 55.1, 69.1),  # noqa: E501
     _describe(_TAPNET, 'tapnet', tapnet.TAPNET, 2_791_090, 'checkpoint.npy', 33.0, 38.5, 45.1),  # noqa: E501
     _TAPIR_TINY,
+    _describe_locotrack('locotrack_small', locotrack.SMALL, 8_236_133, _LOCOTRACK_FILES + 'locotrack_small.ckpt', {}),  # noqa: E501
+    _describe_locotrack('locotrack_base', locotrack.BASE, 11_519_717, _LOCOTRACK_FILES + 'locotrack_base.ckpt', {'tapvid_davis': 62.6}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b0', locotrack.EFFICIENTNET_B0, 3_007_143, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b2', locotrack.EFFICIENTNET_B2, 4_386_005, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b5', locotrack.EFFICIENTNET_B5, 8_364_557, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b0_934', locotrack.EFFICIENTNET_B0_934, 3_031_735, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b0_tiny', locotrack.EFFICIENTNET_B0_TINY, 885_239, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b0_proj', locotrack.EFFICIENTNET_B0_PROJ, 3_104_167, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_b0_deep', locotrack.EFFICIENTNET_B0_DEEP, 3_815_837, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    _describe_locotrack('locotrack_efficientnet_256', locotrack.EFFICIENTNET_256, 3_476_519, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
 )
 # fmt: on
 
@@ -174,7 +228,7 @@ def list_models() -> tuple[ModelInfo, ...]:
           scores=preset.scores,
           streams=_streams(preset),
           queries_independent=preset.queries_independent,
-          url=getattr(preset.weights, 'url', None),
+          url=preset.page,
       )
       for preset in PRESETS.values()
   )

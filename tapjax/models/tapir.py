@@ -35,6 +35,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 
+from tapjax.geometry import list_growing_resolutions
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
@@ -47,6 +48,7 @@ from tapjax.models.base import set_precision
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import Kind
 from tapjax.models.names import list_cost_volume_names
+from tapjax.models.names import list_resnet_names
 from tapjax.models.names import make_haiku_name
 from tapjax.models.names import WeightName
 from tapjax.nn.activations import gelu
@@ -61,6 +63,7 @@ from tapjax.nn.mixer import TAPS
 from tapjax.nn.normalization import make_layer_norm
 from tapjax.nn.normalization import normalize_vectors
 from tapjax.nn.resnet import count_convolution
+from tapjax.nn.resnet import count_resnet
 from tapjax.nn.resnet import ResNet
 from tapjax.ops.correlation import correlate_patches
 from tapjax.ops.loops import map_batch
@@ -443,25 +446,8 @@ def list_refinement_resolutions(config: TapirConfig) -> tuple[Resolution, ...]:
   """
   if config.refinement_resolutions is not None:
     return config.refinement_resolutions
-  initial = config.initial_resolution
-  ratios = [
-      new / old for new, old in zip(config.resolution, initial, strict=True)
-  ]
-  num_levels = math.ceil(math.log2(max(ratios)) + 1)
-  if config.resolution == initial or num_levels <= 1:
-    return (initial,)
-
-  # PARITY: floor after an inexact power (test_refinement_resolutions).
-  def interpolate(side: int, ratio: float, level: int) -> int:
-    size = side * ratio ** (level / (num_levels - 1))
-    return _STRIDE * round(size // _STRIDE)
-
-  return tuple(
-      (
-          interpolate(initial[0], ratios[0], level),
-          interpolate(initial[1], ratios[1], level),
-      )
-      for level in range(num_levels)
+  return list_growing_resolutions(
+      config.initial_resolution, config.resolution, _STRIDE
   )
 
 
@@ -605,23 +591,9 @@ def _touch(module: Tapir, config: TapirConfig) -> None:
 
 def list_weight_names(config: TapirConfig) -> Iterator[WeightName]:
   """Lists every module with its name in the published files."""
-  ours, torch = 'tapir/~/resnet/~/', 'resnet_torch.'
-  yield WeightName(
-      'conv2d', ours + 'initial_conv', torch=torch + 'initial_conv'
+  yield from list_resnet_names(
+      'tapir/~/resnet/~/', 'resnet_torch.', len(config.channels)
   )
-  for group in range(len(config.channels)):
-    for block in range(2):
-      ours = f'tapir/~/resnet/~/block_group_{group}/~/block_{block}/~/'
-      torch = f'resnet_torch.block_groups.{group}.blocks.{block}.'
-      for i in range(2):
-        yield WeightName('conv2d', f'{ours}conv_{i}', torch=f'{torch}conv_{i}')
-        yield WeightName(
-            'norm', f'{ours}instancenorm_{i}', torch=f'{torch}bn_{i}'
-        )
-      if block == 0:
-        yield WeightName(
-            'conv2d', ours + 'shortcut_conv', torch=torch + 'proj_conv'
-        )
 
   for layer in range(config.num_extra_convs):
     ours, haiku = 'tapir/~/extra_convs/~/', 'tapir/~/extra_convs/'
@@ -705,15 +677,8 @@ def count_operations(
   fine, coarse = config.feature_channels
   frame = 0.0
   for height, width in list_resolutions(config):
-    pixels = height * width / 4
-    frame += count_convolution(pixels, 7, 3, config.channels[0])
-    inputs = config.channels[0]
-    for channels, stride in zip(config.channels, config.strides, strict=True):
-      pixels /= stride**2
-      frame += count_convolution(pixels, 1, inputs, channels)
-      frame += count_convolution(pixels, 3, inputs, channels)
-      frame += 3 * count_convolution(pixels, 3, channels, channels)
-      inputs = channels
+    frame += count_resnet(height * width, config.channels, config.strides)
+    pixels = height * width / _STRIDE**2
     expanded = coarse * _CONV_EXPANSION
     frame += (
         2

@@ -32,3 +32,8 @@ def _compute_gelu_tangent(primals, tangents):
 
 def _compute_exponent(x: Float[Array, '*b']) -> Float[Array, '*b']:
   return x * (_LINEAR + _CUBIC * jnp.square(x))
+
+
+def silu(x: Float[Array, '*b']) -> Float[Array, '*b']:
+  """The product of `x` and its sigmoid."""
+  return x * jax.nn.sigmoid(x)

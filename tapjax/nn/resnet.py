@@ -97,3 +97,19 @@ def count_convolution(
 ) -> float:
   """Returns multiply-adds times two of a square convolution."""
   return 2.0 * pixels * size**2 * inputs * outputs
+
+
+def count_resnet(
+    pixels: float, channels: Sequence[int], strides: Sequence[int]
+) -> float:
+  """Returns multiply-adds times two of a `ResNet` of two blocks a group."""
+  pixels /= 4
+  count = count_convolution(pixels, 7, 3, channels[0])
+  inputs = channels[0]
+  for width, stride in zip(channels, strides, strict=True):
+    pixels /= stride**2
+    count += count_convolution(pixels, 1, inputs, width)
+    count += count_convolution(pixels, 3, inputs, width)
+    count += 3 * count_convolution(pixels, 3, width, width)
+    inputs = width
+  return count

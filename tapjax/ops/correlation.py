@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from jaxtyping import Array
+from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import Int
 
@@ -58,3 +59,50 @@ def _cells_around(
   )
   inside = (cells >= 0) & (cells < size)
   return jnp.clip(cells, 0, size - 1), inside, corner - base
+
+
+def correlate_neighborhoods(
+    grid: Float[Array, 'h w c'],
+    points_yx: Float[Array, 'n 2'],
+    supports: Float[Array, 'n q c'],
+    radius: int,
+) -> Float[Array, 'n p p q']:
+  """Dots several vectors each with the grid at offsets around a point.
+
+  As `correlate_patches`, for `q` vectors of every point.
+  """
+  height, width, _ = grid.shape
+  rows, row_inside, row_fraction = _cells_around(
+      points_yx[:, 0], height, radius
+  )
+  columns, column_inside, column_fraction = _cells_around(
+      points_yx[:, 1], width, radius
+  )
+  patches = grid[rows[:, :, None], columns[:, None, :]]
+  size = rows.shape[1]
+  scores = jnp.einsum(
+      'npc,nqc->npq', patches.reshape(len(rows), size**2, -1), supports
+  ).reshape(len(rows), size, size, -1)
+
+  # The weights of cells outside are zero.
+  first, second = _weigh_cells(row_inside, row_fraction)
+  scores = (
+      scores[:, :-1] * first[:, :, None, None]
+      + scores[:, 1:] * second[:, :, None, None]
+  )
+  first, second = _weigh_cells(column_inside, column_fraction)
+  return (
+      scores[:, :, :-1] * first[:, None, :, None]
+      + scores[:, :, 1:] * second[:, None, :, None]
+  )
+
+
+def _weigh_cells(
+    inside: Bool[Array, 'n cells'], fraction: Float[Array, 'n']
+) -> tuple[Float[Array, 'n p'], Float[Array, 'n p']]:
+  """Returns weights of the cell before and of the one after each offset."""
+  fraction = fraction[:, None]
+  return (
+      jnp.where(inside[:, :-1], 1 - fraction, 0),
+      jnp.where(inside[:, 1:], fraction, 0),
+  )

@@ -7,6 +7,7 @@ centers sit at halves.
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+from jaxtyping import Int
 
 
 def read_at_time(
@@ -35,3 +36,46 @@ def read_at_time(
         weights = jnp.where(step == 1, fraction, 1 - fraction)
         total += grids[t, y, x] * jnp.prod(weights, axis=-1, keepdims=True)
   return total
+
+
+def read_neighborhoods_at_time(
+    grids: Float[Array, 't h w c'],
+    points_tyx: Float[Array, 'n 3'],
+    radius: int,
+) -> Float[Array, 'n p p c']:
+  """Reads `grids` at every cell offset of at most `radius` around each point.
+
+  Entry `[n, i, j]` is `read_at_time` at the n-th point moved by
+  `(0, i - radius, j - radius)`. Only whole cells are read, and each once.
+  """
+  num_frames, height, width, _ = grids.shape
+  time, time_fraction = _split_coordinates(points_tyx[:, 0])
+  row, row_fraction = _split_coordinates(points_tyx[:, 1] - 0.5)
+  column, column_fraction = _split_coordinates(points_tyx[:, 2] - 0.5)
+  offsets = jnp.arange(-radius, radius + 2)[None]
+  rows = jnp.clip(row[:, None] + offsets, 0, height - 1)[:, :, None]
+  columns = jnp.clip(column[:, None] + offsets, 0, width - 1)[:, None]
+  now, following = (
+      grids[
+          jnp.clip(time + step, 0, num_frames - 1)[:, None, None], rows, columns
+      ]
+      for step in (0, 1)
+  )
+  shape = (-1, 1, 1, 1)
+  patch = _blend(now, following, time_fraction.reshape(shape))
+  patch = _blend(patch[:, :-1], patch[:, 1:], row_fraction.reshape(shape))
+  return _blend(
+      patch[:, :, :-1], patch[:, :, 1:], column_fraction.reshape(shape)
+  )
+
+
+def _split_coordinates(
+    coordinates: Float[Array, 'n'],
+) -> tuple[Int[Array, 'n'], Float[Array, 'n']]:
+  """Returns the whole number below each coordinate, and what is left."""
+  base = jnp.floor(coordinates)
+  return base.astype(jnp.int32), coordinates - base
+
+
+def _blend(first: Array, second: Array, fraction: Array) -> Array:
+  return first * (1 - fraction) + second * fraction

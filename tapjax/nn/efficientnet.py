@@ -1,0 +1,295 @@
+"""The first blocks of EfficientNets, as encoders of frames.
+
+Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
+Networks", arXiv 1905.11946. A block widens with a 1x1 convolution, convolves
+every channel by itself, weighs the channels by a function of their means
+(squeeze and excite), and narrows again.
+
+Depthwise convolutions are sums of shifted products: on a CPU the grouped
+convolution that they replace takes many times as long.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import math
+from typing import Literal, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+
+from tapjax.nn.activations import silu
+from tapjax.nn.resnet import count_convolution
+from tapjax.ops.loops import add_all
+
+TrunkName = Literal['b0', 'b0_deep', 'b2', 'b5', 'b256']
+
+_EPSILON = 1e-3
+_STEM_SIZE = 3
+_SQUEEZED_SHARE = 4
+
+
+class Stage(NamedTuple):
+  """Blocks of one width; the stride is that of the first one."""
+
+  repeats: int
+  channels: int
+  expansion: int
+  size: int
+  stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+  """A truncated EfficientNet.
+
+  Attributes:
+    stem_channels: of the first convolution.
+    stages: of blocks.
+    taps: indices of the blocks whose outputs are taken, the finest first.
+    nominal_size: side of the images for which paddings were chosen.
+  """
+
+  stem_channels: int
+  stages: tuple[Stage, ...]
+  taps: tuple[int, int, int]
+  nominal_size: int
+
+
+class Block(NamedTuple):
+  """One block of a trunk; padding is before and after, on both axes."""
+
+  inputs: int
+  channels: int
+  expansion: int
+  size: int
+  stride: int
+  padding: tuple[int, int]
+
+  @property
+  def hidden(self) -> int:
+    """Channels between widening and narrowing."""
+    return self.inputs * self.expansion
+
+  @property
+  def squeezed(self) -> int:
+    """Channels of the narrowest layer, which weighs the others."""
+    return max(1, self.inputs // _SQUEEZED_SHARE)
+
+
+_B0 = (Stage(1, 16, 1, 3, 1), Stage(2, 24, 6, 3, 2), Stage(2, 40, 6, 5, 2))
+
+TRUNKS: dict[TrunkName, Trunk] = {
+    'b0': Trunk(32, _B0, taps=(0, 2, 4), nominal_size=224),
+    'b0_deep': Trunk(
+        32,
+        (*_B0, Stage(3, 80, 6, 3, 2), Stage(3, 112, 6, 5, 1)),
+        taps=(0, 4, 10),
+        nominal_size=224,
+    ),
+    'b2': Trunk(
+        32,
+        (
+            Stage(2, 16, 1, 3, 1),
+            Stage(3, 24, 6, 3, 2),
+            Stage(3, 48, 6, 5, 2),
+            Stage(4, 88, 6, 3, 2),
+            Stage(4, 120, 6, 5, 1),
+        ),
+        taps=(1, 7, 15),
+        nominal_size=260,
+    ),
+    'b5': Trunk(
+        48,
+        (
+            Stage(3, 24, 1, 3, 1),
+            Stage(5, 40, 6, 3, 2),
+            Stage(5, 64, 6, 5, 2),
+            Stage(7, 128, 6, 3, 2),
+            Stage(7, 176, 6, 5, 1),
+        ),
+        taps=(7, 12, 26),
+        nominal_size=384,
+    ),
+    'b256': Trunk(
+        32,
+        (
+            Stage(2, 16, 1, 3, 1),
+            Stage(3, 24, 6, 3, 2),
+            Stage(3, 40, 6, 5, 2),
+            Stage(4, 88, 6, 3, 2),
+        ),
+        taps=(1, 7, 11),
+        nominal_size=256,
+    ),
+}
+
+
+class RunningNorm(hk.Module):
+  """A batch norm with the averages that it was trained to."""
+
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    channels = x.shape[-1:]
+    scale = hk.get_parameter('scale', channels, x.dtype, jnp.ones)
+    offset = hk.get_parameter('offset', channels, x.dtype, jnp.zeros)
+    mean = hk.get_state('mean', channels, x.dtype, jnp.zeros)
+    variance = hk.get_state('variance', channels, x.dtype, jnp.ones)
+    factor = scale * jax.lax.rsqrt(variance + _EPSILON)
+    shift = offset - mean * factor
+    return x * factor[None, None, None] + shift[None, None, None]
+
+
+class DepthwiseConv(hk.Module):
+  """Convolves every channel by itself."""
+
+  def __init__(
+      self, size: int, stride: int, padding: tuple[int, int], name: str
+  ):
+    super().__init__(name=name)
+    self._size = size
+    self._stride = stride
+    self._padding = padding
+
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
+    kernel = hk.get_parameter(
+        'w',
+        (self._size, self._size, 1, x.shape[-1]),
+        init=hk.initializers.TruncatedNormal(1 / self._size),
+    )
+    return _convolve_depthwise(x, kernel, self._stride, self._padding)
+
+
+class MBConv(hk.Module):
+  """A block: widen, convolve, weigh the channels, narrow."""
+
+  def __init__(self, block: Block, *, skip: bool, name: str):
+    super().__init__(name=name)
+    self._skip = skip
+    self._expand = None
+    if block.expansion != 1:
+      self._expand = (
+          hk.Conv2D(block.hidden, 1, with_bias=False, name='expand'),
+          RunningNorm(name='expand_norm'),
+      )
+    self._depthwise = DepthwiseConv(
+        block.size, block.stride, block.padding, name='depthwise'
+    )
+    self._depthwise_norm = RunningNorm(name='depthwise_norm')
+    self._squeeze = hk.Conv2D(block.squeezed, 1, name='squeeze')
+    self._excite = hk.Conv2D(block.hidden, 1, name='excite')
+    self._project = hk.Conv2D(
+        block.channels, 1, with_bias=False, name='project'
+    )
+    self._project_norm = RunningNorm(name='project_norm')
+
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ _']:
+    y = x
+    if self._expand is not None:
+      convolve, norm = self._expand
+      y = silu(norm(convolve(y)))
+    y = silu(self._depthwise_norm(self._depthwise(y)))
+    mean = jnp.mean(y, axis=(1, 2), keepdims=True)
+    y *= jax.nn.sigmoid(self._excite(silu(self._squeeze(mean))))
+    y = self._project_norm(self._project(y))
+    return y + x if self._skip else y
+
+
+class EfficientNet(hk.Module):
+  """The trunk of an EfficientNet; returns its taps, the finest first."""
+
+  def __init__(self, trunk: Trunk, name: str):
+    super().__init__(name=name)
+    self._taps = trunk.taps
+    padding = _pad_same(trunk.nominal_size, _STEM_SIZE, 2)
+    self._stem = hk.Conv2D(
+        trunk.stem_channels,
+        _STEM_SIZE,
+        2,
+        with_bias=False,
+        padding=[padding, padding],
+        name='stem',
+    )
+    self._stem_norm = RunningNorm(name='stem_norm')
+    self._blocks = [
+        MBConv(
+            block,
+            skip=block.stride == 1 and block.inputs == block.channels,
+            name=f'block_{i}',
+        )
+        for i, block in enumerate(list_blocks(trunk))
+    ]
+
+  def __call__(
+      self, images: Float[Array, 'b h w 3']
+  ) -> list[Float[Array, 'b _ _ _']]:
+    x = silu(self._stem_norm(self._stem(images)))
+    outputs = []
+    for block in self._blocks:
+      x = block(x)
+      outputs.append(x)
+    return [outputs[tap] for tap in self._taps]
+
+
+def list_blocks(trunk: Trunk) -> Iterator[Block]:
+  """Lists the blocks of a trunk, up to the last that is taken."""
+  # PARITY: paddings are those of the nominal size, whatever the image has;
+  # for b2 this shifts the coarse cells (test_locotrack_parity).
+  size = math.ceil(trunk.nominal_size / 2)
+  inputs = trunk.stem_channels
+  for stage in trunk.stages:
+    for repeat in range(stage.repeats):
+      stride = stage.stride if repeat == 0 else 1
+      yield Block(
+          inputs,
+          stage.channels,
+          stage.expansion,
+          stage.size,
+          stride,
+          _pad_same(size, stage.size, stride),
+      )
+      size = math.ceil(size / stride)
+      inputs = stage.channels
+
+
+def count_trunk(trunk: Trunk, pixels: float) -> float:
+  """Returns multiply-adds times two for an image of so many pixels."""
+  pixels /= 4
+  count = count_convolution(pixels, _STEM_SIZE, 3, trunk.stem_channels)
+  for block in list_blocks(trunk):
+    if block.expansion != 1:
+      count += count_convolution(pixels, 1, block.inputs, block.hidden)
+    pixels /= block.stride**2
+    count += count_convolution(pixels, block.size, 1, block.hidden)
+    count += 2 * count_convolution(1, 1, block.hidden, block.squeezed)
+    count += count_convolution(pixels, 1, block.hidden, block.channels)
+  return count
+
+
+def _pad_same(length: int, size: int, stride: int) -> tuple[int, int]:
+  """Returns how many zeros go before and after, by TensorFlow's rule."""
+  outputs = math.ceil(length / stride)
+  total = max((outputs - 1) * stride + size - length, 0)
+  return total // 2, total - total // 2
+
+
+def _convolve_depthwise(
+    x: Float[Array, 'b h w c'],
+    kernel: Float[Array, 'k k 1 c'],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Array, 'b _ _ c']:
+  size = kernel.shape[0]
+  x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+  height, width = ((side - size) // stride + 1 for side in x.shape[1:3])
+  return add_all(
+      x[
+          :,
+          row : row + stride * (height - 1) + 1 : stride,
+          column : column + stride * (width - 1) + 1 : stride,
+      ]
+      * kernel[row, column][None, None]
+      for row in range(size)
+      for column in range(size)
+  )
