@@ -191,7 +191,7 @@ def _list_models(values: flags.FlagValues) -> None:
           f'{model.num_parameters / 1e6:.1f} M',
           '{}x{}'.format(*model.resolution),
           'yes' if model.streams else 'no',
-          f'{model.scores["tapvid_davis"]:.1f}',
+          _format_score(model.scores.get('tapvid_davis')),
           model.licence,
       )
       for model in registry.list_models()
@@ -204,6 +204,10 @@ def _list_models(values: flags.FlagValues) -> None:
       'AJ: Average Jaccard on TAP-Vid-DAVIS, query first, as published.\n'
       'Weights are downloaded on first use, or read with --checkpoint=FILE.'
   )
+
+
+def _format_score(score: float | None) -> str:
+  return '-' if score is None else f'{score:.1f}'
 
 
 def _define_convert_flags(values: flags.FlagValues) -> None:

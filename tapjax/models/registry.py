@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
+from tapjax.models import pips_plus_plus
 from tapjax.models import tapir
 from tapjax.models import tapnet
 from tapjax.models.base import TrackerFunctions
@@ -42,7 +43,8 @@ class Preset(NamedTuple):
     num_parameters: learned numbers, without running averages.
     weights: where its checkpoint was published.
     licence: of the weights.
-    scores: published Average Jaccard in percent, query first, at 256x256.
+    scores: as published, in percent: Average Jaccard, query first, at 256x256,
+      or what the key ends in.
     queries_independent: whether a track depends on its own query alone.
   """
 
@@ -64,7 +66,8 @@ class ModelInfo(NamedTuple):
     num_parameters: learned numbers, without running averages.
     licence: of the published weights.
     resolution: (height, width) at which the network sees a video.
-    scores: published Average Jaccard in percent, query first, at 256x256.
+    scores: as published, in percent: Average Jaccard, query first, at 256x256,
+      or what the key ends in.
     streams: whether it can track frame by frame.
     queries_independent: whether a track depends on its own query alone.
     url: where its checkpoint was published.
@@ -92,6 +95,12 @@ _TAPNET = Architecture(
     lambda config, shapes: config,
     tapnet.count_operations,
 )
+_PIPS_PLUS_PLUS = Architecture(
+    pips_plus_plus.make_functions,
+    pips_plus_plus.list_weight_names,
+    lambda config, shapes: config,
+    pips_plus_plus.count_operations,
+)
 
 
 def _describe(
@@ -115,6 +124,13 @@ def _describe(
 
 
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
+_PIPS_URL = 'https://www.dropbox.com/scl/fi/czdlt2zc2ji2b7zd0pvoe/reference_model.tar.gz?rlkey=56ebq4g5dk01kyq8kuismev14&dl=1'  # noqa: E501
+# In its own protocol: the first frame's queries, followed at 512x896.
+_PIPS_SCORES = {
+    'tapvid_davis_d_avg': 70.6,
+    'crohd_d_avg': 35.5,
+    'point_odyssey_d_avg': 31.3,
+}
 _BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
 
 # fmt: off
@@ -124,6 +140,7 @@ _PRESETS = (
     _describe(_TAPIR, 'causal_tapir', tapir.CAUSAL_TAPIR, 31_097_415, 'causal_tapir_checkpoint.npy', 56.2, 51.2, 59.1),  # noqa: E501
     _describe(_TAPIR, 'causal_bootstapir', tapir.CAUSAL_BOOTSTAPIR, 54_699_335, 'bootstap/causal_bootstapir_checkpoint.npy', 59.7, 55.1, 69.1),  # noqa: E501
     _describe(_TAPNET, 'tapnet', tapnet.TAPNET, 2_791_090, 'checkpoint.npy', 33.0, 38.5, 45.1),  # noqa: E501
+    Preset('pips_plus_plus', pips_plus_plus.PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), 'MIT', _PIPS_SCORES),  # noqa: E501
 )
 # fmt: on
 
