@@ -205,7 +205,7 @@ def _track_chain(
   window = chain.window
   num_blocks = math.ceil(len(frames) / window)
   lowest, highest = (
-      int(round(float(frame)))
+      round(float(frame))
       for frame in (jnp.min(chunks[..., 0]), jnp.max(chunks[..., 0]))
   )
   pieces = list(range(min(lowest // window, num_blocks - 2), num_blocks - 1))

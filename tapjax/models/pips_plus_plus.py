@@ -294,9 +294,7 @@ class UpdateNetwork(hk.Module):
 class PipsPlusPlus(hk.Module):
   """The parameters of PIPs++ and what it does to a frame or to tracks."""
 
-  def __init__(
-      self, config: PipsPlusPlusConfig, name: str = 'pips_plus_plus'
-  ):
+  def __init__(self, config: PipsPlusPlusConfig, name: str = 'pips_plus_plus'):
     super().__init__(name=name)
     self._config = config
     self._encoder = Encoder(config, name='encoder')
@@ -324,7 +322,7 @@ class PipsPlusPlus(hk.Module):
   def touch(self) -> None:
     """Calls every part once, on the smallest of inputs."""
     size = _STRIDE * 2 ** (self._config.levels - 1)
-    (features, *_) = self.encode_frame(jnp.zeros((size, size, 3), jnp.float32))
+    features, *_ = self.encode_frame(jnp.zeros((size, size, 3), jnp.float32))
     self._norm(features[None])
     inputs = jnp.zeros((1, 1, _count_inputs(self._config)), jnp.float32)
     self.update(inputs, jnp.ones((1, 1), bool))
@@ -568,7 +566,7 @@ def refine_window(
     ).reshape(*frames.shape, -1)
     earlier = [seen[:, jnp.maximum(slots - lag, 0)] for lag in _LAGS]
     lagged = jnp.where(iteration == 0, lagged, jnp.stack(earlier, axis=2))
-    first = jnp.broadcast_to(vectors[:, None, None], (*seen.shape[:2], 1, seen.shape[2]))  # noqa: E501
+    first = jnp.repeat(vectors[:, None, None], seen.shape[1], axis=1)
     correlation = correlate_tracks(
         pyramid,
         frames,
@@ -865,4 +863,6 @@ def count_operations(
   weights += (
       (1 + len(_LAGS)) * config.levels * side**2 * config.feature_channels
   )
-  return num_frames * (frame + num_queries * config.num_iterations * 2 * weights)
+  return num_frames * (
+      frame + num_queries * config.num_iterations * 2 * weights
+  )

@@ -124,7 +124,7 @@ def _describe(
 
 
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
-_PIPS_URL = 'https://www.dropbox.com/scl/fi/czdlt2zc2ji2b7zd0pvoe/reference_model.tar.gz?rlkey=56ebq4g5dk01kyq8kuismev14&dl=1'  # noqa: E501
+_PIPS_URL = 'https://www.dropbox.com/scl/fi/czdlt2zc2ji2b7zd0pvoe/reference_model.tar.gz?rlkey=56ebq4g5dk01kyq8kuismev14&dl=1'
 # In its own protocol: the first frame's queries, followed at 512x896.
 _PIPS_SCORES = {
     'tapvid_davis_d_avg': 70.6,

@@ -61,9 +61,7 @@ def correlate_patches_in_frames(
   columns, column_inside, column_fraction = _cells_around(
       points_yx[:, 1], width, radius
   )
-  patches = grids[
-      frames[:, None, None], rows[:, :, None], columns[:, None, :]
-  ]
+  patches = grids[frames[:, None, None], rows[:, :, None], columns[:, None, :]]
   scores = jnp.einsum('nyxc,nkc->nkyx', patches, vectors)
   inside = row_inside[:, :, None] & column_inside[:, None, :]
   scores = jnp.where(inside[:, None], scores, 0)
