@@ -122,10 +122,7 @@ def compute_pips_errors(
       l1_visible=_average(steps, shown),
       l2=float(
           np.mean(
-              [
-                  _average(*clip)
-                  for clip in zip(distances, valid, strict=True)
-              ]
+              [_average(*clip) for clip in zip(distances, valid, strict=True)]
           )
       ),
       l2_visible=_average(distances, shown),

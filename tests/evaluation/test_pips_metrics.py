@@ -45,9 +45,7 @@ def test_published_scores(case, stored):
   scale = np.asarray([256 / size[1], 256 / size[0]])
   distances = np.sqrt(np.sum(np.square((positions - target) * scale), axis=-1))
   medians = pips_metrics.compute_track_medians(distances, valid > 0)
-  np.testing.assert_allclose(
-      medians, arrays[f'{case}_track_median'], atol=1e-4
-  )
+  np.testing.assert_allclose(medians, arrays[f'{case}_track_median'], atol=1e-4)
   alive = pips_metrics.find_survivors(distances, valid > 0)
   np.testing.assert_array_equal(alive.T, arrays[f'{case}_alive'][0])
 
