@@ -42,6 +42,29 @@ def resize_video(
   return jax.image.resize(video, shape, 'bilinear', antialias=antialias)
 
 
+def resize_corner_aligned(
+    images: Float[Array, 'b h w c'], resolution: Sequence[int]
+) -> Float[Array, 'b _ _ c']:
+  """Resizes bilinearly so that the centers of the corner pixels stay put.
+
+  There is no antialiasing, and unlike everywhere else a position does not scale
+  with the size.
+  """
+  for axis, new in zip((1, 2), resolution, strict=True):
+    old = images.shape[axis]
+    if new == old:
+      continue
+    places = np.arange(new) * ((old - 1) / max(new - 1, 1))
+    base = np.minimum(np.floor(places).astype(np.int32), max(old - 2, 0))
+    shape = [1] * images.ndim
+    shape[axis] = new
+    fraction = (places - base).astype(np.float32).reshape(shape)
+    low = jnp.take(images, base, axis=axis)
+    high = jnp.take(images, np.minimum(base + 1, old - 1), axis=axis)
+    images = low * (1 - fraction) + high * fraction
+  return images
+
+
 def rescale_positions(
     positions: Float[Array | np.ndarray, '*n 2'],
     old: Sequence[int],

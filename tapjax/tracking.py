@@ -25,6 +25,7 @@ from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
 from tapjax.inputs import check_frames
+from tapjax.models.base import Chain
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -74,12 +75,33 @@ def track_video(
   num_frames = len(video.frames)
   if not len(query_points):
     return _make_no_tracks(functions, params, num_frames)
+  chain = functions.chain
+  is_long = chain is not None and num_frames > 2 * chain.window
   if query_chunk is None:
-    query_chunk = max(1, _ROWS_PER_CHUNK // num_frames)
+    frames_at_once = chain.window if chain and is_long else num_frames
+    query_chunk = max(1, _ROWS_PER_CHUNK // frames_at_once)
   points = rescale_query_points(
       query_points, video.original, functions.resolution
   )
   chunks = _chunk_queries(points, query_chunk)
+
+  def join(*arrays: np.ndarray) -> np.ndarray:
+    rows = np.concatenate(arrays)
+    return rows.reshape(-1, *rows.shape[2:])[: len(query_points)]
+
+  def finish(*parts: Tracks) -> Tracks:
+    tracks = jax.tree.map(join, *parts)
+    positions = rescale_positions(
+        tracks.positions, functions.resolution, video.original
+    )
+    return tracks._replace(positions=np.array(positions))
+
+  if chain is not None and is_long:
+    return finish(
+        _track_chain(
+            functions, chain, params, video.frames, chunks, frame_chunk, report
+        )
+    )
   features = encode_in_pieces(
       functions, params, video.frames, frame_chunk, report
   )
@@ -92,16 +114,7 @@ def track_video(
     parts.append(_fetch(_track_chunks(functions, params, features, call)))
     if report is not None:
       report('track', min((i + 1) * call.shape[1], len(points)), len(points))
-
-  def join(*arrays: np.ndarray) -> np.ndarray:
-    rows = np.concatenate(arrays)
-    return rows.reshape(-1, *rows.shape[2:])[: len(query_points)]
-
-  tracks = jax.tree.map(join, *parts)
-  positions = rescale_positions(
-      tracks.positions, functions.resolution, video.original
-  )
-  return tracks._replace(positions=np.array(positions))
+  return finish(*parts)
 
 
 def prepare_video(
@@ -173,6 +186,83 @@ def _make_no_tracks(
   return jax.tree.map(
       lambda leaf: np.zeros((0, *leaf.shape[2:]), leaf.dtype), tracks
   )
+
+
+def _track_chain(
+    functions: TrackerFunctions,
+    chain: Chain,
+    params: Params,
+    frames: Float[np.ndarray, 't h w 3'],
+    chunks: Float[Array, 'k n 3'],
+    frame_chunk: int,
+    report: Report | None,
+) -> Tracks:
+  """Tracks chunks of queries through two windows of frames after two others.
+
+  Only the features of these are held. Queries behind the first window need a
+  second pass, back in time.
+  """
+  window = chain.window
+  num_blocks = math.ceil(len(frames) / window)
+  lowest, highest = (
+      round(float(frame))
+      for frame in (jnp.min(chunks[..., 0]), jnp.max(chunks[..., 0]))
+  )
+  pieces = list(range(min(lowest // window, num_blocks - 2), num_blocks - 1))
+  if highest > 0:
+    pieces += range(min(highest // window, num_blocks - 2), -1, -1)
+
+  def encode(block: int) -> PyTree:
+    rows = np.arange(block * window, (block + 1) * window)
+    rows = np.minimum(rows, len(frames) - 1)
+    return encode_in_pieces(functions, params, frames[rows], frame_chunk)
+
+  progress = _begin_chain(chain, chunks, len(frames))
+  blocks: dict[int, PyTree] = {}
+  if report is not None:
+    report('track', 0, len(pieces))
+  for done, first in enumerate(pieces, 1):
+    # What is behind is let go before what is ahead is encoded.
+    blocks = {i: blocks[i] for i in (first, first + 1) if i in blocks}
+    for block in (first, first + 1):
+      if block not in blocks:
+        blocks[block] = encode(block)
+    progress = _advance_chain(
+        functions,
+        params,
+        (blocks[first], blocks[first + 1]),
+        first * window,
+        progress,
+    )
+    if report is not None:
+      jax.block_until_ready(progress)
+      report('track', done, len(pieces))
+  return _fetch(jax.vmap(chain.finish)(progress))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _begin_chain(
+    chain: Chain, chunks: Float[Array, 'k n 3'], num_frames: int
+) -> PyTree:
+  return jax.vmap(lambda points: chain.begin(points, num_frames))(chunks)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
+def _advance_chain(
+    functions: TrackerFunctions,
+    params: Params,
+    blocks: tuple[PyTree, PyTree],
+    origin: Array,
+    progress: PyTree,
+) -> PyTree:
+  """Brings chunk after chunk of queries as far as two blocks allow."""
+  features = jax.tree.map(
+      lambda *parts: jnp.concatenate(parts, axis=1), *blocks
+  )
+  chain = functions.chain
+  assert chain is not None, 'only trackers with a chain come here'
+  advance = functools.partial(chain.advance, params, features, origin)
+  return jax.lax.map(advance, progress)
 
 
 def _fetch(tree: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch_format
 
 
 class Case(NamedTuple):
@@ -63,6 +64,17 @@ def load_weights_module(reference: pathlib.Path):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
+
+
+def write_torch_checkpoint(
+    manifest: pathlib.Path, seed: int, path: pathlib.Path, section: str
+) -> pathlib.Path:
+  """Writes the stand-in weights of a manifest as a published `.pth`."""
+  weights = load_weights_module(manifest.parents[1])
+  arrays = weights.fill(weights.load_manifest(manifest), seed)
+  archive = torch_format.Archive()
+  tensors = {name: archive.add(array) for name, array in arrays.items()}
+  return archive.write(path, {section: tensors})
 
 
 def write_haiku_checkpoint(

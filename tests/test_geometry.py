@@ -67,3 +67,15 @@ def test_random_points_lie_in_the_video():
   assert (points[:, 1] < 40).all()
   assert (points[:, 2] > 40).any()
   assert (points[:, 2] < 80).all()
+
+
+@pytest.mark.parametrize('size', [(3, 5), (7, 2), (5, 9), (1, 4)], ids=str)
+def test_aligned_corners_stay_put(size):
+  """A ramp stays one, from the first center to the last."""
+  y, x = np.meshgrid(np.arange(5.0), np.arange(4.0), indexing='ij')
+  image = jnp.asarray(np.stack([y, x], axis=-1), jnp.float32)[None]
+  resized = geometry.resize_corner_aligned(image, size)
+  rows = np.linspace(0, 4, size[0]) if size[0] > 1 else np.zeros(1)
+  columns = np.linspace(0, 3, size[1])
+  np.testing.assert_allclose(resized[0, :, 0, 0], rows, atol=1e-6)
+  np.testing.assert_allclose(resized[0, 0, :, 1], columns, atol=1e-6)

@@ -161,7 +161,12 @@ def test_pickled_commands_do_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name', [name for name in registry.PRESETS if name != registry.DEFAULT]
+    'name',
+    [
+        name
+        for name, preset in registry.PRESETS.items()
+        if preset.page is not None and preset.page.endswith('.npy')
+    ],
 )
 def test_published_names_cover_the_manifest(name, reference):
   """Each array of the published file is used once, with its shape."""
@@ -183,6 +188,30 @@ def test_published_names_cover_the_manifest(name, reference):
       for key, array in ours.items()
       if key.startswith('params|')
   )
+
+
+@pytest.mark.parametrize(
+    ('name', 'manifest'), [('pips_plus_plus', 'pips2/manifest_pips2.json')]
+)
+def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
+  """Each array of a file that is published for PyTorch alone is used once."""
+  weights = golden.load_weights_module(reference)
+  preset = registry.get_preset(name)
+  functions = preset.architecture.make_functions(preset.config)
+  ours = flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+  sources = list_torch_sources(
+      preset.architecture.list_weight_names(preset.config)
+  )
+  published = {
+      entry['name']: tuple(entry['shape'])
+      for entry in weights.load_manifest(reference / manifest)
+  }
+  assert sources.keys() == ours.keys()
+  assert {source.name for source in sources.values()} == published.keys()
+  for key, source in sources.items():
+    axes = source.axes or range(len(ours[key].shape))
+    assert ours[key].shape == tuple(published[source.name][a] for a in axes)
+  assert preset.num_parameters == sum(map(np.prod, published.values()))
 
 
 @pytest.mark.parametrize('name', ['tapir', 'bootstapir', 'causal_bootstapir'])
@@ -239,7 +268,9 @@ def test_list_models_tells_what_users_ask():
   assert models['tapir'].streams is False
   assert models['causal_bootstapir'].streams is True
   assert models['bootstapir'].resolution == (256, 256)
-  assert all(model.licence == 'Apache-2.0' for model in models.values())
+  assert models['tapnet'].licence == 'Apache-2.0'
+  assert models['pips_plus_plus'].licence == 'MIT'
+  assert models['pips_plus_plus'].resolution == (512, 896)
   assert all(
       dataclasses.is_dataclass(p.config) for p in registry.PRESETS.values()
   )

@@ -7,11 +7,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from tapjax.checkpoints import folders
 from tapjax.checkpoints import haiku_npy
 from tapjax.checkpoints import native
 from tapjax.checkpoints import torch_zip
 
 _Format = Literal['haiku', 'torch', 'tapjax']
+# What PyTorch puts before every name when it spreads a model over devices.
+_WRAPPER = 'module.'
 
 
 class Checkpoint(NamedTuple):
@@ -32,12 +35,17 @@ def read_checkpoint(
 ) -> Checkpoint:
   """Reads a published or own checkpoint without executing what it holds.
 
+  Of a folder, also one packed as `.tar.gz`, the newest `model-<step>.pth` is
+  read.
+
   `section` chooses among the dicts of a PyTorch file, as in
   `read_torch_checkpoint`. Raises FileNotFoundError if there is no such file and
   ValueError if it is not a readable checkpoint.
   """
   path = pathlib.Path(path)
-  file_format = _detect_format(path)
+  if path.is_dir():
+    path = folders.find_newest(path)
+  file_format, is_packed = _detect_format(path)
   if section is not None and file_format != 'torch':
     raise ValueError(
         f'section must be None for a {file_format} checkpoint; got {section!r}'
@@ -46,16 +54,22 @@ def read_checkpoint(
   if file_format == 'haiku':
     return Checkpoint(path, 'haiku', haiku_npy.read_haiku_npy(path), {})
   if file_format == 'torch':
-    arrays = torch_zip.read_torch_checkpoint(path, section=section)
-    return Checkpoint(path, 'torch', arrays, {})
+    opened = folders.open_newest(path) if is_packed else path.open('rb')
+    with opened as file:
+      arrays = torch_zip.read_torch_file(file, path, section=section)
+    return Checkpoint(path, 'torch', _unwrap(arrays), {})
   return Checkpoint(path, 'tapjax', *native.read_native(path))
 
 
-def _detect_format(path: pathlib.Path) -> _Format:
-  if path.is_dir():
-    raise ValueError(
-        f'checkpoint must be a file; {path} is a folder - name a file in it?'
-    )
+def _unwrap(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Takes away what a wrapper of the model put before every name."""
+  if not all(name.startswith(_WRAPPER) for name in arrays):
+    return arrays
+  return {name.removeprefix(_WRAPPER): arrays[name] for name in arrays}
+
+
+def _detect_format(path: pathlib.Path) -> tuple[_Format, bool]:
+  """Returns the format of a file and whether it is packed."""
   try:
     with path.open('rb') as file:
       start = file.read(16)
@@ -72,13 +86,16 @@ def _detect_format(path: pathlib.Path) -> _Format:
   if not size:
     raise ValueError(f'checkpoint {path} is empty - download or save it again')
   if start.startswith(haiku_npy.MAGIC):
-    return 'haiku'
+    return 'haiku', False
   if start.startswith((torch_zip.MAGIC, torch_zip.LEGACY_MAGIC)):
-    return 'torch'
+    return 'torch', False
+  if start.startswith(folders.MAGIC):
+    return 'torch', True
   if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') <= size - 8:
-    return 'tapjax'
+    return 'tapjax', False
   raise ValueError(
       f'checkpoint {path} is of an unknown format: it begins with'
-      f' {start!r}; known are Haiku .npy, PyTorch .pt/.pth/.ckpt (zip) and'
-      ' tapjax .safetensors - is it truncated, or a web page?'
+      f' {start!r}; known are Haiku .npy, PyTorch .pt/.pth/.ckpt (zip), folders'
+      ' of these as .tar.gz and tapjax .safetensors - is it truncated, or a web'
+      ' page?'
   )

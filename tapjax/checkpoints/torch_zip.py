@@ -11,7 +11,7 @@ import io
 import math
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 import zipfile
 import zlib
 
@@ -78,23 +78,30 @@ def read_torch_checkpoint(
   """
   path = pathlib.Path(path)
   with path.open('rb') as file:
-    try:
-      with _Archive(file) as archive:
-        root = archive.load_root()
-        tensors = _unwrap(_flatten(*_choose_section(root, section)))
-        return {name: archive.read(tensors[name], name) for name in tensors}
-    except (
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        OSError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-      raise ValueError(
-          f'{path} cannot be read as a PyTorch checkpoint: {error}'
-      ) from None
+    return read_torch_file(file, path, section=section)
+
+
+def read_torch_file(
+    file: BinaryIO, path: pathlib.Path, *, section: str | None = None
+) -> dict[str, np.ndarray]:
+  """As `read_torch_checkpoint`, for an open file; `path` is for messages."""
+  try:
+    with _Archive(file) as archive:
+      root = archive.load_root()
+      tensors = _unwrap(_flatten(*_choose_section(root, section)))
+      return {name: archive.read(tensors[name], name) for name in tensors}
+  except (
+      ValueError,
+      EOFError,
+      NotImplementedError,
+      OSError,
+      RuntimeError,
+      zipfile.BadZipFile,
+      zlib.error,
+  ) as error:
+    raise ValueError(
+        f'{path} cannot be read as a PyTorch checkpoint: {error}'
+    ) from None
 
 
 class _Archive:

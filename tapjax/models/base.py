@@ -82,6 +82,28 @@ class InitializeTracks(Protocol):
     ...
 
 
+class Chain(NamedTuple):
+  """How a tracker follows a long video piece by piece, in bounded memory.
+
+  The pieces are consecutive blocks of `window` frames (the last one padded), in
+  pairs: first forward, then back in time. Whatever the order of frames that a
+  track needs, it finds them in one of them.
+
+  Attributes:
+    window: frames that are refined together.
+    begin: from query points `[n, 3]` and the number of frames of the video to
+      what is known of the tracks.
+    advance: from parameters, the features of a piece, the frame with which the
+      piece begins and what is known before it to what is known behind it.
+    finish: from what is known to tracks `[n, t]`.
+  """
+
+  window: int
+  begin: Callable[[Float[Array, 'n 3'], int], PyTree]
+  advance: Callable[[Params, PyTree, Array, PyTree], PyTree]
+  finish: Callable[[PyTree], Tracks]
+
+
 class TrackerFunctions(NamedTuple):
   """A tracker as pure functions.
 
@@ -103,6 +125,8 @@ class TrackerFunctions(NamedTuple):
     make_memory: memory of a video that has not begun, for a number of queries
       and, if it is not one, the size of the batch; None for a tracker that does
       not stream.
+    chain: how a video of more than two windows is tracked; None for a tracker
+      that sees all frames at once.
   """
 
   resolution: Resolution
@@ -114,6 +138,7 @@ class TrackerFunctions(NamedTuple):
   refine_tracks: RefineTracks
   finalize_tracks: Callable[[TrackState], Tracks]
   make_memory: Callable[..., PyTree] | None
+  chain: Chain | None = None
 
 
 def set_precision(
@@ -129,12 +154,16 @@ def set_precision(
 
     return wrapped
 
+  chain = functions.chain
+  if chain is not None:
+    chain = chain._replace(advance=wrap(chain.advance))
   return functions._replace(
       encode_video=wrap(functions.encode_video),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),
       refine_tracks=wrap(functions.refine_tracks),
       finalize_tracks=wrap(functions.finalize_tracks),
+      chain=chain,
   )
 
 

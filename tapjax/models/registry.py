@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
 from tapjax.models import locotrack
+from tapjax.models import pips_plus_plus
 from tapjax.models import tapir
 from tapjax.models import tapnet
 from tapjax.models.base import TrackerFunctions
@@ -58,8 +59,8 @@ class Preset(NamedTuple):
       no one file is known.
     page: where its weights are offered, for people; None if in the package.
     licence: of the weights.
-    scores: published Average Jaccard in percent, query first, at 256x256, where
-      there are any.
+    scores: as published, in percent: Average Jaccard, query first, at 256x256,
+      or what the key ends in.
     queries_independent: whether a track depends on its own query alone.
   """
 
@@ -82,8 +83,8 @@ class ModelInfo(NamedTuple):
     num_parameters: learned numbers, without running averages.
     licence: of the published weights.
     resolution: (height, width) at which the network sees a video.
-    scores: published Average Jaccard in percent, query first, at 256x256, where
-      there are any.
+    scores: as published, in percent: Average Jaccard, query first, at 256x256,
+      or what the key ends in.
     streams: whether it can track frame by frame.
     queries_independent: whether a track depends on its own query alone.
     url: where its checkpoint was published, or is offered; None if it is in
@@ -118,6 +119,12 @@ _LOCOTRACK = Architecture(
     locotrack.infer_config,
     locotrack.count_operations,
     ignored=('*.num_batches_tracked',),
+)
+_PIPS_PLUS_PLUS = Architecture(
+    pips_plus_plus.make_functions,
+    pips_plus_plus.list_weight_names,
+    lambda config, shapes: config,
+    pips_plus_plus.count_operations,
 )
 
 
@@ -179,6 +186,13 @@ _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
 _HUB = 'https://huggingface.co/'
 _LOCOTRACK_FILES = _HUB + 'datasets/hamacojr/LocoTrack-pytorch-weights/resolve/main/'  # noqa: E501
 _LOCOTRACK_EFFICIENTNET = _HUB + 'yunpengZhangup/locotrack-EfficientNet/'
+_PIPS_URL = 'https://www.dropbox.com/scl/fi/czdlt2zc2ji2b7zd0pvoe/reference_model.tar.gz?rlkey=56ebq4g5dk01kyq8kuismev14&dl=1'
+# In its own protocol: the first frame's queries, followed at 512x896.
+_PIPS_SCORES = {
+    'tapvid_davis_d_avg': 70.6,
+    'crohd_d_avg': 35.5,
+    'point_odyssey_d_avg': 31.3,
+}
 _BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
 
 # fmt: off
@@ -199,6 +213,7 @@ _PRESETS = (
     _describe_locotrack('locotrack_efficientnet_b0_proj', locotrack.EFFICIENTNET_B0_PROJ, 3_104_167, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_b0_deep', locotrack.EFFICIENTNET_B0_DEEP, 3_815_837, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_256', locotrack.EFFICIENTNET_256, 3_476_519, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
+    Preset('pips_plus_plus', pips_plus_plus.PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), _PIPS_URL, 'MIT', _PIPS_SCORES),  # noqa: E501
 )
 # fmt: on
 

@@ -21,14 +21,20 @@ class InstanceNorm(hk.Module):
 
 def normalize_instances(
     x: Float[Array, 'b h w c'],
-    scale: Float[Array, 'c'],
-    offset: Float[Array, 'c'],
+    scale: Float[Array, 'c'] | None = None,
+    offset: Float[Array, 'c'] | None = None,
 ) -> Float[Array, 'b h w c']:
-  """Gives every channel of every image its own mean and spread."""
+  """Gives every channel of every image its own mean and spread.
+
+  Without a scale and an offset these are 0 and 1.
+  """
   mean = jnp.mean(x, axis=(1, 2), keepdims=True)
   variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
-  factor = jax.lax.rsqrt(variance + EPSILON) * scale[None, None, None]
-  return (x - mean) * factor + offset[None, None, None]
+  factor = jax.lax.rsqrt(variance + EPSILON)
+  if scale is not None:
+    factor *= scale[None, None, None]
+  normalized = (x - mean) * factor
+  return normalized if offset is None else normalized + offset[None, None, None]
 
 
 class GroupNorm(hk.Module):

@@ -44,6 +44,35 @@ def correlate_patches(
   return scores.reshape(scores.shape[0], -1)
 
 
+def correlate_patches_in_frames(
+    grids: Float[Array, 't h w c'],
+    frames: Int[Array, 'n'],
+    points_yx: Float[Array, 'n 2'],
+    vectors: Float[Array, 'n k c'],
+    radius: int,
+) -> Float[Array, 'n k p p']:
+  """As `correlate_patches`, in a grid of each point's own, with k vectors each.
+
+  Scores come as rows and columns of a patch for each vector.
+  """
+  _, height, width, _ = grids.shape
+  rows, row_inside, row_fraction = _cells_around(
+      points_yx[:, 0], height, radius
+  )
+  columns, column_inside, column_fraction = _cells_around(
+      points_yx[:, 1], width, radius
+  )
+  patches = grids[frames[:, None, None], rows[:, :, None], columns[:, None, :]]
+  scores = jnp.einsum('nyxc,nkc->nkyx', patches, vectors)
+  inside = row_inside[:, :, None] & column_inside[:, None, :]
+  scores = jnp.where(inside[:, None], scores, 0)
+
+  fraction = row_fraction[:, None, None, None]
+  scores = scores[:, :, :-1] * (1 - fraction) + scores[:, :, 1:] * fraction
+  fraction = column_fraction[:, None, None, None]
+  return scores[..., :-1] * (1 - fraction) + scores[..., 1:] * fraction
+
+
 def _cells_around(
     coordinates: Float[Array, 'n'], size: int, radius: int
 ) -> tuple[Int[Array, 'n p'], Array, Float[Array, 'n']]:

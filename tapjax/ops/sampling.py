@@ -38,6 +38,33 @@ def read_at_time(
   return total
 
 
+def read_in_frames(
+    grids: Float[Array, 't h w c'],
+    frames: Int[Array, 'n'],
+    points_yx: Float[Array, 'n 2'],
+) -> Float[Array, 'n c']:
+  """Reads one of the grids for each point, holding the border value outside.
+
+  `frames` that are not there are taken as the nearest one.
+  """
+  size = jnp.asarray(grids.shape[1:3])[None]
+  frames = jnp.clip(frames, 0, grids.shape[0] - 1)
+  # Beyond the border nothing changes; a runaway cannot overflow an integer.
+  corner = jnp.clip(points_yx - 0.5, -1.0, size.astype(points_yx.dtype))
+  base = jnp.floor(corner)
+  fraction = corner - base
+  base = base.astype(jnp.int32)
+
+  total = jnp.zeros((points_yx.shape[0], grids.shape[-1]), grids.dtype)
+  for step_y in (0, 1):
+    for step_x in (0, 1):
+      step = jnp.asarray([[step_y, step_x]])
+      y, x = jnp.clip(base + step, 0, size - 1).T
+      weights = jnp.where(step == 1, fraction, 1 - fraction)
+      total += grids[frames, y, x] * jnp.prod(weights, axis=-1, keepdims=True)
+  return total
+
+
 def read_neighborhoods_at_time(
     grids: Float[Array, 't h w c'],
     points_tyx: Float[Array, 'n 3'],

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tapjax.ops.correlation import correlate_patches
+from tapjax.ops.correlation import correlate_patches_in_frames
 
 
 def correlate_slowly(grid, points, vectors, radius):
@@ -47,3 +48,22 @@ def test_agrees_with_slow_reading(point, radius):
   )
   expected = correlate_slowly(grid, points.astype(float), vectors, radius)
   np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_points_have_frames_of_their_own():
+  generator = np.random.default_rng(1)
+  grids = generator.normal(size=(3, 6, 8, 5)).astype(np.float32)
+  vectors = generator.normal(size=(4, 2, 5)).astype(np.float32)
+  points = np.float32([[3.5, 4.5], [0.1, 7.9], [2.3, 4.9], [-2.6, 3.0]])
+  frames = np.asarray([2, 0, 1, 2])
+  scores = jax.jit(correlate_patches_in_frames, static_argnums=4)(
+      grids, frames, points, vectors, 2
+  )
+  for row, frame in enumerate(frames):
+    for k in range(2):
+      expected = correlate_slowly(
+          grids[frame], points[row : row + 1], vectors[row, k : k + 1], 2
+      )
+      np.testing.assert_allclose(
+          scores[row, k].reshape(1, -1), expected, atol=1e-5
+      )

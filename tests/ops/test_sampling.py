@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tapjax.ops.sampling import read_at_time
+from tapjax.ops.sampling import read_in_frames
 
 
 def make_ramp(height, width):
@@ -43,3 +44,15 @@ def test_time_has_no_half_offset(time, expected):
   frames = jnp.arange(4.0).reshape(4, 1, 1, 1) * jnp.ones((1, 3, 3, 1))
   value = read_at_time(frames, jnp.asarray([[time, 1.2, 0.7]]))
   np.testing.assert_allclose(value, [[expected]], atol=1e-6)
+
+
+def test_whole_frames_are_read_as_at_their_time():
+  grids = jnp.stack([make_ramp(4, 6), 10 * make_ramp(4, 6)])
+  points = jnp.asarray([[2.0, 3.25], [-9.0, 2.0], [1e9, -1e9], [4.0, 6.0]])
+  frames = jnp.asarray([0, 1, 1, 0])
+  values = jax.jit(read_in_frames)(grids, frames, points)
+  held = jnp.clip(points, 0, 100)
+  expected = read_at_time(
+      grids, jnp.concatenate([frames[:, None].astype(float), held], axis=1)
+  )
+  np.testing.assert_allclose(values, expected, atol=1e-5)
