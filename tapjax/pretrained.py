@@ -236,9 +236,9 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
 
 def _list_fitting_presets(file: checkpoints.Checkpoint) -> list[str]:
   """Returns the presets whose published files have the arrays of this one."""
-  shapes = _get_shapes(file)
 
   def fits(preset: registry.Preset) -> bool:
+    shapes = _get_shapes(preset, file)
     functions = preset.architecture.make_functions(preset.config)
     sources = _list_sources(preset, preset.config, file)
     if {source.name for source in sources.values()} != shapes.keys():
@@ -261,7 +261,7 @@ def _choose_config(
   if file.format == 'tapjax':
     config = _read_own_config(preset, file)
   else:
-    config = preset.architecture.infer_config(preset.config, _get_shapes(file))
+    config = preset.architecture.infer_config(preset.config, _get_shapes(preset, file))
   return replace_settings(config, settings)
 
 
@@ -269,7 +269,7 @@ def _warn_of_inference(
     preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> None:
   """Says so if a published file decides a setting against the preset."""
-  inferred = preset.architecture.infer_config(preset.config, _get_shapes(file))
+  inferred = preset.architecture.infer_config(preset.config, _get_shapes(preset, file))
   if inferred != preset.config:
     warnings.warn(
         f'{file.path.name} differs from preset {preset.name}: using '
@@ -339,7 +339,7 @@ def _read_params(
     )
   try:
     arrays = checkpoints.convert_arrays(
-        file.arrays, sources, shapes, origin=str(file.path)
+        _select_arrays(preset, file), sources, shapes, origin=str(file.path)
     )
   except checkpoints.CheckpointMismatchError:
     _refuse_other_preset(preset, file)
@@ -371,10 +371,20 @@ def _list_sources(
   return {name: checkpoints.Source(name) for name in ours}
 
 
+def _select_arrays(
+    preset: registry.Preset, file: checkpoints.Checkpoint
+) -> Mapping[str, np.ndarray]:
+  """Returns the arrays of a file that are weights of the preset's tracker."""
+  if file.format == 'torch':
+    return preset.architecture.select_arrays(file.arrays)
+  return file.arrays
+
+
 def _get_shapes(
-    file: checkpoints.Checkpoint,
+    preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> dict[str, tuple[int, ...]]:
-  return {name: array.shape for name, array in file.arrays.items()}
+  arrays = _select_arrays(preset, file)
+  return {name: array.shape for name, array in arrays.items()}
 
 
 def _describe_weights() -> str:

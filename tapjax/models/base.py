@@ -114,6 +114,7 @@ class TrackerFunctions(NamedTuple):
   refine_tracks: RefineTracks
   finalize_tracks: Callable[[TrackState], Tracks]
   make_memory: Callable[..., PyTree] | None
+  queries_independent: bool = True
 
 
 def set_precision(

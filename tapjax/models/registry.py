@@ -6,10 +6,13 @@ from collections.abc import Mapping
 import difflib
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
 from tapjax.models import tapir
 from tapjax.models import tapnet
+from tapjax.models import taptr
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import WeightName
 
@@ -24,12 +27,17 @@ class Architecture(NamedTuple):
       published Haiku or PyTorch file decide.
     count_operations: from a config, frames and queries to multiply-adds times
       two, as the benchmark reports efficiency.
+    select_arrays: the arrays of a published PyTorch file that are weights, by
+      the names in `list_weight_names`.
   """
 
   make_functions: Callable[[Any], TrackerFunctions]
   list_weight_names: Callable[[Any], Iterator[WeightName]]
   infer_config: Callable[[Any, Mapping[str, tuple[int, ...]]], Any]
   count_operations: Callable[[Any, int, int], float]
+  select_arrays: Callable[
+      [Mapping[str, np.ndarray]], Mapping[str, np.ndarray]
+  ] = dict
 
 
 class Preset(NamedTuple):
@@ -43,7 +51,6 @@ class Preset(NamedTuple):
     weights: where its checkpoint was published.
     licence: of the weights.
     scores: published Average Jaccard in percent, query first, at 256x256.
-    queries_independent: whether a track depends on its own query alone.
   """
 
   name: str
@@ -53,7 +60,6 @@ class Preset(NamedTuple):
   weights: WeightFile
   licence: str
   scores: Mapping[str, float]
-  queries_independent: bool = True
 
 
 class ModelInfo(NamedTuple):
@@ -66,7 +72,9 @@ class ModelInfo(NamedTuple):
     resolution: (height, width) at which the network sees a video.
     scores: published Average Jaccard in percent, query first, at 256x256.
     streams: whether it can track frame by frame.
-    queries_independent: whether a track depends on its own query alone.
+    queries_independent: whether a track depends on its own query alone; else
+      points attend to each other, and results depend on which of them are
+      tracked together.
     url: where its checkpoint was published.
   """
 
@@ -92,6 +100,13 @@ _TAPNET = Architecture(
     lambda config, shapes: config,
     tapnet.count_operations,
 )
+_TAPTR = Architecture(
+    taptr.make_functions,
+    taptr.list_weight_names,
+    lambda config, shapes: config,
+    taptr.count_operations,
+    taptr.select_arrays,
+)
 
 
 def _describe(
@@ -114,6 +129,26 @@ def _describe(
   )
 
 
+def _describe_taptr(num_parameters: int, path: str, **scores: float) -> Preset:
+  """Returns a preset of the TAPTR project, whose weights are restricted."""
+  licence = 'non-commercial research only'
+  return Preset(
+      name='taptrv2',
+      config=taptr.TAPTRV2,
+      architecture=_TAPTR,
+      num_parameters=num_parameters,
+      weights=WeightFile(
+          _TAPTR_SERIES + path,
+          size=None,
+          sha256=None,
+          notice=f'the weights of taptrv2 are licensed for {licence}',
+      ),
+      licence=licence,
+      scores=scores,
+  )
+
+
+_TAPTR_SERIES = 'https://huggingface.co/HYeungLee/TAPTR-Series/resolve/main/'
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
 _BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
 
@@ -124,6 +159,7 @@ _PRESETS = (
     _describe(_TAPIR, 'causal_tapir', tapir.CAUSAL_TAPIR, 31_097_415, 'causal_tapir_checkpoint.npy', 56.2, 51.2, 59.1),  # noqa: E501
     _describe(_TAPIR, 'causal_bootstapir', tapir.CAUSAL_BOOTSTAPIR, 54_699_335, 'bootstap/causal_bootstapir_checkpoint.npy', 59.7, 55.1, 69.1),  # noqa: E501
     _describe(_TAPNET, 'tapnet', tapnet.TAPNET, 2_791_090, 'checkpoint.npy', 33.0, 38.5, 45.1),  # noqa: E501
+    _describe_taptr(40_703_494, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
 )
 # fmt: on
 
@@ -150,14 +186,13 @@ def list_models() -> tuple[ModelInfo, ...]:
           licence=preset.licence,
           resolution=preset.config.resolution,
           scores=preset.scores,
-          streams=_streams(preset),
-          queries_independent=preset.queries_independent,
+          streams=_make_functions(preset).make_memory is not None,
+          queries_independent=_make_functions(preset).queries_independent,
           url=preset.weights.url,
       )
       for preset in PRESETS.values()
   )
 
 
-def _streams(preset: Preset) -> bool:
-  functions = preset.architecture.make_functions(preset.config)
-  return functions.make_memory is not None
+def _make_functions(preset: Preset) -> TrackerFunctions:
+  return preset.architecture.make_functions(preset.config)
