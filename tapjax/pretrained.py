@@ -261,7 +261,9 @@ def _choose_config(
   if file.format == 'tapjax':
     config = _read_own_config(preset, file)
   else:
-    config = preset.architecture.infer_config(preset.config, _get_shapes(preset, file))
+    config = preset.architecture.infer_config(
+        preset.config, _get_shapes(preset, file)
+    )
   return replace_settings(config, settings)
 
 
@@ -269,7 +271,9 @@ def _warn_of_inference(
     preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> None:
   """Says so if a published file decides a setting against the preset."""
-  inferred = preset.architecture.infer_config(preset.config, _get_shapes(preset, file))
+  inferred = preset.architecture.infer_config(
+      preset.config, _get_shapes(preset, file)
+  )
   if inferred != preset.config:
     warnings.warn(
         f'{file.path.name} differs from preset {preset.name}: using '

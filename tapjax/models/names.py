@@ -151,21 +151,21 @@ def list_resnet_names(
   PyTorch files differ in what they call the stem's convolution and norm, and in
   the prefix of each stage.
   """
-  norm: Kind = {'frozen': 'frozen_norm', 'batch': 'torch_batch_norm'}[
-      config.norm
-  ]
+  norm: Kind = 'torch_batch_norm' if config.norm == 'batch' else 'frozen_norm'
   layers = [('stem', *torch_stem)]
   stages = zip(list_stages(config), torch_stages, strict=True)
   for i, (blocks, torch_stage) in enumerate(stages):
     for j, block in enumerate(blocks):
       ours, torch = f'stage_{i}_block_{j}/~/', f'{torch_stage}{j}.'
-      for k in range(len(block.layers)):
-        layers.append(
-            (f'{ours}layer_{k}', f'{torch}conv{k + 1}', f'{torch}bn{k + 1}')
-        )
+      layers += [
+          (f'{ours}layer_{k}', f'{torch}conv{k + 1}', f'{torch}bn{k + 1}')
+          for k in range(len(block.layers))
+      ]
       if block.shortcut is not None:
         torch += 'downsample.'
         layers.append((f'{ours}shortcut', f'{torch}0', f'{torch}1'))
   for layer, torch_convolution, torch_norm in layers:
-    yield WeightName('conv2d', f'{prefix}{layer}/~/conv', torch=torch_convolution)
+    yield WeightName(
+        'conv2d', f'{prefix}{layer}/~/conv', torch=torch_convolution
+    )
     yield WeightName(norm, f'{prefix}{layer}/~/norm', torch=torch_norm)

@@ -13,6 +13,8 @@ from tapjax.geometry import Resolution
 from tapjax.models import tapir
 from tapjax.models import tapnet
 from tapjax.models import taptr
+from tapjax.models import taptr_names
+from tapjax.models import taptr_network
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import WeightName
 
@@ -102,10 +104,10 @@ _TAPNET = Architecture(
 )
 _TAPTR = Architecture(
     taptr.make_functions,
-    taptr.list_weight_names,
+    taptr_names.list_weight_names,
     lambda config, shapes: config,
     taptr.count_operations,
-    taptr.select_arrays,
+    taptr_names.select_arrays,
 )
 
 
@@ -134,7 +136,7 @@ def _describe_taptr(num_parameters: int, path: str, **scores: float) -> Preset:
   licence = 'non-commercial research only'
   return Preset(
       name='taptrv2',
-      config=taptr.TAPTRV2,
+      config=taptr_network.TAPTRV2,
       architecture=_TAPTR,
       num_parameters=num_parameters,
       weights=WeightFile(

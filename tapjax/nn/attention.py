@@ -44,7 +44,9 @@ class MultiHeadAttention(hk.Module):
 
     both = x @ matrix[:, : 2 * channels] + bias[..., : 2 * channels]
     query, key = map(split, jnp.split(both, 2, axis=-1))
-    value = split(values @ matrix[:, 2 * channels :] + bias[..., 2 * channels :])
+    value = split(
+        values @ matrix[:, 2 * channels :] + bias[..., 2 * channels :]
+    )
     scores = jnp.einsum('bqkd,bskd->bkqs', query, key) / key.shape[-1] ** 0.5
     if mask is not None:
       scores = jnp.where(mask[:, None], scores, -jnp.inf)

@@ -111,6 +111,7 @@ def _describe_block(
     outputs: int,
     stride: int,
 ) -> BlockShape:
+  layers: tuple[LayerShape, ...]
   if block == 'basic':
     layers = (
         LayerShape(inputs, outputs, 3, stride),
@@ -200,8 +201,11 @@ class _Layer(hk.Module):
         with_bias=False,
         name='conv',
     )
-    make_norm = {'frozen': FrozenNorm, 'batch': BatchNorm}[norm]
-    self._norm = make_norm(name='norm')
+    self._norm: FrozenNorm | BatchNorm
+    if norm == 'frozen':
+      self._norm = FrozenNorm(name='norm')
+    else:
+      self._norm = BatchNorm(name='norm')
 
   def __call__(
       self, x: Float[Array, 'b h w c'], *, is_training: bool

@@ -86,32 +86,41 @@ def sum_samples(
     points: (x, y) in 0 to 1, `p` of them in each of the levels.
     weights: of each point.
   """
-  heads = jnp.arange(tokens.shape[1])[None]
-
   total = jnp.zeros((points.shape[0], *tokens.shape[1:]), tokens.dtype)
   for i, (first, size) in enumerate(_list_levels(sizes)):
-
-    @jax.checkpoint
-    def add(
-        total: Float[Array, 'n k c'],
-        points: Float[Array, 'n k 2'],
-        weights: Float[Array, 'n k'],
-        first: int = first,
-        size: Resolution = size,
-    ) -> Float[Array, 'n k c']:
-      for tap in _list_taps(size, points):
-        share = (tap.weights * weights)[..., None]
-        total += tokens[first + tap.cells, heads] * share
-      return total
-
-    total, _ = jax.lax.scan(
-        lambda total, sample, add=add: (add(total, *sample), None),
+    total = _add_level(
         total,
-        (
-            jnp.moveaxis(points[:, :, i], 2, 0),
-            jnp.moveaxis(weights[:, :, i], 2, 0),
-        ),
+        tokens[first : first + count_tokens([size])],
+        size,
+        points[:, :, i],
+        weights[:, :, i],
     )
+  return total
+
+
+def _add_level(
+    total: Float[Array, 'n k c'],
+    tokens: Float[Array, 's k c'],
+    size: Resolution,
+    points: Float[Array, 'n k p 2'],
+    weights: Float[Array, 'n k p'],
+) -> Float[Array, 'n k c']:
+  """Adds what is read of one level, a point of each head after the other."""
+  heads = jnp.arange(tokens.shape[1])[None]
+
+  @jax.checkpoint
+  def add(
+      total: Float[Array, 'n k c'],
+      sample: tuple[Float[Array, 'n k 2'], Float[Array, 'n k']],
+  ) -> tuple[Float[Array, 'n k c'], None]:
+    points, weights = sample
+    for tap in _list_taps(size, points):
+      share = (tap.weights * weights)[..., None]
+      total += tokens[tap.cells, heads] * share
+    return total, None
+
+  samples = jnp.moveaxis(points, 2, 0), jnp.moveaxis(weights, 2, 0)
+  total, _ = jax.lax.scan(add, total, samples)
   return total
 
 
