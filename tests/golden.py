@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch_format
 
 
 class Case(NamedTuple):
@@ -72,3 +73,17 @@ def write_haiku_checkpoint(
   checkpoint = weights.haiku_checkpoint(weights.load_manifest(manifest), seed)
   np.save(path, checkpoint, allow_pickle=True)
   return path
+
+
+def write_torch_checkpoint(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], section: str
+) -> pathlib.Path:
+  """Writes what a training program saves: weights among other objects."""
+  archive = torch_format.Archive()
+  namespace = torch_format.Global('argparse', 'Namespace')
+  root = {
+      section: {name: archive.add(array) for name, array in arrays.items()},
+      'args': torch_format.Call(namespace, (), {'lr': 1e-4}),
+      'epoch': 3,
+  }
+  return archive.write(path, root)

@@ -21,11 +21,12 @@ Weights: github.com/IDEA-Research/TAPTR, for non-commercial research only.
 from collections.abc import Callable
 import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import Int
 import numpy as np
@@ -104,7 +105,7 @@ def track_windows(
     vectors: Float[Array, 'n c'],
     query_frames: Int[Array, 'n'],
     start: LayerOutputs,
-    direction: Literal['forward', 'backward'],
+    is_forward: Bool[Array, ''],
 ) -> LayerOutputs:
   """Tracks points from their queries to one end of the video.
 
@@ -116,44 +117,32 @@ def track_windows(
     query_frames: where each query is.
     start: what is believed of all frames, of one layer; frames on the other
       side of the query, and its own, keep it.
-    direction: to the last frame, or to the first.
+    is_forward: whether to go to the last frame, or else to the first.
 
   Returns:
     What each layer says, for the losses; the last one's is the result.
   """
   num_frames = tokens.shape[0]
-  is_forward = direction == 'forward'
-  # A short video is continued by its last frame, on the side of the future.
+  # A short video is continued by the frame at its end.
   missing = max(0, config.window - num_frames)
-  before = 0 if is_forward else missing
-  schedule = plan_windows(num_frames + missing, config.window)
-  starts = np.asarray(schedule.starts)
-  if not is_forward:
-    starts = num_frames + missing - config.window - starts
-  query_frames = query_frames + before
-  all_tokens = tokens.reshape(-1, tokens.shape[-1])
+  before = jnp.where(is_forward, 0, missing)
   frames = jnp.arange(num_frames + missing)
-
-  def pad(array: Array, axis: int) -> Array:
-    widths = [(0, 0)] * array.ndim
-    widths[axis] = (before, missing - before)
-    return jnp.pad(array, widths, mode='edge')
+  video_frames = jnp.clip(frames - before, 0, num_frames - 1)
+  query_frames = query_frames + before
+  schedule = plan_windows(len(frames), config.window)
+  starts = jnp.asarray(schedule.starts)
+  starts = jnp.where(is_forward, starts, len(frames) - config.window - starts)
+  sign = jnp.where(is_forward, 1, -1)
+  all_tokens = tokens.reshape(-1, tokens.shape[-1])
 
   def step(
       memory: WindowMemory, now: tuple[Array, Array]
   ) -> tuple[WindowMemory, None]:
     first_frame, passes_on = now
     window_frames = first_frame + jnp.arange(config.window)
-    if is_forward:
-      updating = window_frames[:, None] > query_frames[None]
-      tracked = window_frames[:, None] >= query_frames[None]
-      last_frame = window_frames[-1]
-      is_beyond = frames > last_frame
-    else:
-      updating = window_frames[:, None] < query_frames[None]
-      tracked = window_frames[:, None] <= query_frames[None]
-      last_frame = first_frame
-      is_beyond = frames < last_frame
+    last_frame = jnp.where(is_forward, window_frames[-1], first_frame)
+    is_beyond = sign * (frames - last_frame) > 0
+    age = sign * (window_frames[:, None] - query_frames[None])
 
     def take(array: Array, axis: int) -> Array:
       return jax.lax.dynamic_slice_in_dim(
@@ -172,18 +161,17 @@ def track_windows(
     def track(memory: WindowMemory) -> WindowMemory:
       old = jax.tree.map(lambda array: take(array, 1), memory.outputs)
       before_vectors = take(memory.vectors, 0)
-      video_frames = jnp.clip(window_frames - before, 0, num_frames - 1)
       window = Window(
           before_vectors,
           old.boxes[-1],
-          video_frames * tokens.shape[1],
-          tracked,
-          updating,
+          video_frames[window_frames] * tokens.shape[1],
+          tracked=age >= 0,
+          updating=age > 0,
       )
       new, after_vectors = apply('decode_window', window, all_tokens)
       outputs = jax.tree.map(
           lambda array, part, old: pass_on(
-              put(array, jnp.where(updating[None, ..., None], part, old), 1), 1
+              put(array, jnp.where(age[None, ..., None] > 0, part, old), 1), 1
           ),
           memory.outputs,
           new,
@@ -195,35 +183,35 @@ def track_windows(
           before_vectors,
           after_vectors,
       )
-      changed = put(
-          memory.vectors, before_vectors + updating[..., None] * change, 0
-      )
+      change = jnp.where(age[..., None] > 0, change, 0)
+      changed = put(memory.vectors, before_vectors + change, 0)
       changed = jnp.where(passes_on, pass_on(changed, 0), changed)
       return WindowMemory(changed, outputs)
 
     # Nothing is passed on by windows that have nothing to track.
     memory = jax.lax.cond(
-        jnp.any(updating), track, lambda memory: memory, memory
+        jnp.any(age > 0), track, lambda memory: memory, memory
     )
     return memory, None
 
-  start = jax.tree.map(
+  outputs = jax.tree.map(
       lambda array: jnp.broadcast_to(
-          pad(array, 0)[None],
+          array[video_frames][None],
           (config.decoder_layers, len(frames), *array.shape[1:]),
       ),
       start,
   )
-  memory = WindowMemory(
-      jnp.broadcast_to(vectors[None], (len(frames), *vectors.shape)), start
+  vectors_everywhere = jnp.broadcast_to(
+      vectors[None], (len(frames), *vectors.shape)
   )
   memory, _ = jax.lax.scan(
       step,
-      memory,
-      (jnp.asarray(starts), jnp.asarray(schedule.passes_on)),
+      WindowMemory(vectors_everywhere, outputs),
+      (starts, jnp.asarray(schedule.passes_on)),
   )
   return jax.tree.map(
-      lambda array: array[:, before : before + num_frames], memory.outputs
+      lambda array: jax.lax.dynamic_slice_in_dim(array, before, num_frames, 1),
+      memory.outputs,
   )
 
 
@@ -301,29 +289,30 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
         state: TrackState,
     ) -> TrackState:
       query_frames = _get_query_frames(queries.points, len(tokens))
-      forward, backward = (
-          track_windows(
-              lambda method, *rest: stages.apply(method, params, *rest),
-              config,
-              tokens,
-              queries.vectors,
-              query_frames,
-              _make_start(state, config),
-              direction,
-          )
-          for direction in ('forward', 'backward')
-      )
+      start = _make_start(state, config)
+
+      def track(is_forward: Bool[Array, '']) -> LayerOutputs:
+        return track_windows(
+            lambda method, *rest: stages.apply(method, params, *rest),
+            config,
+            tokens,
+            queries.vectors,
+            query_frames,
+            start,
+            is_forward,
+        )
+
+      # One program for both ways.
+      both = jax.lax.map(track, jnp.asarray([True, False]))
       frames = jnp.arange(len(tokens))[:, None]
       is_forward = (frames >= query_frames[None])[None, ..., None]
-      outputs = LayerOutputs(
-          *(
-              jnp.where(is_forward, *both).swapaxes(1, 2)
-              for both in zip(forward, backward, strict=True)
-          )
+      boxes, classes = (
+          jnp.where(is_forward, outputs[0], outputs[1]).swapaxes(1, 2)
+          for outputs in (both.boxes, both.classes)
       )
       return TrackState(
-          _shares_to_pixels(jax.nn.sigmoid(outputs.boxes[..., :2]), config),
-          -outputs.classes[..., _VISIBLE],
+          _shares_to_pixels(jax.nn.sigmoid(boxes[..., :2]), config),
+          -classes[..., _VISIBLE],
           None,
       )
 

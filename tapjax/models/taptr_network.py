@@ -1,5 +1,6 @@
 """The network of TAPTRv2 and its settings; see `taptr`."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any, Literal, NamedTuple
@@ -438,7 +439,7 @@ def _make_mlp(*sizes: int, name: str) -> hk.nets.MLP:
 
 
 def _initialize_offsets(
-    config: TaptrConfig, shape: tuple[int, ...], dtype: Any
+    config: TaptrConfig, shape: Sequence[int], dtype: Any
 ) -> Array:
   """Samples of head after head look into as many directions, ever further."""
   angles = 2 * np.pi * np.arange(config.num_heads) / config.num_heads
