@@ -259,9 +259,9 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
 
 def _list_fitting_presets(file: checkpoints.Checkpoint) -> list[str]:
   """Returns the presets whose published files have the arrays of this one."""
-  shapes = _get_shapes(file)
 
   def fits(preset: registry.Preset) -> bool:
+    shapes = _get_shapes(preset, file)
     functions = preset.architecture.make_functions(preset.config)
     sources = _list_sources(preset, preset.config, file)
     wanted = {source.name for source in sources.values()}
@@ -288,7 +288,9 @@ def _choose_config(
   if file.format == 'tapjax':
     config = _read_own_config(preset, file)
   else:
-    config = preset.architecture.infer_config(preset.config, _get_shapes(file))
+    config = preset.architecture.infer_config(
+        preset.config, _get_shapes(preset, file)
+    )
   return replace_settings(config, settings)
 
 
@@ -296,7 +298,9 @@ def _warn_of_inference(
     preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> None:
   """Says so if a published file decides a setting against the preset."""
-  inferred = preset.architecture.infer_config(preset.config, _get_shapes(file))
+  inferred = preset.architecture.infer_config(
+      preset.config, _get_shapes(preset, file)
+  )
   if inferred != preset.config:
     warnings.warn(
         f'{file.path.name} differs from preset {preset.name}: using '
@@ -366,7 +370,7 @@ def _read_params(
     )
   try:
     arrays = checkpoints.convert_arrays(
-        file.arrays,
+        _select_arrays(preset, file),
         sources,
         shapes,
         ignored=_list_ignored(preset, file),
@@ -409,7 +413,17 @@ def _list_ignored(
   return () if file.format == 'tapjax' else preset.architecture.ignored
 
 
+def _select_arrays(
+    preset: registry.Preset, file: checkpoints.Checkpoint
+) -> Mapping[str, np.ndarray]:
+  """Returns the arrays of a file that are weights of the preset's tracker."""
+  if file.format == 'torch':
+    return preset.architecture.select_arrays(file.arrays)
+  return file.arrays
+
+
 def _get_shapes(
-    file: checkpoints.Checkpoint,
+    preset: registry.Preset, file: checkpoints.Checkpoint
 ) -> dict[str, tuple[int, ...]]:
-  return {name: array.shape for name, array in file.arrays.items()}
+  arrays = _select_arrays(preset, file)
+  return {name: array.shape for name, array in arrays.items()}

@@ -1,7 +1,9 @@
 """Whole-video tracking: the five arrows of a tracker, in bounded memory.
 
 Frames are resized and encoded a few at a time, queries are tracked in equal
-padded chunks under one compiled loop. Neither changes a result.
+padded chunks under one compiled loop. Neither changes a result. Where a track
+depends on the other queries they are tracked all together, unless the caller
+asks for chunks, each of which is then a set of its own.
 """
 
 from collections.abc import Callable
@@ -63,8 +65,9 @@ def track_video(
     params: its parameters.
     video: as `prepare_video` returns it.
     query_points: (t, y, x) in pixels of the original frames.
-    query_chunk: queries to track at once; None fits it to the video's length.
-      Like `frame_chunk` it bounds memory and changes no result.
+    query_chunk: queries to track at once; None fits it to the video's length,
+      or takes all where queries depend on each other. Like `frame_chunk` it
+      bounds memory, and where they do not it changes no result.
     frame_chunk: frames to encode at once.
     report: called after every chunk; without it all chunks of queries run in a
       single call to the device.
@@ -75,19 +78,13 @@ def track_video(
   num_frames = len(video.frames)
   if not len(query_points):
     return _make_no_tracks(functions, params, num_frames)
-  chain = functions.chain
-  is_long = chain is not None and num_frames > 2 * chain.window
-  if query_chunk is None:
-    frames_at_once = chain.window if chain and is_long else num_frames
-    query_chunk = max(1, _ROWS_PER_CHUNK // frames_at_once)
   points = rescale_query_points(
       query_points, video.original, functions.resolution
   )
-  chunks = _chunk_queries(points, query_chunk)
 
   def join(*arrays: np.ndarray) -> np.ndarray:
-    rows = np.concatenate(arrays)
-    return rows.reshape(-1, *rows.shape[2:])[: len(query_points)]
+    rows = [array.reshape(-1, *array.shape[2:]) for array in arrays]
+    return np.concatenate(rows)[: len(query_points)]
 
   def finish(*parts: Tracks) -> Tracks:
     tracks = jax.tree.map(join, *parts)
@@ -96,24 +93,42 @@ def track_video(
     )
     return tracks._replace(positions=np.array(positions))
 
-  if chain is not None and is_long:
+  chain = functions.chain
+  if chain is not None and num_frames > 2 * chain.window:
+    chunk = query_chunk or max(1, _ROWS_PER_CHUNK // chain.window)
     return finish(
         _track_chain(
-            functions, chain, params, video.frames, chunks, frame_chunk, report
+            functions,
+            chain,
+            params,
+            video.frames,
+            _chunk_queries(points, chunk),
+            frame_chunk,
+            report,
         )
     )
   features = encode_in_pieces(
       functions, params, video.frames, frame_chunk, report
   )
-  calls = [chunks]
+  if functions.queries_independent:
+    if query_chunk is None:
+      query_chunk = max(1, _ROWS_PER_CHUNK // num_frames)
+    calls = [_chunk_queries(points, query_chunk)]
+    if report is not None:
+      calls = [chunk[None] for chunk in calls[0]]
+  else:
+    # Padding would be tracked with the rest.
+    sets = math.ceil(len(points) / (query_chunk or len(points)))
+    calls = [chunk[None] for chunk in jnp.array_split(points, sets)]
   if report is not None:
-    calls = [chunk[None] for chunk in chunks]
     report('track', 0, len(points))
   parts = []
-  for i, call in enumerate(calls):
+  done = 0
+  for call in calls:
     parts.append(_fetch(_track_chunks(functions, params, features, call)))
     if report is not None:
-      report('track', min((i + 1) * call.shape[1], len(points)), len(points))
+      done += call.shape[0] * call.shape[1]
+      report('track', min(done, len(points)), len(points))
   return finish(*parts)
 
 

@@ -72,9 +72,7 @@ def write_torch_checkpoint(
   """Writes the stand-in weights of a manifest as a published `.pth`."""
   weights = load_weights_module(manifest.parents[1])
   arrays = weights.fill(weights.load_manifest(manifest), seed)
-  archive = torch_format.Archive()
-  tensors = {name: archive.add(array) for name, array in arrays.items()}
-  return archive.write(path, {section: tensors})
+  return write_torch_arrays(path, arrays, section)
 
 
 def write_haiku_checkpoint(
@@ -85,3 +83,17 @@ def write_haiku_checkpoint(
   checkpoint = weights.haiku_checkpoint(weights.load_manifest(manifest), seed)
   np.save(path, checkpoint, allow_pickle=True)
   return path
+
+
+def write_torch_arrays(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], section: str
+) -> pathlib.Path:
+  """Writes what a training program saves: weights among other objects."""
+  archive = torch_format.Archive()
+  namespace = torch_format.Global('argparse', 'Namespace')
+  root = {
+      section: {name: archive.add(array) for name, array in arrays.items()},
+      'args': torch_format.Call(namespace, (), {'lr': 1e-4}),
+      'epoch': 3,
+  }
+  return archive.write(path, root)

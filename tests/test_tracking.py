@@ -14,6 +14,8 @@ from tapjax import tracking
 from tapjax.models import pips_plus_plus
 from tapjax.models import tapir
 from tapjax.models import tapnet
+from tapjax.models import taptr
+from tapjax.models import taptr_network
 from tapjax.pretrained import Tracker
 
 SMALL_TAPIR = tapir.TapirConfig(
@@ -52,6 +54,22 @@ CONFIGS = {
             frequencies=4,
             block_channels=(16, 24),
             num_iterations=2,
+            window=4,
+        ),
+    ),
+    'taptrv2': (
+        taptr,
+        taptr_network.TaptrConfig(
+            resolution=(64, 64),
+            backbone_blocks=(1, 1),
+            backbone_channels=8,
+            channels=16,
+            hidden_channels=32,
+            num_heads=2,
+            num_samples=2,
+            num_groups=4,
+            encoder_layers=1,
+            decoder_layers=2,
             window=4,
         ),
     ),
@@ -134,9 +152,31 @@ def test_shapes_and_types(tracker):
 )
 def test_chunks_change_nothing(tracker, chunks):
   frames = make_video()
+  if not tracker.functions.queries_independent:
+    chunks = {**chunks, 'query_chunk': None}
   assert_same(
       tracker.track(frames, QUERIES, **chunks), tracker.track(frames, QUERIES)
   )
+
+
+@pytest.mark.xdist_group('taptrv2')
+def test_chunks_of_dependent_queries_are_sets_of_their_own():
+  tracker = make_tracker('taptrv2')
+  frames = make_video()
+  reports = []
+  chunked = tracker.track(
+      frames,
+      QUERIES[:2],
+      query_chunk=1,
+      report=lambda *report: reports.append(report),
+  )
+  for rows in (slice(0, 1), slice(1, 2)):
+    alone = tracker.track(frames, QUERIES[rows])
+    assert_same(
+        alone, tapjax.Tracks(*(a if a is None else a[rows] for a in chunked))
+    )
+  tracked = [done for stage, done, _ in reports if stage == 'track']
+  assert tracked == [0, 1, 2]
 
 
 def test_queries_do_not_see_each_other(tracker):
@@ -148,6 +188,10 @@ def test_queries_do_not_see_each_other(tracker):
       permuted, tapjax.Tracks(*(a if a is None else a[order] for a in together))
   )
   alone = tracker.track(frames, QUERIES[1:2])
+  if not tracker.functions.queries_independent:
+    # They do, so that whatever is asked together is tracked together.
+    assert np.abs(alone.positions - together.positions[1:2]).max() > 0.01
+    return
   assert_same(
       alone, tapjax.Tracks(*(a if a is None else a[1:2] for a in together))
   )
@@ -159,7 +203,7 @@ def test_reports_change_nothing(tracker):
   tracks = tracker.track(
       frames,
       QUERIES,
-      query_chunk=1,
+      query_chunk=1 if tracker.functions.queries_independent else None,
       report=lambda *report: reports.append(report),
   )
   assert_same(tracks, tracker.track(frames, QUERIES))

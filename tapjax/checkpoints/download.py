@@ -6,6 +6,7 @@ import pathlib
 import re
 from typing import NamedTuple
 import urllib.parse
+import warnings
 
 import filelock
 
@@ -17,11 +18,15 @@ _RECORD = re.compile(r'([0-9a-f]{64}) (\d+) (\d+)\n')
 
 
 class WeightFile(NamedTuple):
-  """A published file; what is None is recorded when it is first downloaded."""
+  """A published file; what is None is recorded when it is first downloaded.
+
+  A notice is what whoever downloads it should know, such as a restriction.
+  """
 
   url: str
   size: int | None
   sha256: str | None
+  notice: str | None = None
 
   @property
   def stem(self) -> str:
@@ -125,6 +130,8 @@ def _is_verified(path: pathlib.Path, file: WeightFile) -> bool:
 def _download(
     path: pathlib.Path, file: WeightFile, *, show_progress: bool
 ) -> None:
+  if file.notice is not None:
+    warnings.warn(file.notice, stacklevel=3)
   part = path.with_name(f'{path.name}.part')
   transfer.download(
       file.url,

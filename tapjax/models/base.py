@@ -139,6 +139,7 @@ class TrackerFunctions(NamedTuple):
   finalize_tracks: Callable[[TrackState], Tracks]
   make_memory: Callable[..., PyTree] | None
   chain: Chain | None = None
+  queries_independent: bool = True
 
 
 def set_precision(

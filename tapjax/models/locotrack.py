@@ -20,7 +20,8 @@ With EfficientNets in the place of the residual network, and more or less wide,
 it is LocoTrack-EfficientNet.
 
 Weights: github.com/cvlab-kaist/locotrack, whose PyTorch and JAX programs each
-have their own, and github.com/zyp-up/locotrack-pytorch-efficientnet, Apache 2.0.
+have their own, and github.com/zyp-up/locotrack-pytorch-efficientnet; Apache
+2.0.
 """
 
 from collections.abc import Callable
@@ -169,7 +170,7 @@ _PEAK_RADIUS = 5.0
 # Position, occlusion and uncertainty, as the refinement network changes them.
 _STATE_OUTPUTS = 4
 _FREQUENCIES = 10
-# Of the motion: itself, sines and cosines of steps forward and back, in x and y.
+# Steps forward and back, in x and y: each itself, and its sines and cosines.
 _MOTION_INPUTS = 4 * (1 + 2 * _FREQUENCIES)
 _KERNEL = 3
 
@@ -237,7 +238,7 @@ class CorrelationEncoder(hk.Module):
     self._layers = [
         (
             hk.Conv2D(channels, size, stride, name=f'conv_{i}'),
-            GroupNorm(_GROUP_SIZE, name=f'group_norm_{i}'),
+            GroupNorm(channels // _GROUP_SIZE, name=f'group_norm_{i}'),
         )
         for i, (size, stride, channels) in enumerate(layers)
     ]

@@ -2,16 +2,22 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from tapjax.checkpoints.conversion import Source
+from tapjax.nn.torchvision_resnet import list_stages
+from tapjax.nn.torchvision_resnet import ResNetConfig
 
 Kind = Literal[
+    'attention',
     'batch_norm',
     'conv1d',
     'conv2d',
     'conv2d_bias',
     'conv3d_flat',
+    'frozen_norm',
+    'level_embeddings',
     'linear',
     'norm',
     'running_norm',
@@ -39,23 +45,34 @@ class _Array(NamedTuple):
   torch: str = ''
   torch_axes: tuple[int, ...] | None = None
   haiku_leading: int = 0
+  collection: Literal['params', 'state'] = 'params'
 
 
 _ARRAYS: dict[Kind, tuple[_Array, ...]] = {
+    'attention': (
+        _Array('w', 'in_proj_weight', (1, 0)),
+        _Array('b', 'in_proj_bias'),
+    ),
     'batch_norm': (_Array('scale'), _Array('offset')),
     'conv1d': (_Array('w', 'weight', (2, 1, 0)), _Array('b', 'bias')),
     'conv2d': (_Array('w', 'weight', (2, 3, 1, 0)),),
     'conv2d_bias': (_Array('w', 'weight', (2, 3, 1, 0)), _Array('b', 'bias')),
     'conv3d_flat': (_Array('w', haiku_leading=1), _Array('b')),
+    'frozen_norm': (
+        _Array('scale', 'weight', collection='state'),
+        _Array('offset', 'bias', collection='state'),
+        _Array('mean', 'running_mean', collection='state'),
+        _Array('variance', 'running_var', collection='state'),
+    ),
+    'level_embeddings': (_Array('level_embeddings', 'level_embed'),),
     'linear': (_Array('w', 'weight', (1, 0)), _Array('b', 'bias')),
     'norm': (_Array('scale', 'weight'), _Array('offset', 'bias')),
-    'running_norm': (_Array('scale', 'weight'), _Array('offset', 'bias')),
     'scale': (_Array('scale', 'weight'),),
-}
-_STATISTICS: dict[Kind, tuple[_Array, ...]] = {
     'running_norm': (
-        _Array('mean', 'running_mean'),
-        _Array('variance', 'running_var'),
+        _Array('scale', 'weight'),
+        _Array('offset', 'bias'),
+        _Array('mean', 'running_mean', collection='state'),
+        _Array('variance', 'running_var', collection='state'),
     ),
 }
 _AVERAGES = tuple(
@@ -71,12 +88,9 @@ def list_haiku_sources(names: Iterable[WeightName]) -> dict[str, Source]:
   for name in names:
     published = name.haiku or name.ours
     for array in _ARRAYS[name.kind]:
-      sources[f'params|{name.ours}|{array.haiku}'] = Source(
-          f'params|{published}|{array.haiku}', leading=array.haiku_leading
-      )
-    for array in _STATISTICS.get(name.kind, ()):
-      sources[f'state|{name.ours}|{array.haiku}'] = Source(
-          f'state|{published}|{array.haiku}'
+      collection = array.collection
+      sources[f'{collection}|{name.ours}|{array.haiku}'] = Source(
+          f'{collection}|{published}|{array.haiku}', leading=array.haiku_leading
       )
     if name.kind == 'batch_norm':
       for average, kept in _AVERAGES:
@@ -92,16 +106,12 @@ def list_torch_sources(names: Iterable[WeightName]) -> dict[str, Source]:
   Empty for a tracker without PyTorch files.
   """
   return {
-      f'{collection}|{name.ours}|{array.haiku}': Source(
+      f'{array.collection}|{name.ours}|{array.haiku}': Source(
           f'{name.torch}.{array.torch}', array.torch_axes
       )
       for name in names
       if name.torch is not None
-      for collection, arrays in (
-          ('params', _ARRAYS[name.kind]),
-          ('state', _STATISTICS.get(name.kind, ())),
-      )
-      for array in arrays
+      for array in _ARRAYS[name.kind]
   }
 
 
@@ -150,3 +160,34 @@ def list_cost_volume_names(
         prefix + haiku,
         None if torch_prefix is None else torch_prefix + torch,
     )
+
+
+def list_torchvision_names(
+    prefix: str,
+    config: ResNetConfig,
+    torch_stem: tuple[str, str],
+    torch_stages: Sequence[str],
+) -> Iterator[WeightName]:
+  """Lists the modules of a `TorchvisionResNet` below a module path.
+
+  PyTorch files differ in what they call the stem's convolution and norm, and in
+  the prefix of each stage.
+  """
+  norm: Kind = 'running_norm' if config.norm == 'batch' else 'frozen_norm'
+  layers = [('stem', *torch_stem)]
+  stages = zip(list_stages(config), torch_stages, strict=True)
+  for i, (blocks, torch_stage) in enumerate(stages):
+    for j, block in enumerate(blocks):
+      ours, torch = f'stage_{i}_block_{j}/~/', f'{torch_stage}{j}.'
+      layers += [
+          (f'{ours}layer_{k}', f'{torch}conv{k + 1}', f'{torch}bn{k + 1}')
+          for k in range(len(block.layers))
+      ]
+      if block.shortcut is not None:
+        torch += 'downsample.'
+        layers.append((f'{ours}shortcut', f'{torch}0', f'{torch}1'))
+  for layer, torch_convolution, torch_norm in layers:
+    yield WeightName(
+        'conv2d', f'{prefix}{layer}/~/conv', torch=torch_convolution
+    )
+    yield WeightName(norm, f'{prefix}{layer}/~/norm', torch=torch_norm)

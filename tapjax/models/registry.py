@@ -6,12 +6,17 @@ from collections.abc import Mapping
 import difflib
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
 from tapjax.models import locotrack
 from tapjax.models import pips_plus_plus
 from tapjax.models import tapir
 from tapjax.models import tapnet
+from tapjax.models import taptr
+from tapjax.models import taptr_names
+from tapjax.models import taptr_network
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import WeightName
 
@@ -38,6 +43,8 @@ class Architecture(NamedTuple):
     count_operations: from a config, frames and queries to multiply-adds times
       two, as the benchmark reports efficiency.
     ignored: shell patterns of arrays that published files have to spare.
+    select_arrays: the arrays of a published PyTorch file that are weights, by
+      the names in `list_weight_names`.
   """
 
   make_functions: Callable[[Any], TrackerFunctions]
@@ -45,6 +52,9 @@ class Architecture(NamedTuple):
   infer_config: Callable[[Any, Mapping[str, tuple[int, ...]]], Any]
   count_operations: Callable[[Any, int, int], float]
   ignored: tuple[str, ...] = ()
+  select_arrays: Callable[
+      [Mapping[str, np.ndarray]], Mapping[str, np.ndarray]
+  ] = dict
 
 
 class Preset(NamedTuple):
@@ -61,7 +71,6 @@ class Preset(NamedTuple):
     licence: of the weights.
     scores: as published, in percent: Average Jaccard, query first, at 256x256,
       or what the key ends in.
-    queries_independent: whether a track depends on its own query alone.
   """
 
   name: str
@@ -72,7 +81,6 @@ class Preset(NamedTuple):
   page: str | None
   licence: str
   scores: Mapping[str, float]
-  queries_independent: bool = True
 
 
 class ModelInfo(NamedTuple):
@@ -86,7 +94,9 @@ class ModelInfo(NamedTuple):
     scores: as published, in percent: Average Jaccard, query first, at 256x256,
       or what the key ends in.
     streams: whether it can track frame by frame.
-    queries_independent: whether a track depends on its own query alone.
+    queries_independent: whether a track depends on its own query alone; else
+      points attend to each other, and results depend on which of them are
+      tracked together.
     url: where its checkpoint was published, or is offered; None if it is in
       the package.
   """
@@ -125,6 +135,13 @@ _PIPS_PLUS_PLUS = Architecture(
     pips_plus_plus.list_weight_names,
     lambda config, shapes: config,
     pips_plus_plus.count_operations,
+)
+_TAPTR = Architecture(
+    taptr.make_functions,
+    taptr_names.list_weight_names,
+    lambda config, shapes: config,
+    taptr.count_operations,
+    select_arrays=taptr_names.select_arrays,
 )
 
 
@@ -172,6 +189,26 @@ def _describe_locotrack(
   )
 
 
+def _describe_taptr(num_parameters: int, path: str, **scores: float) -> Preset:
+  """Returns a preset of the TAPTR project, whose weights are restricted."""
+  licence = 'non-commercial research only'
+  return Preset(
+      name='taptrv2',
+      config=taptr_network.TAPTRV2,
+      architecture=_TAPTR,
+      num_parameters=num_parameters,
+      weights=WeightFile(
+          _TAPTR_SERIES + path,
+          size=None,
+          sha256=None,
+          notice=f'the weights of taptrv2 are licensed for {licence}',
+      ),
+      page=_TAPTR_SERIES + path,
+      licence=licence,
+      scores=scores,
+  )
+
+
 _TAPIR_TINY = Preset(
     name='tapir_tiny',
     config=tapir.TAPIR_TINY,
@@ -182,6 +219,7 @@ _TAPIR_TINY = Preset(
     licence='Apache-2.0',
     scores={},
 )
+_TAPTR_SERIES = 'https://huggingface.co/HYeungLee/TAPTR-Series/resolve/main/'
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
 _HUB = 'https://huggingface.co/'
 _LOCOTRACK_FILES = _HUB + 'datasets/hamacojr/LocoTrack-pytorch-weights/resolve/main/'  # noqa: E501
@@ -214,6 +252,7 @@ _PRESETS = (
     _describe_locotrack('locotrack_efficientnet_b0_deep', locotrack.EFFICIENTNET_B0_DEEP, 3_815_837, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_256', locotrack.EFFICIENTNET_256, 3_476_519, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     Preset('pips_plus_plus', pips_plus_plus.PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), _PIPS_URL, 'MIT', _PIPS_SCORES),  # noqa: E501
+    _describe_taptr(40_703_494, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
 )
 # fmt: on
 
@@ -241,14 +280,13 @@ def list_models() -> tuple[ModelInfo, ...]:
           licence=preset.licence,
           resolution=preset.config.resolution,
           scores=preset.scores,
-          streams=_streams(preset),
-          queries_independent=preset.queries_independent,
+          streams=_make_functions(preset).make_memory is not None,
+          queries_independent=_make_functions(preset).queries_independent,
           url=preset.page,
       )
       for preset in PRESETS.values()
   )
 
 
-def _streams(preset: Preset) -> bool:
-  functions = preset.architecture.make_functions(preset.config)
-  return functions.make_memory is not None
+def _make_functions(preset: Preset) -> TrackerFunctions:
+  return preset.architecture.make_functions(preset.config)

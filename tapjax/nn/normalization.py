@@ -37,28 +37,6 @@ def normalize_instances(
   return normalized if offset is None else normalized + offset[None, None, None]
 
 
-class GroupNorm(hk.Module):
-  """Normalises groups of channels, together over the cells of each image."""
-
-  def __init__(self, group_size: int, name: str):
-    super().__init__(name=name)
-    self._group_size = group_size
-
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    channels = x.shape[-1:]
-    scale = hk.get_parameter('scale', channels, x.dtype, jnp.ones)
-    offset = hk.get_parameter('offset', channels, x.dtype, jnp.zeros)
-    groups = x.reshape(*x.shape[:3], -1, self._group_size)
-    mean = jnp.mean(groups, axis=(1, 2, 4), keepdims=True)
-    variance = jnp.mean(
-        jnp.square(groups - mean), axis=(1, 2, 4), keepdims=True
-    )
-    normal = (groups - mean) * jax.lax.rsqrt(variance + EPSILON)
-    return normal.reshape(x.shape) * scale[None, None, None] + (
-        offset[None, None, None]
-    )
-
-
 def make_layer_norm(name: str, *, with_offset: bool) -> hk.LayerNorm:
   """Returns a norm over channels with a learned scale."""
   return hk.LayerNorm(
@@ -76,3 +54,22 @@ def normalize_vectors(
   """Scales each vector to length 1, and leaves all but zero ones near zero."""
   squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
   return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
+
+
+class GroupNorm(hk.Module):
+  """Normalises groups of neighboring channels over the cells of each image."""
+
+  def __init__(self, num_groups: int, name: str):
+    super().__init__(name=name)
+    self._num_groups = num_groups
+
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    channels = x.shape[-1:]
+    scale = hk.get_parameter('scale', channels, x.dtype, jnp.ones)
+    offset = hk.get_parameter('offset', channels, x.dtype, jnp.zeros)
+    groups = x.reshape(*x.shape[:3], self._num_groups, -1)
+    mean = jnp.mean(groups, axis=(1, 2, 4), keepdims=True)
+    centered = groups - mean
+    variance = jnp.mean(jnp.square(centered), axis=(1, 2, 4), keepdims=True)
+    normalized = (centered * jax.lax.rsqrt(variance + EPSILON)).reshape(x.shape)
+    return normalized * scale[None, None, None] + offset[None, None, None]

@@ -1,0 +1,54 @@
+"""Attention between tokens."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+
+XAVIER = hk.initializers.VarianceScaling(1.0, 'fan_avg', 'uniform')
+
+
+class MultiHeadAttention(hk.Module):
+  """Scaled dot-product attention within sequences.
+
+  Queries, keys and values come from one matrix, side by side in this order.
+  """
+
+  def __init__(self, channels: int, num_heads: int, name: str):
+    super().__init__(name=name)
+    self._channels = channels
+    self._num_heads = num_heads
+    self._output = hk.Linear(channels, w_init=XAVIER, name='output')
+
+  def __call__(
+      self,
+      x: Float[Array, 'b s c'],
+      values: Float[Array, 'b s c'],
+      mask: Bool[Array, 'b s s'] | None = None,
+  ) -> Float[Array, 'b s c']:
+    """Returns a mean of values for each token.
+
+    Args:
+      x: where queries and keys come from.
+      values: where values come from.
+      mask: which token (last axis) each may look at; all without it.
+    """
+    inputs, channels = x.shape[-1], self._channels
+    matrix = hk.get_parameter('w', (inputs, 3 * channels), init=XAVIER)
+    bias = hk.get_parameter('b', (3 * channels,), init=jnp.zeros)[None, None]
+
+    def split(heads: Float[Array, 'b s _']) -> Float[Array, 'b s k d']:
+      return heads.reshape(*heads.shape[:2], self._num_heads, -1)
+
+    both = x @ matrix[:, : 2 * channels] + bias[..., : 2 * channels]
+    query, key = map(split, jnp.split(both, 2, axis=-1))
+    value = split(
+        values @ matrix[:, 2 * channels :] + bias[..., 2 * channels :]
+    )
+    scores = jnp.einsum('bqkd,bskd->bkqs', query, key) / key.shape[-1] ** 0.5
+    if mask is not None:
+      scores = jnp.where(mask[:, None], scores, -jnp.inf)
+    mixed = jnp.einsum('bkqs,bskd->bqkd', jax.nn.softmax(scores), value)
+    return self._output(mixed.reshape(*x.shape[:2], channels))
