@@ -1,0 +1,1 @@
+"""Scores of trackers on benchmarks, and exactly how they were made."""
