@@ -29,7 +29,17 @@ _NOTEBOOK = [
 _TRAIN = [
     'optax>=0.2.4',
 ]
+# Pillow resizes and decodes the videos of benchmarks as their numbers need.
+_EVALUATE = [
+    'pillow>=10',
+]
+# A classical tracker to compare with.
+_BENCHMARK = [
+    *_EVALUATE,
+    'opencv-python-headless>=4.8',
+]
 _TEST = [
+    *_BENCHMARK,
     *_NOTEBOOK,
     *_TRAIN,
     'hypothesis>=6.100',
@@ -53,6 +63,8 @@ setuptools.setup(
     python_requires='>=3.11',
     install_requires=_CORE,
     extras_require={
+        'benchmark': _BENCHMARK,
+        'evaluate': _EVALUATE,
         'notebook': _NOTEBOOK,
         'train': _TRAIN,
         'test': _TEST,
