@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+from jaxtyping import Int
+import numpy as np
 
 from tapjax.geometry import Resolution
 from tapjax.types import PyTree
@@ -32,6 +34,7 @@ from tapjax.types import TrackState
 
 Video = Float[Array, 'b t h w 3']
 QueryPoints = Float[Array, 'b n 3']
+NumFrames = Int[Array | np.ndarray, '']
 Precision = Literal['default', 'high', 'highest']
 
 
@@ -82,6 +85,24 @@ class InitializeTracks(Protocol):
     ...
 
 
+class PaddedFunctions(NamedTuple):
+  """The arrows that look over time, for videos padded at their end.
+
+  They take the number of true frames, and what they return for those is what it
+  would be without the others, whatever these are. So one compiled program
+  serves videos of many lengths.
+
+  Attributes:
+    encode_video: as of `TrackerFunctions`.
+    refine_tracks: the guess after each iteration, without memory.
+  """
+
+  encode_video: Callable[[Params, Video, NumFrames], PyTree]
+  refine_tracks: Callable[
+      [Params, PyTree, PyTree, TrackState, NumFrames], TrackState
+  ]
+
+
 class TrackerFunctions(NamedTuple):
   """A tracker as pure functions.
 
@@ -103,6 +124,7 @@ class TrackerFunctions(NamedTuple):
     make_memory: memory of a video that has not begun, for a number of queries
       and, if it is not one, the size of the batch; None for a tracker that does
       not stream.
+    padded: what takes padded videos; None for a tracker that does not.
   """
 
   resolution: Resolution
@@ -114,6 +136,7 @@ class TrackerFunctions(NamedTuple):
   refine_tracks: RefineTracks
   finalize_tracks: Callable[[TrackState], Tracks]
   make_memory: Callable[..., PyTree] | None
+  padded: PaddedFunctions | None = None
 
 
 def set_precision(
@@ -129,7 +152,11 @@ def set_precision(
 
     return wrapped
 
+  padded = functions.padded
+  if padded is not None:
+    padded = PaddedFunctions(*(wrap(function) for function in padded))
   return functions._replace(
+      padded=padded,
       encode_video=wrap(functions.encode_video),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),
