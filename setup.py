@@ -31,7 +31,17 @@ _TRAIN = [
     'orbax-checkpoint>=0.11.30',
     'tensorboardX>=2.6.2',
 ]
+# Pillow resizes and decodes the videos of benchmarks as their numbers need.
+_EVALUATE = [
+    'pillow>=10',
+]
+# A classical tracker to compare with.
+_BENCHMARK = [
+    *_EVALUATE,
+    'opencv-python-headless>=4.8',
+]
 _TEST = [
+    *_BENCHMARK,
     *_NOTEBOOK,
     *_TRAIN,
     'hypothesis>=6.100',
@@ -55,6 +65,8 @@ setuptools.setup(
     python_requires='>=3.11',
     install_requires=_CORE,
     extras_require={
+        'benchmark': _BENCHMARK,
+        'evaluate': _EVALUATE,
         'notebook': _NOTEBOOK,
         'train': _TRAIN,
         'test': _TEST,

@@ -78,40 +78,37 @@ def map_devices(
 def make_shards(
     function: Callable[..., PyTree], mesh: Mesh
 ) -> Callable[..., PyTree]:
-  """Compiles `function(*arguments)` so that each device makes its own shard.
+  """Compiles `function(state)` so that each device makes its own shard.
 
-  Arguments are the same on all devices; `fold_device` tells devices apart.
+  The state is the same on all devices; `fold_device` tells devices apart.
   """
-
-  def run(*arguments: PyTree) -> PyTree:
-    return _map_shards(function, mesh, [PartitionSpec() for _ in arguments])(
-        *arguments
-    )
-
-  return jax.jit(run)
+  return jax.jit(
+      jax.shard_map(
+          function,
+          mesh=mesh,
+          in_specs=PartitionSpec(),
+          out_specs=PartitionSpec(_AXIS),
+          check_vma=False,
+      )
+  )
 
 
 def map_shards(
-    function: Callable[..., PyTree], mesh: Mesh
-) -> Callable[..., PyTree]:
-  """Compiles `function(shards, *rest)`, whose results are shards as well."""
+    function: Callable[[PyTree, PyTree], PyTree], mesh: Mesh
+) -> Callable[[PyTree, PyTree], PyTree]:
+  """Compiles `function(state, batch)`, whose results are cut like the batch.
 
-  def run(shards: PyTree, *rest: PyTree) -> PyTree:
-    specs = [PartitionSpec(_AXIS), *(PartitionSpec() for _ in rest)]
-    return _map_shards(function, mesh, specs)(shards, *rest)
-
-  return jax.jit(run)
-
-
-def _map_shards(
-    function: Callable[..., PyTree], mesh: Mesh, specs: Sequence[PartitionSpec]
-) -> Callable[..., PyTree]:
-  return jax.shard_map(
-      function,
-      mesh=mesh,
-      in_specs=tuple(specs),
-      out_specs=PartitionSpec(_AXIS),
-      check_vma=False,
+  Every device works by itself, and may take its own time.
+  """
+  whole, cut = PartitionSpec(), PartitionSpec(_AXIS)
+  return jax.jit(
+      jax.shard_map(
+          function,
+          mesh=mesh,
+          in_specs=(whole, cut),
+          out_specs=cut,
+          check_vma=False,
+      )
   )
 
 

@@ -47,6 +47,7 @@ _QUALITY = ('-c:v', 'libx264', '-preset', 'fast', '-crf', '16')
 _SIZE_NOTE = 'tapjax frames of height {} width {}'
 # The static ffmpeg crashes where it loads character tables (MPEG-TS titles).
 _NO_ICONV = {'GCONV_PATH': os.devnull}
+_JPEG_START = b'\xff\xd8'
 _CUT_SHORT = ('partial file', 'ended prematurely', 'LZW decode failed')
 
 
@@ -123,6 +124,34 @@ def read_video(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 't h w 3']:
   with open_video(path) as reader:
     shape = (reader.info.height, reader.info.width, 3)
     return np.fromiter(reader, dtype=np.dtype((np.uint8, shape)))
+
+
+def read_jpeg_images(
+    path: str | os.PathLike[str], frame_rate: int, most: int
+) -> list[bytes]:
+  """Reads a video as JPEG images, as ffmpeg compresses them by default.
+
+  Frames are repeated and left out to come at `frame_rate`; at most `most` are
+  returned. Raises FileNotFoundError or ValueError where there is none.
+  """
+  path = _check_source(path)
+  with (
+      tempfile.TemporaryFile() as log,
+      _run_ffmpeg(
+          *('-format_whitelist', _CONTAINERS, '-i', f'file:{path}'),
+          *('-map', '0:V:0', '-vf', f'fps={frame_rate}'),
+          *('-frames:v', f'{most}', '-c:v', 'mjpeg', '-f', 'image2pipe', '-'),
+          log=log,
+          stdin=subprocess.DEVNULL,
+          stdout=subprocess.PIPE,
+      ) as process,
+  ):
+    output, _ = process.communicate()
+    # Within an image, these two bytes stand for nothing else.
+    images = [_JPEG_START + part for part in output.split(_JPEG_START)[1:]]
+    if not images or process.returncode:
+      raise ValueError(_explain_unreadable(path, _read_log(log)))
+  return images
 
 
 def write_video(

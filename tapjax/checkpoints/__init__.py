@@ -13,11 +13,13 @@ from tapjax.checkpoints.download import cache_directory
 from tapjax.checkpoints.download import fetch
 from tapjax.checkpoints.download import WeightFile
 from tapjax.checkpoints.haiku_npy import read_haiku_npy
+from tapjax.checkpoints.haiku_npy import read_npy_object
 from tapjax.checkpoints.haiku_npy import write_haiku_npy
 from tapjax.checkpoints.native import NativeContents
 from tapjax.checkpoints.native import read_native
 from tapjax.checkpoints.native import write_checkpoint
 from tapjax.checkpoints.pickles import load_pickle
+from tapjax.checkpoints.pickles import map_pickle
 from tapjax.checkpoints.pickles import refuse_placeholders
 from tapjax.checkpoints.placeholders import Placeholder
 from tapjax.checkpoints.reader import Checkpoint
@@ -39,9 +41,11 @@ __all__ = [
     'invert_arrays',
     'is_ignored',
     'load_pickle',
+    'map_pickle',
     'read_checkpoint',
     'read_haiku_npy',
     'read_native',
+    'read_npy_object',
     'read_torch_checkpoint',
     'refuse_placeholders',
     'write_checkpoint',

@@ -33,11 +33,7 @@ def read_haiku_npy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   damaged or if anything but an array is found where arrays belong.
   """
   path = pathlib.Path(path)
-  with path.open('rb') as file:
-    _read_header(file, path)
-    root = pickles.load_pickle(file, origin=str(path))
-  if isinstance(root, np.ndarray) and root.shape == ():
-    root = root.item()
+  root = read_npy_object(path)
   if not isinstance(root, dict):
     raise ValueError(
         f'{path} must hold a dict with params and state; it holds a value'
@@ -56,6 +52,22 @@ def read_haiku_npy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       for name, value in _check_mapping(parameters, path, place).items():
         arrays[f'{place}|{name}'] = _check_array(value, path, f'{place}|{name}')
   return arrays
+
+
+def read_npy_object(
+    path: str | os.PathLike[str], *, max_bytes: int = pickles.DEFAULT_MAX_BYTES
+) -> Any:
+  """Returns the one pickled object that a `.npy` file holds.
+
+  Nothing is executed; unknown objects in it are placeholders.
+  """
+  path = pathlib.Path(path)
+  with path.open('rb') as file:
+    _read_header(file, path)
+    root = pickles.load_pickle(file, max_bytes=max_bytes, origin=str(path))
+  if isinstance(root, np.ndarray) and root.shape == ():
+    return root.item()
+  return root
 
 
 def write_haiku_npy(

@@ -19,6 +19,8 @@ _SAFE_DTYPE = re.compile(r'b1|[iu][1248]|f[248]|c8|c16|S\d{1,9}|O[48]')
 _BYTE_ORDERS = ('<', '>', '=', '|')
 _MOST_AXES = 32
 
+_Bytes = bytes | bytearray | memoryview
+
 
 class _Dtype(placeholders.Unfinished):
   """`numpy.dtype(text, align, copy)`; its state brings the byte order."""
@@ -98,17 +100,17 @@ def _make_array(
   return view_bytes(raw, dtype).reshape(shape, order=order)
 
 
-def view_bytes(raw: bytes | bytearray, dtype: np.dtype) -> np.ndarray:
+def view_bytes(raw: _Bytes, dtype: np.dtype) -> np.ndarray:
   """Reads `raw` as a flat array; any nonzero byte is a true boolean."""
   if dtype == np.bool_:
     return np.frombuffer(raw, np.uint8) != 0
   return np.frombuffer(memoryview(raw).toreadonly(), dtype)
 
 
-def _get_bytes(content: Any) -> bytes | bytearray:
+def _get_bytes(content: Any) -> _Bytes:
   if isinstance(content, str):  # Python 2 wrote bytes as strings.
     return content.encode('latin-1')
-  if not isinstance(content, bytes | bytearray):
+  if not isinstance(content, _Bytes):
     raise ValueError(f'the data of an array are {describe(content)}, not bytes')
   return content
 

@@ -12,6 +12,7 @@ against the size of the file, and the program may not run for ever.
 from collections.abc import Callable
 from collections.abc import Mapping
 import io
+import mmap
 import os
 import pathlib
 import pickletools
@@ -25,6 +26,9 @@ from tapjax.checkpoints import pickled_arrays
 from tapjax.checkpoints.placeholders import Placeholder
 
 DEFAULT_MAX_BYTES = 8 << 30
+
+# From here on bytes of a mapped file stay in the file until they are looked at.
+_LARGE = 1 << 16
 
 
 def load_pickle(
@@ -108,6 +112,50 @@ def refuse_placeholders(value: Any, origin: str, place: str) -> None:
     seen.add(id(item))
 
 
+def map_pickle(path: str | os.PathLike[str], *, max_bytes: int) -> Any:
+  """As `load_pickle`, but large arrays stay on the disk until they are read.
+
+  A data set of many videos needs the memory of those that are looked at. The
+  file must not change while its arrays are in use.
+  """
+  path = pathlib.Path(path)
+  if not path.stat().st_size:
+    raise ValueError(f'{path} must be a pickle; it is empty - copy it again?')
+  with path.open('rb') as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  return load_pickle(_MappedFile(mapped), max_bytes=max_bytes, origin=str(path))
+
+
+class _MappedFile(io.BufferedIOBase):
+  """A mapped file whose large reads are views and not copies."""
+
+  def __init__(self, mapped: mmap.mmap):
+    self._mapped = mapped
+    self._view = memoryview(mapped)
+
+  def read(self, count: int | None = -1, /) -> Any:
+    """Reads `count` bytes; many of them stay where they are."""
+    if count is None or count < _LARGE:
+      return self._mapped.read(count)
+    start = self._mapped.tell()
+    self._mapped.seek(start + count)
+    return self._view[start : start + count]
+
+  def readline(self, size: int | None = -1, /) -> bytes:
+    """Reads to the next line break or the end."""
+    del size
+    return self._mapped.readline()
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+    """Moves to a place and returns it."""
+    self._mapped.seek(offset, cast(Any, whence))
+    return self._mapped.tell()
+
+  def tell(self) -> int:
+    """Returns the place of the next byte."""
+    return self._mapped.tell()
+
+
 class _BoundedStream:
   """A file that refuses to read past its end, whatever length is asked for."""
 
@@ -118,7 +166,7 @@ class _BoundedStream:
     self.size = file.seek(0, os.SEEK_END) - start
     file.seek(start)
 
-  def read(self, count: int) -> bytes:
+  def read(self, count: int) -> bytes | memoryview:
     """Reads `count` bytes, fewer only if the file shrank meanwhile."""
     excess = self._position + count - self.size
     if count < 0 or excess > 0:

@@ -65,7 +65,7 @@ def make_draw(
     )
     return map_frames(lambda key: make_example(key, config.video), keys)
 
-  def draw_share(pool: Example, key: Key) -> Example:
+  def draw_share(key: Key, pool: Example) -> Example:
     return draw_examples(
         parallel.fold_device(key),
         pool,
@@ -82,7 +82,7 @@ def make_draw(
 
   def draw(step: int) -> Example:
     pool = get_pool(step // steps_per_pool)
-    return draw_batch(pool, jax.random.fold_in(draw_key, step))
+    return draw_batch(jax.random.fold_in(draw_key, step), pool)
 
   return draw
 

@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+from jaxtyping import Int
+import numpy as np
 
 from tapjax.geometry import Resolution
 from tapjax.types import PyTree
@@ -32,6 +34,7 @@ from tapjax.types import TrackState
 
 Video = Float[Array, 'b t h w 3']
 QueryPoints = Float[Array, 'b n 3']
+NumFrames = Int[Array | np.ndarray, '']
 Precision = Literal['default', 'high', 'highest']
 
 
@@ -104,6 +107,24 @@ class Chain(NamedTuple):
   finish: Callable[[PyTree], Tracks]
 
 
+class PaddedFunctions(NamedTuple):
+  """The arrows that look over time, for videos padded at their end.
+
+  They take the number of true frames, and what they return for those is what it
+  would be without the others, whatever these are. So one compiled program
+  serves videos of many lengths.
+
+  Attributes:
+    encode_video: as of `TrackerFunctions`.
+    refine_tracks: the guess after each iteration, without memory.
+  """
+
+  encode_video: Callable[[Params, Video, NumFrames], PyTree]
+  refine_tracks: Callable[
+      [Params, PyTree, PyTree, TrackState, NumFrames], TrackState
+  ]
+
+
 class TrackerFunctions(NamedTuple):
   """A tracker as pure functions.
 
@@ -127,6 +148,7 @@ class TrackerFunctions(NamedTuple):
       not stream.
     chain: how a video of more than two windows is tracked; None for a tracker
       that sees all frames at once.
+    padded: what takes padded videos; None for a tracker that does not.
   """
 
   resolution: Resolution
@@ -140,6 +162,7 @@ class TrackerFunctions(NamedTuple):
   make_memory: Callable[..., PyTree] | None
   chain: Chain | None = None
   queries_independent: bool = True
+  padded: PaddedFunctions | None = None
 
 
 def set_precision(
@@ -158,7 +181,11 @@ def set_precision(
   chain = functions.chain
   if chain is not None:
     chain = chain._replace(advance=wrap(chain.advance))
+  padded = functions.padded
+  if padded is not None:
+    padded = PaddedFunctions(*(wrap(function) for function in padded))
   return functions._replace(
+      padded=padded,
       encode_video=wrap(functions.encode_video),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),

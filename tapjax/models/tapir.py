@@ -41,6 +41,8 @@ from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
 from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
+from tapjax.models.base import PaddedFunctions
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
 from tapjax.models.base import Precision
@@ -246,10 +248,16 @@ class Tapir(hk.Module):
     return self._cost_volume(grid, vectors)
 
   def mix(
-      self, inputs: Float[Array, 'n t c'], memory: BlockMemory | None
+      self,
+      inputs: Float[Array, 'n t c'],
+      memory: BlockMemory | None,
+      num_frames: NumFrames | None = None,
   ) -> tuple[Float[Array, 'n t o'], BlockMemory | None]:
     """Returns how to change the state of each track."""
-    return self._mixer(inputs, memory)
+    is_frame = None
+    if num_frames is not None:
+      is_frame = jnp.arange(inputs.shape[1]) < num_frames
+    return self._mixer(inputs, memory, is_frame)
 
 
 @functools.cache
@@ -335,6 +343,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       query_features: QueryFeatures,
       state: TrackState,
       memory: BlockMemory | None = None,
+      num_frames: NumFrames | None = None,
   ) -> tuple[TrackState, BlockMemory | None]:
     def refine(
         features: Features,
@@ -365,7 +374,9 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
             _repeat_over_time(query_features[level], positions.shape[1]),
         )
         level_states, level_memory = _refine_at_level(
-            lambda *arguments: stages.apply('mix', params, *arguments),
+            lambda *arguments: stages.apply(
+                'mix', params, *arguments, num_frames
+            ),
             features[level],
             start,
             jax.tree.map(lambda array, i=i: array[i], memories),
@@ -418,6 +429,12 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
     )
 
+  padded = PaddedFunctions(
+      encode_video=lambda params, video, _: encode_video(params, video),
+      refine_tracks=lambda params, features, queries, state, num_frames: (
+          refine_tracks(params, features, queries, state, None, num_frames)[0]
+      ),
+  )
   functions = TrackerFunctions(
       resolution=config.resolution,
       temporal_context=0,
@@ -428,6 +445,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=make_memory if config.temporal == 'past' else None,
+      padded=padded,
   )
   return set_precision(functions, config.precision)
 

@@ -20,11 +20,14 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+from jaxtyping import Bool
 from jaxtyping import Float
 
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import Resolution
 from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
+from tapjax.models.base import PaddedFunctions
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
 from tapjax.models.base import Precision
@@ -111,7 +114,7 @@ class ShiftBlock(hk.Module):
       )
 
   def __call__(
-      self, x: Float[Array, 'bt h w c'], num_frames: int
+      self, x: Float[Array, 'bt h w c'], is_frame: Bool[Array, 't']
   ) -> Float[Array, 'bt _ _ _']:
     # A batch norm makes its averages only when it trains.
     is_training = hk.running_init()
@@ -120,8 +123,9 @@ class ShiftBlock(hk.Module):
     # one although its width does not change (test_tapnet_parity).
     shortcut = x if self._shortcut is None else self._shortcut(y)
     if self._shift:
-      y = shift_channels(y.reshape(-1, num_frames, *y.shape[1:]))
-      y = y.reshape(-1, *y.shape[2:])
+      y = y.reshape(-1, len(is_frame), *y.shape[1:])
+      y = jnp.where(is_frame[None, :, None, None, None], y, 0)
+      y = shift_channels(y).reshape(-1, *y.shape[2:])
     y = self._convolutions[0](y)
     y = jax.nn.relu(self._norms[1](y, is_training))
     return self._convolutions[1](y) + shortcut
@@ -155,15 +159,23 @@ class TapNet(hk.Module):
     )
 
   def encode_video(
-      self, video: Float[Array, 'b t h w 3']
+      self,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Float[Array, 'b t h8 w8 c']:
-    """Returns features of length 1 at stride 8."""
-    batch, num_frames = video.shape[:2]
-    x = self._stem(video.reshape(batch * num_frames, *video.shape[2:]))
+    """Returns features of length 1 at stride 8.
+
+    Frames from `num_frames` on are padding, which the others do not see.
+    """
+    batch, length = video.shape[:2]
+    is_frame = jnp.ones(length, bool)
+    if num_frames is not None:
+      is_frame = jnp.arange(length) < num_frames
+    x = self._stem(video.reshape(batch * length, *video.shape[2:]))
     x = hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), 'SAME')
     for block in self._blocks:
-      x = block(x, num_frames)
-    return normalize_vectors(x).reshape(batch, num_frames, *x.shape[1:])
+      x = block(x, is_frame)
+    return normalize_vectors(x).reshape(batch, length, *x.shape[1:])
 
   def estimate_frame(
       self, grid: Float[Array, 'h8 w8 c'], vectors: Float[Array, 'n c']
@@ -250,6 +262,10 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
     visible = last.occlusion_logits <= 0
     return Tracks(last.positions, visible, last.occlusion_logits, None)
 
+  padded = PaddedFunctions(
+      encode_video=lambda *arguments: stages.apply('encode_video', *arguments),
+      refine_tracks=lambda *arguments: refine_tracks(*arguments[:-1])[0],
+  )
   functions = TrackerFunctions(
       resolution=config.resolution,
       temporal_context=config.shifted_units * _BLOCKS_PER_UNIT,
@@ -260,6 +276,7 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=None,
+      padded=padded,
   )
   return set_precision(functions, config.precision)
 

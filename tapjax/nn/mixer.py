@@ -12,6 +12,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+from jaxtyping import Bool
 from jaxtyping import Float
 
 from tapjax.nn.activations import gelu
@@ -74,28 +75,36 @@ class MixerBlock(hk.Module):
     self._down = hk.Linear(channels, name='channel_down')
 
   def __call__(
-      self, x: Float[Array, 'n t c'], memory: BlockMemory | None
+      self,
+      x: Float[Array, 'n t c'],
+      memory: BlockMemory | None,
+      is_frame: Bool[Array, 't'] | None,
   ) -> tuple[Float[Array, 'n t c'], BlockMemory | None]:
-    mixed, memory = self._mix_time(self._time_norm(x), memory)
+    mixed, memory = self._mix_time(self._time_norm(x), memory, is_frame)
     x += mixed
     y = gelu(self._up(self._channel_norm(x)))
     return x + self._down(y), memory
 
   def _mix_time(
-      self, x: Float[Array, 'n t c'], memory: BlockMemory | None
+      self,
+      x: Float[Array, 'n t c'],
+      memory: BlockMemory | None,
+      is_frame: Bool[Array, 't'] | None,
   ) -> tuple[Float[Array, 'n t c'], BlockMemory | None]:
     """Sums over branches of two convolutions with a rectifier in between."""
     expand, expand_bias = self._expand()
     reduce, reduce_bias = self._reduce()
     output = jnp.sum(reduce_bias, axis=0)[None, None]
-    inputs = self._extend(x, None if memory is None else memory.inputs)
+    inputs = self._extend(
+        _silence(x, is_frame), None if memory is None else memory.inputs
+    )
     hiddens = []
     # One branch at a time: what is in between stays in the cache.
     for branch in range(expand.shape[1]):
       hidden = _convolve_time(inputs, expand[:, branch])
       hidden += expand_bias[branch][None, None]
       hidden = self._extend(
-          gelu(hidden),
+          _silence(gelu(hidden), is_frame),
           None if memory is None else memory.hidden[:, :, branch],
       )
       output += _convolve_time(hidden, reduce[:, branch])
@@ -144,7 +153,10 @@ class Mixer(hk.Module):
     self._output = hk.Linear(output_channels, name='output')
 
   def __call__(
-      self, x: Float[Array, 'n t c'], memory: BlockMemory | None = None
+      self,
+      x: Float[Array, 'n t c'],
+      memory: BlockMemory | None = None,
+      is_frame: Bool[Array, 't'] | None = None,
   ) -> tuple[Float[Array, 'n t o'], BlockMemory | None]:
     """Returns the output and, if a memory was given, its successor.
 
@@ -152,17 +164,28 @@ class Mixer(hk.Module):
       x: one sequence per query.
       memory: of every block, stacked on the first axis; None for a video that
         begins here and whose end is not carried on.
+      is_frame: False for what pads the video at its end and is not seen by the
+        frames before; None if there is no such thing.
     """
     x = self._input(x)
     memories = []
     for i, block in enumerate(self._blocks):
       block_memory = jax.tree.map(lambda array, i=i: array[i], memory)
-      x, block_memory = block(x, block_memory)
+      x, block_memory = block(x, block_memory, is_frame)
       memories.append(block_memory)
     output = self._output(self._norm(x))
     if memory is None:
       return output, None
     return output, jax.tree.map(lambda *arrays: jnp.stack(arrays), *memories)
+
+
+def _silence(
+    x: Float[Array, 'n t c'], is_frame: Bool[Array, 't'] | None
+) -> Float[Array, 'n t c']:
+  """Puts the zeros that lie beyond the end of a video over its padding."""
+  if is_frame is None:
+    return x
+  return jnp.where(is_frame[None, :, None], x, 0)
 
 
 def _convolve_time(
