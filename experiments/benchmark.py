@@ -24,7 +24,7 @@ from tapjax.models import registry
 from tapjax.pretrained import Tracker
 from tapjax.settings import replace_settings
 
-_MODELS = flags.DEFINE_list('model', ['tapir'], 'Presets to time.')
+MODELS = flags.DEFINE_list('model', ['tapir'], 'Presets to run.')
 _FRAMES = flags.DEFINE_list('frames', ['50'], 'Lengths of the video.')
 _QUERIES = flags.DEFINE_list('queries', ['100'], 'Numbers of query points.')
 _RESOLUTION = flags.DEFINE_list(
@@ -63,7 +63,7 @@ def run() -> None:
   """Prints a row for every combination of the flags."""
   combinations = [
       (model, frames, queries)
-      for model in _MODELS.value
+      for model in MODELS.value
       for frames in _FRAMES.value
       for queries in _QUERIES.value
   ]

@@ -2,6 +2,8 @@
 
 --task=train --config=experiments/configs/FILE.py --workdir=DIR [--set a.b=c]
     Trains, or goes on from where DIR has come to.
+--task=cycle --model=tapir_tiny --videos=FOLDER
+    Tracks videos there and back, and prints how far points are from home.
 --task=release --workdir=DIR --output=FILE.safetensors
     Packs the best weights of a training run in half precision.
 --task=benchmark --model=tapir --frames=50 --queries=100
@@ -15,13 +17,14 @@ from absl import flags
 from absl import logging
 
 from experiments import benchmark
+from experiments import cycle
 from experiments import release
 from experiments import training
 
 _TASK = flags.DEFINE_enum(
     'task',
     None,
-    ['benchmark', 'release', 'train'],
+    ['benchmark', 'cycle', 'release', 'train'],
     'What to do.',
     required=True,
 )
@@ -39,6 +42,8 @@ def main(argv: list[str]) -> None:
   try:
     if _TASK.value == 'benchmark':
       benchmark.run()
+    elif _TASK.value == 'cycle':
+      cycle.run(benchmark.MODELS.value)
     elif _TASK.value == 'train':
       training.run(_WORKDIR.value)
     elif _TASK.value == 'release':

@@ -35,7 +35,7 @@ from tapjax.types import TrackState
 Video = Float[Array, 'b t h w 3']
 QueryPoints = Float[Array, 'b n 3']
 NumFrames = Int[Array | np.ndarray, '']
-Precision = Literal['default', 'high', 'highest']
+Precision = Literal['default', 'high', 'highest', 'bfloat16']
 
 
 class Params(NamedTuple):
@@ -168,7 +168,12 @@ class TrackerFunctions(NamedTuple):
 def set_precision(
     functions: TrackerFunctions, precision: Precision
 ) -> TrackerFunctions:
-  """Returns the functions with matrix products at that precision."""
+  """Returns the functions with matrix products at that precision.
+
+  With 'bfloat16' all of the encoding is in that type as well, but for the
+  features it returns: half the memory of activations, for training. Positions
+  and logits stay in float32.
+  """
 
   def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
@@ -178,20 +183,46 @@ def set_precision(
 
     return wrapped
 
+  def wrap_encode(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    if precision == 'bfloat16':
+      function = _encode_in_bfloat16(function)
+    return wrap(function)
+
   chain = functions.chain
   if chain is not None:
     chain = chain._replace(advance=wrap(chain.advance))
   padded = functions.padded
   if padded is not None:
-    padded = PaddedFunctions(*(wrap(function) for function in padded))
+    padded = PaddedFunctions(
+        wrap_encode(padded.encode_video), wrap(padded.refine_tracks)
+    )
   return functions._replace(
       padded=padded,
-      encode_video=wrap(functions.encode_video),
+      encode_video=wrap_encode(functions.encode_video),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),
       refine_tracks=wrap(functions.refine_tracks),
       finalize_tracks=wrap(functions.finalize_tracks),
       chain=chain,
+  )
+
+
+def _encode_in_bfloat16(
+    encode_video: Callable[..., PyTree],
+) -> Callable[..., PyTree]:
+  """Casts what goes in, and what comes out back to float32."""
+
+  def encode(params: Params, video: Video, *rest: Any) -> PyTree:
+    params, video = _cast((params, video), jnp.float32, jnp.bfloat16)
+    features = encode_video(params, video, *rest)
+    return _cast(features, jnp.bfloat16, jnp.float32)
+
+  return encode
+
+
+def _cast(tree: PyTree, old: Any, new: Any) -> PyTree:
+  return jax.tree.map(
+      lambda array: array.astype(new) if array.dtype == old else array, tree
   )
 
 

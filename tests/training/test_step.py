@@ -1,5 +1,6 @@
 """The update: it learns, and any number of devices does the same."""
 
+import dataclasses
 import functools
 
 import jax
@@ -148,3 +149,44 @@ def test_update_without_a_finite_gradient_is_skipped():
   skipped, metrics = run(1, 3, batches=[batch, broken, batch])
   assert [m.bad_updates for m in metrics] == [0, 1, 0]
   assert_close(skipped, good, atol=1e-6)
+
+
+def test_bfloat16_encodes_in_halves_and_learns_the_same():
+  exact = tapir.make_functions(CONFIG)
+  halved = tapir.make_functions(
+      dataclasses.replace(CONFIG, precision='bfloat16')
+  )
+  batch = make_batch(1)
+  params = exact.init(jax.random.key(0))
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def learn(functions, params):
+    def compute(weights):
+      losses = compute_example_losses(
+          functions, params._replace(weights=weights), batch, STEP.losses
+      )
+      return losses.total
+
+    features = functions.encode_video(params, batch.video)
+    return features, *jax.value_and_grad(compute)(params.weights)
+
+  features, loss, gradients = learn(exact, params)
+  rounded, rounded_loss, rounded_gradients = learn(halved, params)
+  for ours, theirs in zip(
+      jax.tree.leaves(rounded), jax.tree.leaves(features), strict=True
+  ):
+    assert ours.dtype == theirs.dtype == jnp.float32
+    np.testing.assert_allclose(ours, theirs, atol=0.1)
+    np.testing.assert_array_equal(ours, ours.astype(jnp.bfloat16))
+    assert not np.array_equal(ours, theirs)
+  assert float(rounded_loss) == pytest.approx(float(loss), rel=0.05)
+  for ours in jax.tree.leaves(rounded_gradients):
+    assert ours.dtype == jnp.float32
+  ours = jnp.concatenate(
+      [leaf.ravel() for leaf in jax.tree.leaves(rounded_gradients)]
+  )
+  theirs = jnp.concatenate(
+      [leaf.ravel() for leaf in jax.tree.leaves(gradients)]
+  )
+  cosine = ours @ theirs / jnp.linalg.norm(ours) / jnp.linalg.norm(theirs)
+  assert float(cosine) > 0.9

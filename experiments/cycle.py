@@ -1,0 +1,68 @@
+"""Forward-backward cycle errors of trackers on videos without any truth."""
+
+import pathlib
+import sys
+
+from absl import flags
+import numpy as np
+
+from tapjax import pretrained
+from tapjax import video_io
+from tapjax.evaluation.cycle import measure_cycle_errors
+from tapjax.geometry import sample_grid_points
+
+_VIDEOS = flags.DEFINE_list(
+    'videos', None, 'Video files, or folders of them, for --task=cycle.'
+)
+_LENGTH = flags.DEFINE_integer('length', 48, 'Frames of each video to track.')
+_GRID = 16
+_ENDINGS = ('.mp4', '.mov', '.mkv', '.webm', '.avi')
+_COLUMNS = ('preset', 'video', 'size', 'points', 'back', 'median px', '< 4 px')
+
+
+def run(models: list[str]) -> None:
+  """Prints a row for every preset and video, in pixels of the video."""
+  if not _VIDEOS.value:
+    raise ValueError('--task=cycle needs --videos=FILE or FOLDER, or several')
+  paths = [path for name in _VIDEOS.value for path in list_videos(name)]
+  _write(_COLUMNS)
+  for model in models:
+    tracker = pretrained.load(model)
+    for path in paths:
+      frames = video_io.read_video(path)[: _LENGTH.value]
+      height, width = frames.shape[1:3]
+      points = np.asarray(sample_grid_points((height, width), _GRID))[:, 1:]
+      errors = measure_cycle_errors(tracker.track, frames, points)
+      _write(
+          (
+              model,
+              path.name,
+              f'{height}x{width}',
+              str(errors.num_points),
+              str(errors.num_returned),
+              f'{errors.median:.2f}',
+              f'{errors.share_within:.0%}',
+          )
+      )
+
+
+def list_videos(name: str) -> list[pathlib.Path]:
+  """Returns a file, or the videos of a folder in order."""
+  path = pathlib.Path(name)
+  if path.is_file():
+    return [path]
+  if not path.is_dir():
+    raise FileNotFoundError(f'--videos must name files or folders; got {name}')
+  found = sorted(p for p in path.iterdir() if p.suffix.lower() in _ENDINGS)
+  if not found:
+    raise ValueError(f'--videos: there is no video in {name}')
+  return found
+
+
+def _write(cells: tuple[str, ...]) -> None:
+  widths = (16, 18, 10, 8, 6, 11, 6)
+  line = ''.join(
+      cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
+  )
+  sys.stdout.write(line.rstrip() + '\n')
+  sys.stdout.flush()
