@@ -1,6 +1,7 @@
 """Loading: names, settings, files, and what goes wrong with them."""
 
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ import torch_format
 import tapjax
 from tapjax import checkpoints
 from tapjax import pretrained
+from tapjax.models import locotrack
 from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.models.base import flatten_params
@@ -160,29 +162,56 @@ def test_pickled_commands_do_not_run(tmp_path):
   assert not mark.exists()
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        name
-        for name, preset in registry.PRESETS.items()
-        if preset.page is not None and preset.page.endswith('.npy')
-    ],
-)
-def test_published_names_cover_the_manifest(name, reference):
+def list_manifests():
+  """Lists presets with each of their published layouts."""
+  for name in registry.PRESETS:
+    if (page := registry.get_preset(name).page) is None:
+      continue
+    if not name.startswith('locotrack_'):
+      if page.endswith('.npy'):
+        yield name, f'tapir/manifest_{name}.json'
+      continue
+    variant = name.removeprefix('locotrack_')
+    yield name, f'locotrack/manifest_{variant}.json'
+    if not variant.startswith('efficientnet'):
+      yield name, f'locotrack/manifest_jax_{variant}.json'
+
+
+@functools.cache
+def list_own_shapes(name):
+  preset = registry.get_preset(name)
+  functions = preset.architecture.make_functions(preset.config)
+  return flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+
+
+@pytest.mark.parametrize(('name', 'path'), list_manifests(), ids=str)
+def test_published_names_cover_the_manifest(name, path, reference):
   """Each array of the published file is used once, with its shape."""
   weights = golden.load_weights_module(reference)
   preset = registry.get_preset(name)
-  functions = preset.architecture.make_functions(preset.config)
-  shapes = jax.eval_shape(functions.init, jax.random.key(0))
-  ours = flatten_params(shapes)
+  ours = list_own_shapes(name)
   names = list(preset.architecture.list_weight_names(preset.config))
-  manifest = weights.load_manifest(
-      reference / 'tapir' / f'manifest_{name}.json'
-  )
+  manifest = weights.load_manifest(reference / path)
   published = {entry['name']: tuple(entry['shape']) for entry in manifest}
-  sources = list_haiku_sources(names)
+  if any(key.startswith('params|') for key in published):
+    sources = list_haiku_sources(names)
+  else:
+    sources = list_torch_sources(names)
+    published = {
+        key.removeprefix('model.'): shape for key, shape in published.items()
+    }
   assert sources.keys() == ours.keys()
-  assert {source.name for source in sources.values()} == published.keys()
+  used = {source.name for source in sources.values()}
+  assert used <= published.keys()
+  assert all(
+      checkpoints.is_ignored(key, preset.architecture.ignored)
+      for key in published.keys() - used
+  )
+  for key, source in sources.items():
+    shape = published[source.name][source.leading :]
+    if source.axes is not None:
+      shape = tuple(shape[axis] for axis in source.axes)
+    assert ours[key].shape == shape, key
   assert preset.num_parameters == sum(
       np.prod(array.shape, dtype=int)
       for key, array in ours.items()
@@ -212,6 +241,30 @@ def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
     axes = source.axes or range(len(ours[key].shape))
     assert ours[key].shape == tuple(published[source.name][a] for a in axes)
   assert preset.num_parameters == sum(map(np.prod, published.values()))
+
+
+def test_files_without_a_known_address_are_asked_for():
+  with pytest.raises(ValueError, match='checkpoint must be given for loco'):
+    tapjax.load('locotrack_efficientnet_b0')
+
+
+def test_settings_that_a_haiku_file_would_lose_are_told(tmp_path):
+  """Its reader takes it for the JAX program's, which has another GELU."""
+  config = locotrack.EFFICIENTNET_B0_TINY
+  functions = locotrack.make_functions(config)
+  params = golden.make_random_params(functions)
+  tracker = tapjax.Tracker(
+      'locotrack_efficientnet_b0_tiny', config, functions, params
+  )
+  path = tmp_path / 'weights.npy'
+  with pytest.warns(UserWarning, match='gelu=exact'):
+    tracker.save(path)
+  with pytest.warns(UserWarning, match='gelu=tanh'):
+    again = tapjax.load(
+        tracker.name, checkpoint=path, gelu='exact', refined_levels='last'
+    )
+  assert again.config == config
+  assert_equal_params(again, tracker)
 
 
 @pytest.mark.parametrize('name', ['tapir', 'bootstapir', 'causal_bootstapir'])

@@ -16,6 +16,7 @@ import tapjax
 from tapjax import cli
 from tapjax import results
 from tapjax.data import demo
+from tapjax.models import locotrack
 from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.settings import replace_settings
@@ -145,6 +146,28 @@ def test_model_table_is_that_of_list_models():
   section = README.split('\n## Models\n')[1].split('\n## ')[0]
   table = [line for line in section.splitlines() if line.startswith('|')]
   assert table[2:] == rows, 'the rows must be\n' + '\n'.join(rows)
+
+
+def test_locotrack_table_counts_what_the_code_does():
+  section = README.split('\n### LocoTrack\n')[1].split('\n## ')[0]
+  table = [line for line in section.splitlines() if line.startswith('|')]
+  rows = [[cell.strip() for cell in line.split('|')[1:5]] for line in table[2:]]
+  expected = []
+  for name, preset in registry.PRESETS.items():
+    if name.startswith('locotrack'):
+      frame = locotrack.count_frame_operations(preset.config)
+      point = locotrack.count_point_operations(preset.config, 50)
+      expected.append(
+          [
+              f'`{name}`',
+              f'{preset.num_parameters / 1e6:.1f} M',
+              f'{frame / 1e9:.2f}',
+              f'{point / 1e9:.3f}',
+          ]
+      )
+  assert rows == expected, 'the rows must be\n' + '\n'.join(
+      '| ' + ' | '.join(row) for row in expected
+  )
 
 
 def test_result_files_hold_what_is_listed(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 import tapjax
 from tapjax import tracking
+from tapjax.models import locotrack
 from tapjax.models import pips_plus_plus
 from tapjax.models import tapir
 from tapjax.models import tapnet
@@ -26,6 +27,16 @@ SMALL_TAPIR = tapir.TapirConfig(
     mixer_blocks=2,
     mixer_channels=32,
 )
+SMALL_LOCOTRACK = dataclasses.replace(
+    locotrack.EFFICIENTNET_B0_934,
+    resolution=(80, 64),
+    initial_resolution=(64, 64),
+    encoder_layers=((5, 4, 16), (2, 2, 16)),
+    num_iterations=2,
+    transformer_layers=1,
+    transformer_channels=32,
+    transformer_heads=2,
+)
 CONFIGS = {
     'tapir': (tapir, SMALL_TAPIR),
     'causal_bootstapir': (
@@ -38,6 +49,7 @@ CONFIGS = {
             temporal='past',
         ),
     ),
+    'locotrack_efficientnet_b0_934': (locotrack, SMALL_LOCOTRACK),
     'tapnet': (
         tapnet,
         tapnet.TapNetConfig(resolution=(64, 64), channels=(16, 16, 24)),

@@ -20,8 +20,8 @@ With EfficientNets in the place of the residual network, and more or less wide,
 it is LocoTrack-EfficientNet.
 
 Weights: github.com/cvlab-kaist/locotrack, whose PyTorch and JAX programs each
-have their own, and github.com/zyp-up/locotrack-pytorch-efficientnet; Apache
-2.0.
+have their own, and, with EfficientNets,
+github.com/zyp-up/locotrack-pytorch-efficientnet; Apache 2.0.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,8 @@ from tapjax.nn.resnet import ResNet
 from tapjax.nn.temporal_transformer import Gelu
 from tapjax.nn.temporal_transformer import TemporalTransformer
 from tapjax.ops.correlation import correlate_neighborhoods
-from tapjax.ops.heatmap import soft_argmax
+from tapjax.ops.heatmap import soft_argmax_near_peak
+from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_neighborhoods_at_time
@@ -170,7 +171,7 @@ _PEAK_RADIUS = 5.0
 # Position, occlusion and uncertainty, as the refinement network changes them.
 _STATE_OUTPUTS = 4
 _FREQUENCIES = 10
-# Steps forward and back, in x and y: each itself, and its sines and cosines.
+# Of steps forward and back in x and y: themselves, their sines and cosines.
 _MOTION_INPUTS = 4 * (1 + 2 * _FREQUENCIES)
 _KERNEL = 3
 
@@ -230,6 +231,34 @@ class Projection(hk.Module):
     ]
 
 
+class HeatmapConv(hk.Module):
+  """A 3x3 convolution of two cost volumes to one heatmap.
+
+  As a sum of shifted products; at such widths a CPU takes several times as long
+  for a convolution.
+  """
+
+  def __call__(
+      self, costs: tuple[Float[Array, 'n h w'], Float[Array, 'n h w']]
+  ) -> Float[Array, 'n h w']:
+    shape = (_KERNEL, _KERNEL, len(costs), 1)
+    fan_in = _KERNEL**2 * len(costs)
+    kernel = hk.get_parameter(
+        'w', shape, init=hk.initializers.TruncatedNormal(fan_in**-0.5)
+    )
+    bias = hk.get_parameter('b', (1,), init=jnp.zeros)
+    height, width = costs[0].shape[1:]
+    padded = [jnp.pad(cost, ((0, 0), (1, 1), (1, 1))) for cost in costs]
+    heatmap = add_all(
+        cost[:, row : row + height, column : column + width]
+        * kernel[row, column, i][:, None, None]
+        for i, cost in enumerate(padded)
+        for row in range(_KERNEL)
+        for column in range(_KERNEL)
+    )
+    return heatmap + bias[:, None, None]
+
+
 class CorrelationEncoder(hk.Module):
   """Describes a 4-D correlation by convolutions over either pair of axes."""
 
@@ -244,11 +273,12 @@ class CorrelationEncoder(hk.Module):
     ]
 
   def __call__(
-      self, correlation: Float[Array, 'n p p q']
+      self, correlation: Float[Array, 'n q p p']
   ) -> Float[Array, 'n e']:
-    num, side, _, size = correlation.shape
-    transposed = correlation.reshape(num, side**2, size).swapaxes(1, 2)
-    x = jnp.concatenate([correlation, transposed.reshape(correlation.shape)])
+    num, size, *sides = correlation.shape
+    correlation = correlation.reshape(num, size, -1)
+    x = jnp.concatenate([correlation.swapaxes(1, 2), correlation])
+    x = x.reshape(2 * num, *sides, size)
     for convolve, norm in self._layers:
       x = jax.nn.relu(norm(convolve(x)))
     x = jnp.mean(x, axis=(1, 2))
@@ -262,7 +292,7 @@ class LocoTrack(hk.Module):
     super().__init__(name=name)
     self._config = config
     self._encoder = _make_encoder(config)
-    self._heatmap = hk.Conv2D(1, _KERNEL, name='heatmap')
+    self._heatmap = HeatmapConv(name='heatmap')
     self._logits = hk.Linear(2, name='logits')
     self._correlation_encoders = [
         CorrelationEncoder(config.encoder_layers, name=f'encode_{grid}')
@@ -297,14 +327,14 @@ class LocoTrack(hk.Module):
     cost = _correlate_frame(middle, middle_vectors)
     coarse_cost = _correlate_frame(coarse, coarse_vectors)
     coarse_cost = jax.image.resize(coarse_cost, cost.shape, 'bilinear')
-    cost_volume = jnp.stack([coarse_cost, cost], axis=-1)
-    heatmap = self._heatmap(cost_volume)[..., 0] * self._config.temperature
-    probability = jax.nn.softmax(heatmap, axis=(1, 2))
-    positions = soft_argmax(probability, _PEAK_RADIUS)
-    summary = jnp.concatenate(
+    costs = (coarse_cost, cost)
+    heatmap = self._heatmap(costs) * self._config.temperature
+    positions = soft_argmax_near_peak(heatmap, _PEAK_RADIUS)
+    summary = jnp.stack(
         [
-            reduce(cost_volume, axis=(1, 2))
+            reduce(cost, axis=(1, 2))
             for reduce in (jnp.mean, jnp.max, jnp.min)
+            for cost in costs
         ],
         axis=-1,
     )
@@ -312,9 +342,9 @@ class LocoTrack(hk.Module):
 
   def embed(
       self,
-      fine: Float[Array, 'n p p q'],
-      middle: Float[Array, 'n p p q'],
-      coarse: Float[Array, 'n p p q'],
+      fine: Float[Array, 'n q p p'],
+      middle: Float[Array, 'n q p p'],
+      coarse: Float[Array, 'n q p p'],
   ) -> Float[Array, 'n e']:
     """Describes the correlations of points with one frame."""
     embedded = [
@@ -592,15 +622,16 @@ def _make_encoder(
   return EfficientNet(TRUNKS[config.encoder], name='efficientnet')
 
 
-def count_channels(config: LocoTrackConfig) -> FeatureGrids:
-  """Returns the number of channels of each grid."""
+def count_channels(config: LocoTrackConfig) -> tuple[int, int, int]:
+  """Returns the number of channels of the fine, middle and coarse grid."""
   if config.encoder == 'resnet':
-    return FeatureGrids(*(_RESNET_CHANNELS[i] for i in (0, 1, 3)))
+    return _RESNET_CHANNELS[0], _RESNET_CHANNELS[1], _RESNET_CHANNELS[3]
   if config.encoder == 'b0_projected':
-    return FeatureGrids(*_PROJECTED_CHANNELS)
+    return _PROJECTED_CHANNELS
   trunk = TRUNKS[config.encoder]
   blocks = list(list_blocks(trunk))
-  return FeatureGrids(*(blocks[tap].channels for tap in trunk.taps))
+  fine, middle, coarse = (blocks[tap].channels for tap in trunk.taps)
+  return fine, middle, coarse
 
 
 def count_track_features(config: LocoTrackConfig) -> int:
@@ -663,18 +694,8 @@ def _refine_at_level(
         occlusion_logits=jax.lax.stop_gradient(now.occlusion_logits),
         uncertainty_logits=jax.lax.stop_gradient(now.uncertainty_logits),
     )
-    logits = jnp.stack([now.occlusion_logits, now.uncertainty_logits], axis=-1)
     embedded = _embed_correlations(apply, grids, supports, now, config)
-    motion = encode_motion(
-        rescale_positions(now.positions, initial, resolution), initial
-    )
-    if config.inputs == 'motion_last':
-      inputs = [logits, embedded, motion]
-    elif config.inputs == 'motion_first':
-      inputs = [motion, logits, embedded]
-    else:
-      inputs = [motion, logits, embedded, now.features]
-    changes = apply('mix', jnp.concatenate(inputs, axis=-1))
+    changes = apply('mix', join_inputs(now, embedded, config, resolution))
     features = now.features
     if features is not None:
       features += changes[..., _STATE_OUTPUTS:]
@@ -689,6 +710,28 @@ def _refine_at_level(
 
   _, states = jax.lax.scan(iterate, start, length=config.num_iterations)
   return states
+
+
+def join_inputs(
+    now: Refinement,
+    embedded: Float[Array, 'n t e'],
+    config: LocoTrackConfig,
+    resolution: Resolution,
+) -> Float[Array, 'n t c']:
+  """Returns what the refinement network reads."""
+  initial = config.initial_resolution
+  logits = jnp.stack([now.occlusion_logits, now.uncertainty_logits], axis=-1)
+  motion = encode_motion(
+      rescale_positions(now.positions, initial, resolution), initial
+  )
+  if config.inputs == 'motion_last':
+    inputs = [logits, embedded, motion]
+  elif config.inputs == 'motion_first':
+    inputs = [motion, logits, embedded]
+  else:
+    assert now.features is not None, 'the network reads features'
+    inputs = [motion, logits, embedded, now.features]
+  return jnp.concatenate(inputs, axis=-1)
 
 
 def encode_motion(
@@ -749,7 +792,7 @@ def _touch(module: LocoTrack, config: LocoTrackConfig) -> None:
   _, middle, coarse = module.encode_frame(jnp.zeros((32, 32, 3), jnp.float32))
   module.estimate_frame(middle, coarse, middle[0, :1], coarse[0, :1])
   side = 2 * config.radius + 1
-  correlation = jnp.zeros((1, side, side, side**2), jnp.float32)
+  correlation = jnp.zeros((1, side**2, side, side), jnp.float32)
   module.embed(correlation, correlation, correlation)
   module.mix(jnp.zeros((1, 1, count_inputs(config)), jnp.float32))
 
@@ -941,24 +984,24 @@ def _count_encoder(config: LocoTrackConfig, pixels: float) -> float:
 
 def count_point_operations(config: LocoTrackConfig, num_frames: int) -> float:
   """Returns multiply-adds times two of tracking a point through one frame."""
-  grids = count_channels(config)
+  channels = count_channels(config)
   middle, coarse = _get_strides(config)[1:]
   pixels = math.prod(_get_first_resolution(config))
   cells = pixels / middle**2
   first = 2 * (
-      cells * grids.middle
-      + pixels / coarse**2 * grids.coarse
+      cells * channels[1]
+      + pixels / coarse**2 * channels[2]
       + cells * _KERNEL**2 * 2
   )
 
   side = 2 * config.radius + 1
-  correlation = 2 * (side + 1) ** 2 * side**2 * sum(grids)
+  correlation = 2 * (side + 1) ** 2 * side**2 * sum(channels)
   encoder = 0.0
   inputs = side**2
-  for size, stride, channels in config.encoder_layers:
+  for size, stride, outputs in config.encoder_layers:
     side = math.ceil(side / stride)
-    encoder += count_convolution(side**2, size, inputs, channels)
-    inputs = channels
+    encoder += count_convolution(side**2, size, inputs, outputs)
+    inputs = outputs
   width = config.transformer_channels
   outputs = _STATE_OUTPUTS
   if _reads_features(config):

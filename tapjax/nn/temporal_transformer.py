@@ -127,8 +127,8 @@ def make_directed_bias(
   same: powers of 1 / 24 down to 1 / 24 itself.
   """
   half = num_heads // 2
-  slopes = _SLOPE_BASE ** (-(np.arange(half) + 1.0) / half)
-  slopes = slopes.astype(np.float32)[:, None, None]
+  exponents = -(np.arange(half) + 1.0) / half
+  slopes = np.power(_SLOPE_BASE, exponents).astype(np.float32)[:, None, None]
   frames = jnp.arange(num_frames)
   ahead = (frames[None] - frames[:, None])[None]
   back = jnp.where(ahead <= 0, slopes * ahead, _HIDDEN)

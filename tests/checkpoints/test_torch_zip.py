@@ -144,6 +144,14 @@ def test_sections(archive, path):
     read(path)
 
 
+def test_the_attribute_of_a_lightning_module_is_dropped(archive, path):
+  tensor = archive.add(np.zeros(2, np.float32))
+  archive.write(path, {'state_dict': {'model.a.b': tensor, 'model.c': tensor}})
+  assert list(checkpoints.read_torch_checkpoint(path)) == ['a.b', 'c']
+  archive.write(path, {'state_dict': {'model.a.b': tensor, 'c': tensor}})
+  assert list(checkpoints.read_torch_checkpoint(path)) == ['model.a.b', 'c']
+
+
 def test_lightning_files_may_hold_anything_elsewhere(archive, path):
   callback = Global('lightning.pytorch.callbacks', 'ModelCheckpoint')
   root = {

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tapjax.models.names import list_resnet_names
 from tapjax.models.names import list_torch_sources
+from tapjax.models.names import list_torchvision_names
 from tapjax.nn import torchvision_resnet
 from tapjax.nn.torchvision_resnet import ResNetConfig
 from tapjax.nn.torchvision_resnet import TorchvisionResNet
@@ -69,7 +69,7 @@ def test_names_are_those_of_torchvision(name, reference):
   }
   torch = 'feature_extractor.backbone.'
   sources = list_torch_sources(
-      list_resnet_names(
+      list_torchvision_names(
           'resnet/~/',
           config,
           (f'{torch}0', f'{torch}1'),

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from tapjax.ops.correlation import correlate_neighborhoods
 from tapjax.ops.correlation import correlate_patches
 from tapjax.ops.correlation import correlate_patches_in_frames
 
@@ -67,3 +68,24 @@ def test_points_have_frames_of_their_own():
       np.testing.assert_allclose(
           scores[row, k].reshape(1, -1), expected, atol=1e-5
       )
+
+
+@pytest.mark.parametrize('radius', [1, 3])
+def test_several_vectors_are_as_one_each(radius):
+  generator = np.random.default_rng(0)
+  grid = generator.normal(size=(9, 11, 4)).astype(np.float32)
+  points = np.asarray(
+      [[4.5, 5.5], [3.2, 7.9], [0.1, 10.9], [-2.7, 4], [8.9, 0], [1e9, -1e9]],
+      np.float32,
+  )
+  vectors = generator.normal(size=(len(points), 5, 4)).astype(np.float32)
+  scores = jax.jit(correlate_neighborhoods, static_argnums=3)(
+      grid, points, vectors, radius
+  )
+  side = 2 * radius + 1
+  assert scores.shape == (len(points), 5, side, side)
+  for i in range(5):
+    expected = correlate_patches(grid, points, vectors[:, i], radius)
+    np.testing.assert_allclose(
+        scores[:, i].reshape(len(points), -1), expected, atol=1e-5
+    )

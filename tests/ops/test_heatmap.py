@@ -1,8 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tapjax.ops.heatmap import soft_argmax
+from tapjax.ops.heatmap import soft_argmax_near_peak
 
 
 def make_heatmap(**cells):
@@ -34,3 +36,15 @@ def make_heatmap(**cells):
 def test_mean_around_the_peak(heatmap, expected):
   position = soft_argmax(heatmap, 5.0)
   np.testing.assert_allclose(position, [expected], atol=1e-5)
+
+
+def test_near_the_peak_is_the_same_for_logits():
+  generator = np.random.default_rng(0)
+  logits = generator.normal(size=(40, 12, 9)).astype(np.float32) * 3
+  peaks = [(0, 0), (11, 8), (0, 8), (5, 4), (11, 0)]
+  for row, (y, x) in enumerate(peaks):
+    logits[row, y, x] = 20
+  logits[5] = 0
+  expected = soft_argmax(jax.nn.softmax(logits, axis=(1, 2)), 5.0)
+  positions = jax.jit(soft_argmax_near_peak, static_argnums=1)(logits, 5.0)
+  np.testing.assert_allclose(positions, expected, atol=2e-5)

@@ -5,6 +5,7 @@ import pytest
 
 from tapjax.ops.sampling import read_at_time
 from tapjax.ops.sampling import read_in_frames
+from tapjax.ops.sampling import read_neighborhoods_at_time
 
 
 def make_ramp(height, width):
@@ -56,3 +57,22 @@ def test_whole_frames_are_read_as_at_their_time():
       grids, jnp.concatenate([frames[:, None].astype(float), held], axis=1)
   )
   np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_neighborhoods_are_reads_at_offsets():
+  generator = np.random.default_rng(0)
+  grids = generator.normal(size=(3, 6, 8, 2)).astype(np.float32)
+  points = np.asarray(
+      [[0, 3.0, 4.0], [1, 2.3, 4.9], [1.25, 0, 8], [2, 6, 0.4], [2, 0.5, 0.5]],
+      np.float32,
+  )
+  patches = jax.jit(read_neighborhoods_at_time, static_argnums=2)(
+      grids, points, 2
+  )
+  assert patches.shape == (5, 5, 5, 2)
+  for i in range(5):
+    for j in range(5):
+      moved = points + np.asarray([[0, i - 2, j - 2]], np.float32)
+      np.testing.assert_allclose(
+          patches[:, i, j], read_at_time(grids, moved), atol=1e-5
+      )
