@@ -35,8 +35,8 @@ from jaxtyping import Float
 from jaxtyping import Int
 import numpy as np
 
-from tapjax.geometry import Resolution
 from tapjax.geometry import resize_corner_aligned
+from tapjax.geometry import Resolution
 from tapjax.models.base import Chain
 from tapjax.models.base import make_stages
 from tapjax.models.base import Params
