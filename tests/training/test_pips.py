@@ -148,9 +148,11 @@ def test_published_gradients(reference):
   )
   ours = flatten_params(params._replace(weights=gradients))
   published = {
-      source.name: np.asarray(ours[name])
-      if source.axes is None
-      else np.asarray(ours[name]).transpose(np.argsort(source.axes))
+      source.name: (
+          np.asarray(ours[name])
+          if source.axes is None
+          else np.asarray(ours[name]).transpose(np.argsort(source.axes))
+      )
       for name, source in sources.items()
   }
   for name, norm in zip(
