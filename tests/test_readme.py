@@ -135,7 +135,10 @@ def test_model_table_is_that_of_list_models():
           model.num_parameters / 1e6,
           'yes' if model.streams else 'no',
           model.licence,
-          ' | '.join(f'{model.scores[name]:.1f}' for name in BENCHMARKS),
+          ' | '.join(
+              f'{model.scores[name]:.1f}' if name in model.scores else '-'
+              for name in BENCHMARKS
+          ),
       )
       for model in tapjax.list_models()
   ]

@@ -161,7 +161,7 @@ _PRESETS = (
     _describe(_TAPIR, 'causal_tapir', tapir.CAUSAL_TAPIR, 31_097_415, 'causal_tapir_checkpoint.npy', 56.2, 51.2, 59.1),  # noqa: E501
     _describe(_TAPIR, 'causal_bootstapir', tapir.CAUSAL_BOOTSTAPIR, 54_699_335, 'bootstap/causal_bootstapir_checkpoint.npy', 59.7, 55.1, 69.1),  # noqa: E501
     _describe(_TAPNET, 'tapnet', tapnet.TAPNET, 2_791_090, 'checkpoint.npy', 33.0, 38.5, 45.1),  # noqa: E501
-    _describe_taptr(40_703_494, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
+    _describe_taptr(40_040_803, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
 )
 # fmt: on
 
