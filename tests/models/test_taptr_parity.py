@@ -159,7 +159,9 @@ def test_stages(name, reference, tmp_path):
   for i, (before, layers, fused) in enumerate(windows[:num_windows]):
     boxes = np.concatenate([before[None], jax.nn.sigmoid(layers.boxes)])
     close(boxes, expected[f'win{i}_ref'], atol=SHARES)
-    moved = jax.nn.sigmoid(taptr_network.compute_logit(layers.moved))
+    moved = jax.nn.sigmoid(
+        taptr_network.compute_logit(jnp.asarray(layers.moved))
+    )
     close(moved, expected[f'win{i}_ref_apu'], atol=SHARES)
     assert_features(fused[..., ::8], expected[f'win{i}_hs_last'])
   boxes = jax.nn.sigmoid(outputs.boxes[-1]).swapaxes(0, 1)
