@@ -28,7 +28,7 @@ _LEAST_FOR_AFFINE = 3
 _NEIGHBORS = 8
 # Points that their neighbors disagree with by more pixels than this are wrong.
 _LARGEST_DISAGREEMENT = 3.0
-_ROUNDS = 10
+_ROUNDS = 6
 _PIXELS_AT_ONCE = 1 << 14
 
 
@@ -68,7 +68,7 @@ def fill_region(
     region: Bool[np.ndarray, 'h w'], color: tuple[int, int, int]
 ) -> Edit:
   """Returns an edit of one color."""
-  colors = np.broadcast_to(np.uint8(color), (*region.shape, 3))
+  colors = np.broadcast_to(np.asarray(color, np.uint8), (*region.shape, 3))
   return Edit(colors, region.astype(np.float32))
 
 
@@ -149,13 +149,24 @@ def iterate_edit(
       ],
       axis=-1,
   )
-  for frame, positions, visible in zip(
-      frames,
-      np.swapaxes(tracks.positions, 0, 1).astype(np.float64),
-      tracks.visible.T,
-      strict=True,
+  query_frames = np.round(query_points[:, 0])
+  for i, (frame, positions, visible) in enumerate(
+      zip(
+          frames,
+          np.swapaxes(tracks.positions, 0, 1).astype(np.float64),
+          tracks.visible.T,
+          strict=True,
+      )
   ):
-    yield _lay_over(frame, layer, sources, positions, visible)
+    # On its own frame a query is what the caller says, not what is estimated.
+    is_query = query_frames == i
+    yield _lay_over(
+        frame,
+        layer,
+        sources,
+        np.where(is_query[:, None], sources, positions),
+        visible | is_query,
+    )
 
 
 def _lay_over(
@@ -198,10 +209,10 @@ def _lay_over(
     # Half of the points around are enough, over a soft border.
     shown = np.clip(4 * (shown - 0.375), 0, 1)
     laid[part] = _read_between(layer, places) * shown
-  laid = laid.reshape(bottom - top, right - left, 4)
+  patch = laid.reshape(bottom - top, right - left, 4)
   result = frame.copy()
-  under = frame[top:bottom, left:right] * (1 - laid[..., 3:])
-  result[top:bottom, left:right] = np.round(under + laid[..., :3]).clip(0, 255)
+  under = frame[top:bottom, left:right] * (1 - patch[..., 3:])
+  result[top:bottom, left:right] = np.round(under + patch[..., :3]).clip(0, 255)
   return result
 
 
@@ -256,8 +267,8 @@ def _fit_homography(
           np.stack([zero, zero, zero, x, y, one, -v * x, -v * y, -v], axis=-1),
       ]
   )
-  rows *= np.tile(weights, 2)[:, None] ** 0.5
-  solution = np.linalg.svd(rows)[2][-1].reshape(3, 3)
+  squares = rows.T @ (rows * np.tile(weights, 2)[:, None])
+  solution = np.linalg.eigh(squares)[1][:, 0].reshape(3, 3)
   motion = np.linalg.inv(after) @ solution @ before
   # Beyond its horizon a homography turns over, which no tracked surface does.
   depth = np.insert(sources, 2, 1, axis=1) @ motion[2]
