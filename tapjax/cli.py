@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 import numpy as np
 import tqdm
 
+from tapjax import editing
 from tapjax import inputs
 from tapjax import pretrained
 from tapjax import results
@@ -179,6 +180,163 @@ def _track(values: flags.FlagValues) -> None:
     _show(demo.describe_error(source.clip, tracks))
 
 
+def _define_edit_flags(values: flags.FlagValues) -> None:
+  for name, text in (
+      ('video', 'Video file.'),
+      ('model', 'Preset; see `tapjax models`.'),
+      ('checkpoint', 'Weight file; the published weights without it.'),
+      ('image', 'Picture to stretch over the region.'),
+      ('draw', 'Picture of the size of the frame; what is opaque is laid on.'),
+      ('output', 'Video to write; edit_VIDEO.mp4 without it.'),
+  ):
+    flags.DEFINE_string(name, None, text, flag_values=values)
+  flags.DEFINE_list(
+      'region',
+      None,
+      'Corners X,Y,X,Y,... in pixels of the video: two opposite ones of a '
+      'rectangle, or all of a polygon.',
+      flag_values=values,
+  )
+  flags.DEFINE_list(
+      'color', None, 'RED,GREEN,BLUE to fill the region.', flag_values=values
+  )
+  flags.DEFINE_integer(
+      'frame',
+      0,
+      'Index of the frame that the edit is made on.',
+      lower_bound=0,
+      flag_values=values,
+  )
+  flags.DEFINE_integer(
+      'num_points',
+      256,
+      'About this many points of the region are tracked.',
+      lower_bound=1,
+      flag_values=values,
+  )
+  flags.DEFINE_list(
+      'resolution',
+      None,
+      'HEIGHT,WIDTH at which the network sees the video.',
+      flag_values=values,
+  )
+  flags.register_multi_flags_validator(
+      ['image', 'draw', 'color'],
+      lambda chosen: sum(value is not None for value in chosen.values()) == 1,
+      'choose the edit by one of --image, --draw and --color',
+      flag_values=values,
+  )
+  flags.register_multi_flags_validator(
+      ['draw', 'region'],
+      lambda chosen: (chosen['draw'] is None) != (chosen['region'] is None),
+      '--region must say where --image and --color go, and --draw needs none',
+      flag_values=values,
+  )
+
+
+def _edit(values: flags.FlagValues) -> None:
+  """Carries an edit of one frame through a video."""
+  if values.video is None:
+    raise flags.Error('--video must name the video to edit')
+  resolution = _parse_resolution(values.resolution)
+  _check_weights(values)
+  source = _find_source(values.video)
+  edit, query_points = _plan_edit(values, source.info)
+  output = pathlib.Path(
+      values.output or f'edit_{pathlib.Path(values.video).stem}.mp4'
+  )
+  if output.suffix.lower() != '.mp4':
+    raise ValueError(f'--output must end in .mp4; got {str(output)!r}')
+  with results.make_folder(
+      output.parent, [output.name]
+  ), _Progress() as progress:
+    progress.report('load', 0, 1)
+    tracker = pretrained.load(
+        values.model, checkpoint=values.checkpoint, resolution=resolution
+    )
+    progress.report('load', 1, 1)
+    with source.open_blocks() as blocks:
+      video = tracker.prepare(
+          progress.follow('read', blocks, source.info.num_frames)
+      )
+    num_frames = len(video.frames)
+    if values.frame >= num_frames:
+      raise ValueError(
+          f'--frame must be one of the {num_frames} frames, 0 to '
+          f'{num_frames - 1}; got {values.frame}'
+      )
+    tracks = tracker.track_video(video, query_points, report=progress.report)
+    with source.open_blocks() as blocks:
+      followed = progress.follow('draw', blocks, num_frames)
+      frames = (frame for block in followed for frame in block)
+      video_io.write_video(
+          output,
+          editing.iterate_edit(frames, edit, query_points, tracks),
+          source.info.frame_rate,
+      )
+  _show(
+      f'{tracker.name}: carried the edit by {len(query_points)} points through '
+      f'{num_frames} frames; wrote {output}'
+  )
+
+
+def _plan_edit(
+    values: flags.FlagValues, info: video_io.VideoInfo
+) -> tuple[editing.Edit, Float[np.ndarray, 'n 3']]:
+  """Returns the edit that the flags describe, and points to track."""
+  size = info.height, info.width
+  if values.draw is not None:
+    picture = video_io.read_picture(values.draw)
+    if picture.shape[:2] != size:
+      raise ValueError(
+          f'--draw must be {info.width}x{info.height} pixels as the video is; '
+          f'got {picture.shape[1]}x{picture.shape[0]} - draw on one of its '
+          'frames, and save the drawing alone'
+      )
+    region = picture[..., 3] > 0
+    edit = editing.Edit(
+        picture[..., :3], picture[..., 3].astype(np.float32) / 255
+    )
+  else:
+    corners = _parse_numbers('region', values.region)
+    if len(corners) < 4 or len(corners) % 2:
+      raise flags.IllegalFlagValueError(
+          '--region must be X,Y of two corners or more; got '
+          f'{",".join(values.region)!r}'
+      )
+    region = editing.make_region(size, corners.reshape(-1, 2))
+    if values.color is not None:
+      edit = editing.fill_region(region, _parse_color(values.color))
+    else:
+      edit = editing.fit_picture(video_io.read_picture(values.image), region)
+  points = editing.sample_region(region, values.frame, values.num_points)
+  return edit, points
+
+
+def _parse_numbers(name: str, texts: list[str]) -> Float[np.ndarray, '_']:
+  try:
+    numbers = np.asarray([float(text) for text in texts])
+  except ValueError:
+    numbers = np.asarray([np.nan])
+  if not np.isfinite(numbers).all():
+    raise flags.IllegalFlagValueError(
+        f'--{name} must be numbers, separated by commas; got '
+        f'{",".join(texts)!r}'
+    )
+  return numbers
+
+
+def _parse_color(texts: list[str]) -> tuple[int, int, int]:
+  numbers = _parse_numbers('color', texts)
+  if len(numbers) != 3 or ((numbers < 0) | (numbers > 255)).any():
+    raise flags.IllegalFlagValueError(
+        '--color must be RED,GREEN,BLUE of 0 to 255; got '
+        f'{",".join(texts)!r}'
+    )
+  red, green, blue = (round(number) for number in numbers.tolist())
+  return red, green, blue
+
+
 def _define_models_flags(values: flags.FlagValues) -> None:
   del values  # None but help.
 
@@ -244,6 +402,9 @@ def _convert(values: flags.FlagValues) -> None:
 _COMMANDS = {
     'track': _Command(
         _define_track_flags, _track, 'Track points through a video.'
+    ),
+    'edit': _Command(
+        _define_edit_flags, _edit, 'Carry an edit of a frame through a video.'
     ),
     'models': _Command(
         _define_models_flags, _list_models, 'List the known models.'

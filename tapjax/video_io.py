@@ -33,6 +33,7 @@ _CONTAINERS = (
     'mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,asf,flv,ogg,ivf,nut,'
     'h264,hevc,av1,yuv4mpegpipe'
 )
+_PICTURES = 'png_pipe,jpeg_pipe,webp_pipe,bmp_pipe'
 # One tick per frame: keeps every frame, however uneven or equal their times.
 _KEEP_EVERY_FRAME = (
     *('-vf', 'settb=1/25,setpts=N'),
@@ -154,6 +155,38 @@ def read_jpeg_images(
   return images
 
 
+def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 4']:
+  """Reads a picture (.png, .jpg, .webp, .bmp) as RGB and opacity.
+
+  Raises FileNotFoundError or ValueError where there is no readable picture.
+  """
+  path = _check_source(path, 'picture')
+  with (
+      tempfile.TemporaryFile() as log,
+      _run_ffmpeg(
+          *('-format_whitelist', _PICTURES, '-i', f'file:{path}'),
+          *('-frames:v', '1', '-c:v', 'pam', '-pix_fmt', 'rgba'),
+          *('-f', 'image2pipe', '-'),
+          log=log,
+          stdin=subprocess.DEVNULL,
+          stdout=subprocess.PIPE,
+      ) as process,
+  ):
+    assert process.stdout is not None
+    header, _, content = process.stdout.read().partition(b'ENDHDR\n')
+    process.wait()
+    fields = dict(line.split() for line in header.splitlines()[1:])
+    shape = tuple(int(fields.get(n, 0)) for n in (b'HEIGHT', b'WIDTH'))
+    if not all(shape) or len(content) < 4 * shape[0] * shape[1]:
+      reason = _find_reason(_read_log(log))
+      raise ValueError(
+          f'{str(path)!r} is not a readable picture ({reason}) - save it as '
+          '.png'
+      )
+  picture = np.frombuffer(content, np.uint8, 4 * shape[0] * shape[1])
+  return picture.reshape(*shape, 4)
+
+
 def write_video(
     path: str | os.PathLike[str],
     frames: Iterable[np.ndarray],
@@ -252,12 +285,14 @@ def _check_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     yield frame
 
 
-def _check_source(path: str | os.PathLike[str]) -> pathlib.Path:
+def _check_source(
+    path: str | os.PathLike[str], kind: str = 'video'
+) -> pathlib.Path:
   path = pathlib.Path(path)
   if path.is_dir():
-    raise ValueError(f'{str(path)!r} is a folder; name one video file in it')
+    raise ValueError(f'{str(path)!r} is a folder; name one {kind} file in it')
   if not path.is_file():
-    raise FileNotFoundError(f'no video file {str(path)!r}; is the path right?')
+    raise FileNotFoundError(f'no {kind} file {str(path)!r}; is the path right?')
   if path.stat().st_size == 0:
     raise ValueError(f'{str(path)!r} is empty (0 bytes); copy it again')
   return path

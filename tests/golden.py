@@ -97,3 +97,45 @@ def write_torch_arrays(
       'epoch': 3,
   }
   return archive.write(path, root)
+
+
+class TaptrCase(NamedTuple):
+  """A file of TAPTRv2: settings, frames, and what must come out.
+
+  Positions there count pixel centers as integers, and the network's shares run
+  from the center of the first pixel to that of the last.
+  """
+
+  meta: dict[str, Any]
+  frames: np.ndarray
+  expected: dict[str, np.ndarray]
+
+  @property
+  def sides(self) -> tuple[int, int]:
+    """Of the clip and of the network."""
+    return self.frames.shape[1], self.meta['settings']['network_size']
+
+  @property
+  def query_points(self) -> np.ndarray:
+    """In raster pixels of the clip, which is scaled to the network's side."""
+    clip, network = self.sides
+    t, *yx = self.expected['query_points'].T
+    yx = [(v / (clip - 1) * (network - 1) + 0.5) * clip / network for v in yx]
+    return np.stack([t, *yx], axis=-1).astype(np.float32)
+
+  def to_stored(self, positions: np.ndarray) -> np.ndarray:
+    """Undoes the conversion for positions."""
+    clip, network = self.sides
+    return (positions * network / clip - 0.5) / (network - 1) * (clip - 1)
+
+
+def load_taptr_case(reference: pathlib.Path, name: str) -> TaptrCase:
+  with np.load(reference / 'taptr' / f'golden_taptrv2_{name}.npz') as file:
+    expected = dict(file)
+  meta = json.loads(str(expected.pop('meta')))
+  with np.load(reference / 'clips.npz') as clips:
+    frames = clips[meta['clip']][meta['frames']]
+  if meta['crop'] is not None:
+    top, bottom, left, right = meta['crop']
+    frames = frames[:, top:bottom, left:right]
+  return TaptrCase(meta, frames, expected)

@@ -324,6 +324,10 @@ def test_list_models_tells_what_users_ask():
   assert models['tapnet'].licence == 'Apache-2.0'
   assert models['pips_plus_plus'].licence == 'MIT'
   assert models['pips_plus_plus'].resolution == (512, 896)
+  assert models['tapir'].licence == 'Apache-2.0'
+  assert models['tapir'].queries_independent is True
+  assert models['taptrv2'].licence == 'non-commercial research only'
+  assert models['taptrv2'].queries_independent is False
   assert all(
       dataclasses.is_dataclass(p.config) for p in registry.PRESETS.values()
   )

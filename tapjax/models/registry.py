@@ -252,7 +252,7 @@ _PRESETS = (
     _describe_locotrack('locotrack_efficientnet_b0_deep', locotrack.EFFICIENTNET_B0_DEEP, 3_815_837, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_256', locotrack.EFFICIENTNET_256, 3_476_519, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     Preset('pips_plus_plus', pips_plus_plus.PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), _PIPS_URL, 'MIT', _PIPS_SCORES),  # noqa: E501
-    _describe_taptr(40_703_494, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
+    _describe_taptr(40_040_803, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
 )
 # fmt: on
 

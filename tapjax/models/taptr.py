@@ -49,9 +49,11 @@ from tapjax.ops.deformable import count_tokens
 from tapjax.ops.deformable import read_samples
 from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
+from tapjax.types import PyTree
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
+_DROPOUT = 0.6
 _VISIBLE = 1
 # Longer videos than those of training pass vectors on after fewer windows.
 _TRAINED_FRAMES = 24
@@ -106,6 +108,7 @@ def track_windows(
     query_frames: Int[Array, 'n'],
     start: LayerOutputs,
     is_forward: Bool[Array, ''],
+    dropout_key: Array | None = None,
 ) -> LayerOutputs:
   """Tracks points from their queries to one end of the video.
 
@@ -118,6 +121,7 @@ def track_windows(
     start: what is believed of all frames, of one layer; frames on the other
       side of the query, and its own, keep it.
     is_forward: whether to go to the last frame, or else to the first.
+    dropout_key: drops out part of what vectors learn from window to window.
 
   Returns:
     What each layer says, for the losses; the last one's is the result.
@@ -183,6 +187,10 @@ def track_windows(
           before_vectors,
           after_vectors,
       )
+      if dropout_key is not None:
+        key = jax.random.fold_in(dropout_key, first_frame)
+        is_kept = jax.random.bernoulli(key, 1 - _DROPOUT, change.shape)
+        change = jnp.where(is_kept, change / (1 - _DROPOUT), 0)
       change = jnp.where(age[..., None] > 0, change, 0)
       changed = put(memory.vectors, before_vectors + change, 0)
       changed = jnp.where(passes_on, pass_on(changed, 0), changed)
@@ -245,8 +253,8 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
       samples = read_samples(
           tokens.reshape(-1, tokens.shape[-1]),
           config.sizes,
-          _align_corners(_pixels_to_shares(points[:, :0:-1], config), config),
-          _get_query_frames(points, len(tokens)) * tokens.shape[1],
+          _align_corners(pixels_to_shares(points[:, :0:-1], config), config),
+          get_query_frames(points, len(tokens)) * tokens.shape[1],
       )
       levels = samples.values.reshape(len(points), -1)
       return stages.apply('describe', params, levels)
@@ -275,7 +283,7 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
       features: Float[Array, 'b t s c'],
       query_features: QueryFeatures,
       state: TrackState,
-      memory: None = None,
+      memory: PyTree | None = None,
   ) -> tuple[TrackState, None]:
     if memory is not None:
       raise ValueError(
@@ -288,7 +296,7 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
         queries: QueryFeatures,
         state: TrackState,
     ) -> TrackState:
-      query_frames = _get_query_frames(queries.points, len(tokens))
+      query_frames = get_query_frames(queries.points, len(tokens))
       start = _make_start(state, config)
 
       def track(is_forward: Bool[Array, '']) -> LayerOutputs:
@@ -311,7 +319,7 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
           for outputs in (both.boxes, both.classes)
       )
       return TrackState(
-          _shares_to_pixels(jax.nn.sigmoid(boxes[..., :2]), config),
+          shares_to_pixels(jax.nn.sigmoid(boxes[..., :2]), config),
           -classes[..., _VISIBLE],
           None,
       )
@@ -339,6 +347,42 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
   return set_precision(functions, config.precision)
 
 
+def predict_layers(
+    config: TaptrConfig,
+    params: Params,
+    features: Float[Array, 'b t s c'],
+    query_features: QueryFeatures,
+    dropout_key: Array | None = None,
+) -> LayerOutputs:
+  """Returns what every layer says, for losses: `[b, i, t, n, ...]`.
+
+  Points are tracked forward alone. What precedes their queries, and what is on
+  the queries' own frames, is the query.
+  """
+  stages = _make_stages(config)
+
+  def predict(
+      tokens: Float[Array, 't s c'], queries: QueryFeatures
+  ) -> LayerOutputs:
+    positions = jnp.broadcast_to(
+        queries.points[:, None, :0:-1], (len(queries.points), len(tokens), 2)
+    )
+    visible = -jnp.ones(positions.shape[:2], positions.dtype)
+    return track_windows(
+        lambda method, *rest: stages.apply(method, params, *rest),
+        config,
+        tokens,
+        queries.vectors,
+        get_query_frames(queries.points, len(tokens)),
+        _make_start(TrackState(positions, visible, None), config),
+        jnp.ones((), bool),
+        dropout_key,
+    )
+
+  with jax.default_matmul_precision(config.precision):
+    return map_batch(predict, features, query_features)
+
+
 def _make_stages(config: TaptrConfig) -> Stages:
   check_config(config)
   return make_stages(
@@ -351,7 +395,7 @@ def _make_stages(config: TaptrConfig) -> Stages:
 def _make_start(state: TrackState, config: TaptrConfig) -> LayerOutputs:
   """Returns what is believed before the first window, time first."""
   assert state.occlusion_logits is not None, 'TAPTRv2 estimates them'
-  shares = _pixels_to_shares(state.positions.swapaxes(0, 1), config)
+  shares = pixels_to_shares(state.positions.swapaxes(0, 1), config)
   visible = -state.occlusion_logits.T
   logits = compute_logit(shares)
   zeros = jnp.zeros_like(logits)
@@ -361,7 +405,7 @@ def _make_start(state: TrackState, config: TaptrConfig) -> LayerOutputs:
   return LayerOutputs(boxes, jax.nn.sigmoid(boxes), jnp.stack(classes, axis=-1))
 
 
-def _get_query_frames(
+def get_query_frames(
     points: Float[Array, 'n 3'], num_frames: int
 ) -> Int[Array, 'n']:
   """Returns the frame nearest to each query's time."""
@@ -369,7 +413,7 @@ def _get_query_frames(
   return jnp.clip(nearest, 0, num_frames - 1)
 
 
-def _pixels_to_shares(
+def pixels_to_shares(
     positions: Float[Array, '*n 2'], config: TaptrConfig
 ) -> Float[Array, '*n 2']:
   """Returns raster (x, y) in the network's coordinates, about 0 to 1."""
@@ -379,10 +423,10 @@ def _pixels_to_shares(
   return (positions - 0.5) / (side - 1)
 
 
-def _shares_to_pixels(
+def shares_to_pixels(
     shares: Float[Array, '*n 2'], config: TaptrConfig
 ) -> Float[Array, '*n 2']:
-  """Undoes `_pixels_to_shares`."""
+  """Undoes `pixels_to_shares`."""
   side = config.resolution[0]
   if config.ends == 'edges':
     return shares * side

@@ -53,9 +53,10 @@ def list_weight_names(config: TaptrConfig) -> Iterator[WeightName]:
       f'{ours}embedder',
       *(f'{torch}ref_point_head.layers.{j}' for j in range(2)),
   )
-  yield from _list_mlp_names(
-      f'{ours}updater', *(f'{torch}query_updater.{j}' for j in (0, 2))
-  )
+  if config.decoder_layers > 1:
+    yield from _list_mlp_names(
+        f'{ours}updater', *(f'{torch}query_updater.{j}' for j in (0, 2))
+    )
   yield from _list_mlp_names(
       f'{ours}fuser', *(f'{torch}ca_update_fuser.{j}' for j in (0, 2, 4))
   )

@@ -500,7 +500,13 @@ def check_config(config: TaptrConfig) -> None:
         'resolution must be a square for TAPTRv2, which was published for no '
         f'other; got {config.resolution} - use ({height}, {height})'
     )
+  if not config.backbone_blocks or min(config.backbone_blocks) < 1:
+    raise ValueError(
+        'backbone_blocks must have an entry above 0 for each stage; got '
+        f'{config.backbone_blocks}'
+    )
   counts = (
+      'backbone_channels',
       'channels',
       'hidden_channels',
       'num_heads',

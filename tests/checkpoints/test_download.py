@@ -124,6 +124,14 @@ def test_a_file_is_downloaded_once(server, fetch, tmp_path):
   assert not _list_leftovers(tmp_path)
 
 
+def test_a_notice_is_given_when_a_file_is_downloaded(server, tmp_path):
+  file = checkpoints.WeightFile(server.url, None, None, notice='not for sale')
+  with pytest.warns(UserWarning, match='not for sale'):
+    checkpoints.fetch(file, directory=tmp_path, show_progress=False)
+  # Warnings are errors here.
+  checkpoints.fetch(file, directory=tmp_path, show_progress=False)
+
+
 def test_files_of_one_name_are_kept_apart(server, fetch, tmp_path):
   first = fetch()
   server.content = b'other'

@@ -1,12 +1,7 @@
 """TAPTRv2 against stored outputs of the published implementation.
 
-Two float32 implementations differ by 1.3e-4 px and 6e-6 in logits. Positions of
-the stored files count pixel centers as integers, and the network's shares run
-from the center of the first pixel to that of the last.
+Two float32 implementations differ by 1.3e-4 px and 6e-6 in logits.
 """
-
-import json
-from typing import Any, NamedTuple
 
 import golden
 import jax
@@ -26,44 +21,6 @@ LOGITS = 5e-5
 SHARES = 2e-6
 # Of the standard deviation of an array.
 FEATURES = 5e-5
-
-
-class Case(NamedTuple):
-  """A stored file: settings, frames, and what must come out."""
-
-  meta: dict[str, Any]
-  frames: np.ndarray
-  expected: dict[str, np.ndarray]
-
-  @property
-  def sides(self) -> tuple[int, int]:
-    """Of the clip and of the network."""
-    return self.frames.shape[1], self.meta['settings']['network_size']
-
-  @property
-  def query_points(self) -> np.ndarray:
-    """In raster pixels of the clip, which is scaled to the network's side."""
-    clip, network = self.sides
-    t, *yx = self.expected['query_points'].T
-    yx = [(v / (clip - 1) * (network - 1) + 0.5) * clip / network for v in yx]
-    return np.stack([t, *yx], axis=-1).astype(np.float32)
-
-  def to_stored(self, positions: np.ndarray) -> np.ndarray:
-    """Undoes the conversion for positions."""
-    clip, network = self.sides
-    return (positions * network / clip - 0.5) / (network - 1) * (clip - 1)
-
-
-def load_case(reference, name):
-  with np.load(reference / 'taptr' / f'golden_taptrv2_{name}.npz') as file:
-    expected = dict(file)
-  meta = json.loads(str(expected.pop('meta')))
-  with np.load(reference / 'clips.npz') as clips:
-    frames = clips[meta['clip']][meta['frames']]
-  if meta['crop'] is not None:
-    top, bottom, left, right = meta['crop']
-    frames = frames[:, top:bottom, left:right]
-  return Case(meta, frames, expected)
 
 
 def load_tracker(case, reference, folder):
@@ -87,7 +44,7 @@ def test_whole_video(name, reference, tmp_path):
 
   Only in one file are frames before the query tracked too.
   """
-  case = load_case(reference, name)
+  case = golden.load_taptr_case(reference, name)
   expected = case.expected
   tracker = load_tracker(case, reference, tmp_path)
   tracks = tracker.track(case.frames, case.query_points)
@@ -118,7 +75,7 @@ def assert_features(ours, theirs):
 @pytest.mark.parametrize('name', ['sliding', 'long', 'window'])
 def test_stages(name, reference, tmp_path):
   """What every part of the network returns, the earliest first."""
-  case = load_case(reference, name)
+  case = golden.load_taptr_case(reference, name)
   expected = case.expected
   tracker = load_tracker(case, reference, tmp_path)
   functions, params, config = tracker.functions, tracker.params, tracker.config
@@ -186,7 +143,7 @@ def test_stages(name, reference, tmp_path):
         config,
         tokens,
         vectors,
-        taptr._get_query_frames(points, len(tokens)),
+        taptr.get_query_frames(points, len(tokens)),
         taptr._make_start(state, config),
         jnp.asarray(True),
     )
@@ -202,7 +159,9 @@ def test_stages(name, reference, tmp_path):
   for i, (before, layers, fused) in enumerate(windows[:num_windows]):
     boxes = np.concatenate([before[None], jax.nn.sigmoid(layers.boxes)])
     close(boxes, expected[f'win{i}_ref'], atol=SHARES)
-    moved = jax.nn.sigmoid(taptr_network.compute_logit(layers.moved))
+    moved = jax.nn.sigmoid(
+        taptr_network.compute_logit(jnp.asarray(layers.moved))
+    )
     close(moved, expected[f'win{i}_ref_apu'], atol=SHARES)
     assert_features(fused[..., ::8], expected[f'win{i}_hs_last'])
   boxes = jax.nn.sigmoid(outputs.boxes[-1]).swapaxes(0, 1)

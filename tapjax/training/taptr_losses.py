@@ -1,0 +1,106 @@
+"""The losses of TAPTRv2 on tracks whose truth is known.
+
+Li et al., arXiv 2407.16291. Over what is updated, the frames behind a query's,
+and with positions as shares of the frame,
+
+  position    |x - x'| + |y - y'| where the target is inside of the frame, for
+              every layer twice: as attention has moved the point, and as it
+              leaves the layer
+  visibility  focal loss of the three classes, of the last layer
+
+each a sum divided by one more than the number of its entries.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+import optax
+
+from tapjax.models.taptr_network import LayerOutputs
+from tapjax.models.taptr_network import NUM_CLASSES
+
+
+@dataclasses.dataclass(frozen=True)
+class TaptrLossConfig:
+  """Weights of the losses, and the focal loss.
+
+  Attributes:
+    position_weight: of both position losses of each layer.
+    visibility_weight: of the visibility loss.
+    focal_balance: what a class that is the target weighs; others weigh the
+      rest of 1.
+    focal_power: of the error, by which what is almost right weighs less.
+  """
+
+  position_weight: float = 5.0
+  visibility_weight: float = 1.0
+  focal_balance: float = 0.25
+  focal_power: float = 2.0
+
+
+class TaptrLosses(NamedTuple):
+  """The losses before they are weighted; positions of every layer."""
+
+  position: Float[Array, 'i']
+  moved: Float[Array, 'i']
+  visibility: Float[Array, '']
+
+  def sum(self, config: TaptrLossConfig) -> Float[Array, '']:
+    """Returns the weighted sum, which is minimized."""
+    position = jnp.sum(self.position) + jnp.sum(self.moved)
+    return (
+        config.position_weight * position
+        + config.visibility_weight * self.visibility
+    )
+
+
+def compute_taptr_losses(
+    outputs: LayerOutputs,
+    query_frames: Int[Array, 'n'],
+    target_shares: Float[Array, 't n 2'],
+    occluded: Bool[Array, 't n'],
+    config: TaptrLossConfig,
+) -> TaptrLosses:
+  """Returns the losses of one video.
+
+  Args:
+    outputs: of every layer, `[i, t, n, ...]`.
+    query_frames: where each query is.
+    target_shares: true (x, y) as shares of the frame, as `pixels_to_shares`
+      gives them; those of occluded points count too.
+    occluded: the truth.
+    config: the focal loss.
+  """
+  frames = jnp.arange(len(occluded))[:, None]
+  is_updated = frames > query_frames[None]
+  is_inside = (target_shares >= 0) & (target_shares <= 1)
+  counts = is_updated & jnp.all(is_inside, axis=-1)
+
+  def measure(shares: Float[Array, 'i t n 4']) -> Float[Array, 'i']:
+    distance = jnp.sum(jnp.abs(shares[..., :2] - target_shares[None]), axis=-1)
+    return jnp.sum(jnp.where(counts[None], distance, 0), axis=(1, 2)) / (
+        jnp.sum(counts) + 1
+    )
+
+  targets = jax.nn.one_hot(jnp.where(occluded, 2, 1), NUM_CLASSES)
+  logits = outputs.classes[-1]
+  entropy = optax.sigmoid_binary_cross_entropy(logits, targets)
+  error = jnp.abs(targets - jax.nn.sigmoid(logits))
+  balance = jnp.where(
+      targets == 1, config.focal_balance, 1 - config.focal_balance
+  )
+  focal = balance * error**config.focal_power * entropy
+  visibility = jnp.sum(jnp.where(is_updated[..., None], focal, 0)) / (
+      jnp.sum(is_updated) + 1
+  )
+  return TaptrLosses(
+      measure(jax.nn.sigmoid(outputs.boxes)),
+      measure(outputs.moved),
+      visibility,
+  )
