@@ -16,6 +16,8 @@ import tapjax
 from tapjax import cli
 from tapjax import results
 from tapjax.data import demo
+from tapjax.data import heldout
+from tapjax.evaluation import benchmarks
 from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.settings import replace_settings
@@ -142,6 +144,17 @@ def test_model_table_is_that_of_list_models():
   section = README.split('\n## Models\n')[1].split('\n## ')[0]
   table = [line for line in section.splitlines() if line.startswith('|')]
   assert table[2:] == rows, 'the rows must be\n' + '\n'.join(rows)
+
+
+def test_benchmark_table_is_that_of_the_runner():
+  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  table = [line for line in section.splitlines() if line.startswith('| `')]
+  named = [name for line in table for name in re.findall(r'`(\w+)`', line)]
+  assert named == list(benchmarks.BENCHMARKS)
+  (videos,) = {
+      int(number) for number in re.findall(r'(\d+) videos each', section)
+  }
+  assert videos == heldout.NUM_VIDEOS
 
 
 def test_result_files_hold_what_is_listed(tmp_path):

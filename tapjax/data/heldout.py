@@ -18,7 +18,7 @@ from tapjax.data.procedural import make_example
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.types import Example
 
-NUM_VIDEOS = 20
+NUM_VIDEOS = 16
 # Tracks per video, each queried on its first visible frame.
 NUM_TRACKS = 64
 # Kept for this purpose; training draws from other keys.

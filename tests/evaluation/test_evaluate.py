@@ -20,8 +20,10 @@ from tapjax.evaluation import evaluate as evaluation
 from tapjax.evaluation import metrics
 from tapjax.evaluation import report
 from tapjax.evaluation import subjects
+from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.pretrained import Tracker
+from tapjax.settings import replace_settings
 from tapjax.types import Tracks
 
 FIRST = benchmarks.BENCHMARKS['davis_first']
@@ -326,6 +328,47 @@ def test_devices_share_the_videos(tmp_path, monkeypatch):
       for count in (1, 2)
   ]
   assert results[0] == results[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', registry.PRESETS)
+def test_every_preset(name, tmp_path):
+  """Both protocols, interrupted after the first video and resumed."""
+  preset = registry.get_preset(name)
+  settings = {'resolution': (64, 64)}
+  if hasattr(preset.config, 'initial_resolution'):
+    settings['initial_resolution'] = (64, 64)
+  config = replace_settings(preset.config, settings)
+  functions = preset.architecture.make_functions(config)
+  params = golden.make_random_params(functions)
+  tracker = Tracker(name, config, functions, params)
+  videos = [make_video(f'v{t}', t, 2, (64, 64)) for t in (5, 4)]
+  for benchmark in (FIRST, STRIDED):
+    subject = subjects.make_subject(tracker, jax.devices()[:1])
+    runs = []
+
+    def track(clips, num_frames, subject=subject, runs=runs):
+      if len(runs) == 2:
+        runs.append('interrupted')
+        raise KeyboardInterrupt
+      runs.append(num_frames)
+      return subject.track(clips, num_frames)
+
+    source = make_source([*videos, *videos])
+    folder = tmp_path / benchmark.name
+    with pytest.raises(KeyboardInterrupt):
+      evaluation.evaluate(
+          benchmark, source, subject._replace(track=track), folder
+      )
+    assert len(runs) == 3
+    resumed = evaluation.evaluate(benchmark, source, subject, folder)
+    for first, again in zip(
+        resumed['videos'][:2], resumed['videos'][2:], strict=True
+    ):
+      assert first == again
+      assert first['metrics']['occlusion_accuracy'] is not None
+    expected = 1 + (functions.make_memory is not None and benchmark is STRIDED)
+    assert len(resumed['directions']) == expected
 
 
 def test_pck_of_jhmdb(reference, tmp_path):
