@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from tapjax.data import heldout
 from tapjax.data import jhmdb
+from tapjax.data import point_tables
 from tapjax.data import tapvid
 from tapjax.data.annotated import Source
 from tapjax.geometry import Resolution
@@ -48,6 +49,7 @@ _DAVIS = _BUCKET + 'tapvid_davis.zip'
 _KINETICS = _BUCKET + 'tapvid_kinetics.zip'
 _RGB_STACKING = _BUCKET + 'tapvid_rgb_stacking.zip'
 _ROBOTAP = _BUCKET + 'robotap/robotap.zip'
+_TABLES = 'https://github.com/google-deepmind/perception_test'
 _JHMDB = 'http://jhmdb.is.tue.mpg.de'
 _STRIDED = {
     'tapnet': 38.4,
@@ -57,16 +59,27 @@ _STRIDED = {
     'causal_bootstapir': 61.2,
 }
 
+
+def _open_kinetics(path: pathlib.Path) -> Source:
+  """Reads shards, or the table as published with the clips below it."""
+  table = path / 'tapvid_kinetics.csv'
+  if table.is_file() and not any(path.rglob('*_of_*.pkl')):
+    return point_tables.open_kinetics_table(table, path)
+  return tapvid.open_kinetics(path)
+
+
 # fmt: off
 _BENCHMARKS = (
     Benchmark('davis_first', tapvid.open_davis, 'first', _DAVIS, scores_key='tapvid_davis'),  # noqa: E501
     Benchmark('davis_strided', tapvid.open_davis, 'strided', _DAVIS, published=_STRIDED),  # noqa: E501
-    Benchmark('kinetics_first', tapvid.open_kinetics, 'first', _KINETICS, scores_key='tapvid_kinetics'),  # noqa: E501
-    Benchmark('kinetics_strided', tapvid.open_kinetics, 'strided', _KINETICS),
+    Benchmark('kinetics_first', _open_kinetics, 'first', _KINETICS, scores_key='tapvid_kinetics'),  # noqa: E501
+    Benchmark('kinetics_strided', _open_kinetics, 'strided', _KINETICS),
     Benchmark('rgb_stacking_first', tapvid.open_rgb_stacking, 'first', _RGB_STACKING),  # noqa: E501
     Benchmark('rgb_stacking_strided', tapvid.open_rgb_stacking, 'strided', _RGB_STACKING),  # noqa: E501
     Benchmark('robotap_first', tapvid.open_robotap, 'first', _ROBOTAP, scores_key='robotap'),  # noqa: E501
     Benchmark('robotap_strided', tapvid.open_robotap, 'strided', _ROBOTAP),
+    Benchmark('table_first', point_tables.open_table_folder, 'first', _TABLES),
+    Benchmark('table_strided', point_tables.open_table_folder, 'strided', _TABLES),  # noqa: E501
     Benchmark('jhmdb', jhmdb.open_jhmdb, 'first', _JHMDB, metric='pck'),
     Benchmark('procedural_24', None, 'first', '', functools.partial(heldout.make_heldout_source, 24)),  # noqa: E501
     Benchmark('procedural_48', None, 'first', '', functools.partial(heldout.make_heldout_source, 48)),  # noqa: E501

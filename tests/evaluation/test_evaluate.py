@@ -2,7 +2,7 @@
 
 import functools
 import json
-import pathlib
+import warnings
 
 import golden
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tapjax import padding
-from tapjax.data import tapvid
 from tapjax.data.annotated import AnnotatedVideo
 from tapjax.data.annotated import Entry
 from tapjax.data.annotated import Source
@@ -406,6 +405,35 @@ def test_every_table_entry():
     benchmarks.get_benchmark('davis_frist')
 
 
+@pytest.mark.parametrize(
+    ('name', 'folder', 'num_videos'),
+    [
+        ('davis_first', 'tapvid_davis.pkl', 2),
+        ('rgb_stacking_strided', '', 2),
+        ('robotap_first', 'robotap', 2),
+        ('kinetics_first', 'tapvid_kinetics', 2),
+        ('kinetics_strided', 'kinetics_source', 2),
+        ('table_first', 'robotap_csv', 2),
+    ],
+)
+def test_sample_files(name, folder, num_videos, reference, tmp_path):
+  benchmark = benchmarks.BENCHMARKS[name]
+  path = reference / 'tapvid' / 'samples' / folder
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', UserWarning)  # Of a clip that is absent.
+    source = benchmarks.open_benchmark(benchmark, path)
+  result = evaluation.evaluate(
+      benchmark, source, make_false_subject(), tmp_path
+  )
+  assert result['num_videos'] == num_videos
+  assert not result['failed']
+  assert result['resolution'] == [32, 32]
+  assert result['mean']['average_jaccard']['num_values'] == num_videos
+  assert len(result['missing']) == {'robotap': 3, 'kinetics_source': 1}.get(
+      folder, 0
+  )
+
+
 def test_report_beside_published_scores():
   result = {
       'benchmark': 'davis_first',
@@ -454,15 +482,3 @@ def test_damaged_results(tmp_path):
   (tmp_path / 'results.json').write_text('{')
   with pytest.raises(ValueError, match='must be results'):
     list(evaluation.iterate_results(tmp_path))
-
-
-def test_original_size_of_files_is_resized(reference, tmp_path):
-  path = reference / 'tapvid' / 'samples' / 'tapvid_davis.pkl'
-  result = evaluation.evaluate(
-      FIRST,
-      tapvid.open_davis(pathlib.Path(path)),
-      make_false_subject(),
-      tmp_path,
-  )
-  assert result['resolution'] == [32, 32]
-  assert result['num_videos'] == 2
