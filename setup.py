@@ -20,12 +20,6 @@ _CORE = [
     'safetensors>=0.4.3',
     'tqdm>=4.66',
 ]
-# mediapy shows videos; video files are read and written without it.
-_NOTEBOOK = [
-    'ipykernel>=6.29',
-    'mediapy>=1.2',
-    'nbclient>=0.10',
-]
 _TRAIN = [
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.30',
@@ -39,6 +33,13 @@ _EVALUATE = [
 _BENCHMARK = [
     *_EVALUATE,
     'opencv-python-headless>=4.8',
+]
+# mediapy shows videos; video files are read and written without it.
+_NOTEBOOK = [
+    *_EVALUATE,
+    'ipykernel>=6.29',
+    'mediapy>=1.2',
+    'nbclient>=0.10',
 ]
 _TEST = [
     *_BENCHMARK,

@@ -27,7 +27,7 @@ from tapjax.settings import replace_settings
 MODELS = flags.DEFINE_list('model', ['tapir'], 'Presets to run.')
 _FRAMES = flags.DEFINE_list('frames', ['50'], 'Lengths of the video.')
 _QUERIES = flags.DEFINE_list('queries', ['100'], 'Numbers of query points.')
-_RESOLUTION = flags.DEFINE_list(
+RESOLUTION = flags.DEFINE_list(
     'resolution', None, "HEIGHT,WIDTH of the video; the preset's without it."
 )
 _QUERY_CHUNK = flags.DEFINE_integer(
@@ -84,8 +84,8 @@ def run() -> None:
     command += [f'--model={model}', f'--frames={frames}']
     command += [f'--queries={queries}', f'--calls={_CALLS.value}']
     command += ['--noheader']
-    if _RESOLUTION.value is not None:
-      command.append(f'--resolution={",".join(_RESOLUTION.value)}')
+    if RESOLUTION.value is not None:
+      command.append(f'--resolution={",".join(RESOLUTION.value)}')
     if _QUERY_CHUNK.value is not None:
       command.append(f'--query_chunk={_QUERY_CHUNK.value}')
     subprocess.run(command, check=True)
@@ -95,8 +95,8 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
   """Times a preset with random weights on a random video."""
   preset = registry.get_preset(model)
   settings = {}
-  if _RESOLUTION.value is not None:
-    settings['resolution'] = tuple(int(side) for side in _RESOLUTION.value)
+  if RESOLUTION.value is not None:
+    settings['resolution'] = tuple(int(side) for side in RESOLUTION.value)
   config = replace_settings(preset.config, settings)
   functions = preset.architecture.make_functions(config)
   params = functions.init(jax.random.key(0))

@@ -20,10 +20,10 @@ _KEPT = ('command', 'steps', 'hardware')
 _RESOLUTIONS = ('resolution', 'initial_resolution')
 
 
-def run(workdir: str | None) -> None:
+def run(workdir: str) -> None:
   """Packs `workdir`'s best weights as the flags say."""
-  if workdir is None or _OUTPUT.value is None:
-    raise ValueError('--task=release needs --workdir=DIR and --output=FILE')
+  if _OUTPUT.value is None:
+    raise ValueError('--task=release needs --output=FILE')
   pack(pathlib.Path(workdir) / 'best.safetensors', _OUTPUT.value)
 
 

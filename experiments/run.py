@@ -8,6 +8,10 @@
     Packs the best weights of a training run in half precision.
 --task=benchmark --model=tapir --frames=50 --queries=100
     Times a tracker on this machine and prints one row a setting.
+--task=evaluate --model=tapir --benchmark=davis_first --data=DIR --workdir=DIR
+    Evaluates trackers on benchmarks; goes on where it was interrupted.
+--task=report --workdir=DIR
+    Prints what was evaluated beside the published scores.
 """
 
 import sys
@@ -18,13 +22,14 @@ from absl import logging
 
 from experiments import benchmark
 from experiments import cycle
+from experiments import evaluate
 from experiments import release
 from experiments import training
 
 _TASK = flags.DEFINE_enum(
     'task',
     None,
-    ['benchmark', 'cycle', 'release', 'train'],
+    ['benchmark', 'cycle', 'evaluate', 'release', 'report', 'train'],
     'What to do.',
     required=True,
 )
@@ -40,16 +45,26 @@ def main(argv: list[str]) -> None:
   if flags.FLAGS['verbosity'].using_default_value:
     logging.set_verbosity(logging.WARNING)
   try:
-    if _TASK.value == 'benchmark':
-      benchmark.run()
-    elif _TASK.value == 'cycle':
-      cycle.run(benchmark.MODELS.value)
-    elif _TASK.value == 'train':
-      training.run(_WORKDIR.value)
-    elif _TASK.value == 'release':
-      release.run(_WORKDIR.value)
-  except (ValueError, FileNotFoundError) as error:
-    sys.exit(f'experiments.run: {error}')
+    _run(_TASK.value, _WORKDIR.value)
+  except (ValueError, OSError, ImportError) as error:
+    sys.exit(f'experiments.run: error: {error}')
+
+
+def _run(task: str, workdir: str | None) -> None:
+  if task == 'benchmark':
+    benchmark.run()
+  elif task == 'cycle':
+    cycle.run(benchmark.MODELS.value)
+  elif workdir is None:
+    raise ValueError(f'--task={task} needs --workdir=DIR')
+  elif task == 'train':
+    training.run(workdir)
+  elif task == 'release':
+    release.run(workdir)
+  elif task == 'evaluate':
+    evaluate.run(workdir)
+  else:
+    evaluate.show_report(workdir)
 
 
 if __name__ == '__main__':

@@ -39,10 +39,10 @@ _CONFIG = flags.DEFINE_string('config', None, 'A file with get_config().')
 _SET = flags.DEFINE_multi_string('set', [], 'Changes: --set a.b=value.')
 
 
-def run(workdir: str | None) -> None:
+def run(workdir: str) -> None:
   """Trains what the flags say, going on from where `workdir` has come to."""
-  if _CONFIG.value is None or workdir is None:
-    raise ValueError('--task=train needs --config=FILE and --workdir=DIR')
+  if _CONFIG.value is None:
+    raise ValueError('--task=train needs --config=FILE')
   config = override_config(read_config(_CONFIG.value), _SET.value)
   train_tracker(config, pathlib.Path(workdir))
 

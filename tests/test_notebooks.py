@@ -96,12 +96,27 @@ def environment(tmp_path, monkeypatch):
   return tmp_path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('source', ['demo', 'file'])
-def test_notebooks_run(notebook, environment, monkeypatch, source):
+def execute(notebook, folder):
+  """Runs a notebook in a folder and returns the outputs of its cells."""
   import nbclient
   import nbformat
 
+  folder.mkdir()
+  contents = nbformat.read(notebook, as_version=4)
+  nbclient.NotebookClient(
+      contents,
+      timeout=300,
+      kernel_name='python3',
+      resources={'metadata': {'path': str(folder)}},
+  ).execute()
+  outputs = {cell.id: cell.get('outputs', []) for cell in contents.cells}
+  assert not outputs['install']  # It is there already.
+  return outputs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('source', ['demo', 'file'])
+def test_track_a_video(environment, monkeypatch, source):
   shape = (6, 256, 256, 3)
   if source == 'file':
     shape = (6, 32, 48, 3)  # The first six of nine frames.
@@ -110,17 +125,7 @@ def test_notebooks_run(notebook, environment, monkeypatch, source):
     tapjax.write_video(path, frames.astype(np.uint8), frame_rate=12)
     monkeypatch.setenv('TAPJAX_VIDEO', str(path))
   folder = environment / 'work'
-  folder.mkdir()
-  contents = nbformat.read(notebook, as_version=4)
-  nbclient.NotebookClient(
-      contents,
-      timeout=120,
-      kernel_name='python3',
-      resources={'metadata': {'path': str(folder)}},
-  ).execute()
-
-  outputs = {cell.id: cell.get('outputs', []) for cell in contents.cells}
-  assert not outputs['install']  # It is there already.
+  outputs = execute(ROOT / 'colabs' / 'track_a_video.ipynb', folder)
   assert '16 points' in outputs['track'][0].text
   (shown,) = outputs['show']
   assert '<video' in shown.data['text/html']
@@ -132,3 +137,22 @@ def test_notebooks_run(notebook, environment, monkeypatch, source):
   lines = (folder / 'tracks' / 'tracks.csv').read_text().splitlines()
   assert len(lines) == 1 + 16 * 6
   assert tapjax.read_video(folder / 'tracks' / 'tracks.mp4').shape == shape
+
+
+@pytest.mark.slow
+def test_evaluate_davis(environment, monkeypatch, reference):
+  data = reference / 'tapvid' / 'samples' / 'tapvid_davis.pkl'
+  monkeypatch.setenv('TAPJAX_DATA', str(data))
+  folder = environment / 'work'
+  outputs = execute(ROOT / 'colabs' / 'evaluate_davis.ipynb', folder)
+  assert '2 videos of 8 10 frames' in outputs['data'][0].text
+  assert 'davis_first  tapnet' in outputs['evaluate'][0].text
+  assert '33.0' in outputs['evaluate'][0].text  # Published.
+  assert 'camel' in outputs['videos'][0].text
+  (shown,) = outputs['show']
+  assert '<video' in shown.data['text/html']
+  path = folder / 'evaluation' / 'davis_first' / 'tapnet' / 'results.json'
+  results = json.loads(path.read_text())
+  assert results['num_videos'] == 2
+  assert results['resolution'] == [64, 64]
+  assert not results['failed']

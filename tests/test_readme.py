@@ -16,6 +16,8 @@ import tapjax
 from tapjax import cli
 from tapjax import results
 from tapjax.data import demo
+from tapjax.data import heldout
+from tapjax.evaluation import benchmarks
 from tapjax.models import locotrack
 from tapjax.models import registry
 from tapjax.models import tapnet
@@ -168,6 +170,17 @@ def test_locotrack_table_counts_what_the_code_does():
   assert rows == expected, 'the rows must be\n' + '\n'.join(
       '| ' + ' | '.join(row) for row in expected
   )
+
+
+def test_benchmark_table_is_that_of_the_runner():
+  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  table = [line for line in section.splitlines() if line.startswith('| `')]
+  named = [name for line in table for name in re.findall(r'`(\w+)`', line)]
+  assert named == list(benchmarks.BENCHMARKS)
+  (videos,) = {
+      int(number) for number in re.findall(r'(\d+) videos each', section)
+  }
+  assert videos == heldout.NUM_VIDEOS
 
 
 def test_result_files_hold_what_is_listed(tmp_path):

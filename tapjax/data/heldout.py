@@ -6,6 +6,7 @@ single pixels by a level.
 """
 
 from collections.abc import Iterator
+import dataclasses
 import functools
 
 import jax
@@ -18,7 +19,7 @@ from tapjax.data.procedural import make_example
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.types import Example
 
-NUM_VIDEOS = 20
+NUM_VIDEOS = 16
 # Tracks per video, each queried on its first visible frame.
 NUM_TRACKS = 64
 # Kept for this purpose; training draws from other keys.
@@ -34,9 +35,9 @@ def make_heldout_source(
 
   `config` replaces that of the benchmark, but for the number of frames.
   """
-  config = config or ProceduralConfig(num_queries=NUM_TRACKS)
-  fields = {**vars(config), 'num_frames': num_frames}
-  config = ProceduralConfig(**fields)
+  config = dataclasses.replace(
+      config or ProceduralConfig(num_queries=NUM_TRACKS), num_frames=num_frames
+  )
 
   def list_entries() -> Iterator[Entry]:
     for index in range(num_videos):

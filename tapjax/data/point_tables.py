@@ -27,6 +27,17 @@ KINETICS_FRAMES = 250
 KINETICS_RATE = 25
 
 
+def open_table_folder(path: pathlib.Path) -> Source:
+  """Reads the one .csv table of a folder, and videos in it or in `videos`."""
+  tables = sorted(path.glob('*.csv'))
+  if len(tables) != 1:
+    raise ValueError(
+        f'{path} must be a folder with one .csv table; it has {len(tables)}'
+    )
+  videos = path / 'videos'
+  return open_point_table(tables[0], videos if videos.is_dir() else path)
+
+
 def open_point_table(
     path: pathlib.Path,
     videos: pathlib.Path,

@@ -52,13 +52,13 @@ def measure_cycle_errors(
     raise ValueError(f'frames must be at least two; got {len(frames)}')
   height, width = frames.shape[1:3]
   there = track(frames, _make_queries(points_yx))
-  ends = there.positions[:, -1, ::-1]
+  ends = np.asarray(there.positions)[:, -1, ::-1]
   inside = ((ends >= 0) & (ends <= (height, width))).all(axis=-1)
-  arrived = np.flatnonzero(there.visible[:, -1] & inside)
+  arrived = np.flatnonzero(np.asarray(there.visible)[:, -1] & inside)
   if not arrived.size:
     return CycleErrors(len(points_yx), 0, float('nan'), float('nan'))
   back = track(frames[::-1], _make_queries(ends[arrived]))
-  offsets = back.positions[:, -1, ::-1] - points_yx[arrived]
+  offsets = np.asarray(back.positions)[:, -1, ::-1] - points_yx[arrived]
   errors = np.linalg.norm(offsets, axis=-1)
   return CycleErrors(
       len(points_yx),

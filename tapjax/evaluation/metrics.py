@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Bool
 from jaxtyping import Float
+from jaxtyping import Int
 from jaxtyping import Shaped
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +27,17 @@ PCK_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 # The size of a person in JHMDB, relative to the box around the joints.
 _BOX_SHARE = 0.6
+
+
+class Redetections(NamedTuple):
+  """Events of points that appear again, longer hidden than ever before.
+
+  `durations` are the hidden frames before each, `scores` the Jaccard from the
+  event to the end of the track, for each of `THRESHOLDS`.
+  """
+
+  durations: Int[np.ndarray, 'e']
+  scores: Float[np.ndarray, 'e d']
 
 
 class Mean(NamedTuple):
@@ -113,22 +125,42 @@ def compute_redetection_metrics(
 ) -> dict[str, float]:
   """Returns the re-detection Average Jaccard of TAPNext++ over a whole set.
 
-  A point is found again where it appears after having been hidden, longer than
-  ever before on its track. Each such event is scored by the Jaccard from there
-  to the end. Here a distance of exactly the threshold is within.
+  See `find_redetections` and `average_redetections`, which do it in parts.
+  """
+  return average_redetections(
+      [find_redetections(gt_occluded, gt_tracks, pred_occluded, pred_tracks)]
+  )
+
+
+def find_redetections(
+    gt_occluded: Shaped[np.ndarray, 'b n t'],
+    gt_tracks: Shaped[np.ndarray, 'b n t 2'],
+    pred_occluded: Shaped[np.ndarray, 'b n t'],
+    pred_tracks: Shaped[np.ndarray, 'b n t 2'],
+) -> Redetections:
+  """Scores every event of a point that appears again.
+
+  Here a distance of exactly the threshold is within, unlike in Jaccard.
+  """
+  gt_hidden = _check_flags('gt_occluded', gt_occluded)
+  return _score_redetections(
+      gt_hidden,
+      _check_flags('pred_occluded', pred_occluded),
+      _compute_squared_distances(gt_tracks, pred_tracks),
+  )
+
+
+def average_redetections(parts: Iterable[Redetections]) -> dict[str, float]:
+  """Returns the re-detection Average Jaccard of all events of a set.
 
   Returns:
     `AJ_RD_D<d>_dmin<k>`: the mean over events after at least k hidden frames,
     at d pixels; `AJ_RD_dmin<k>`, the mean of these over d, and `AJ_RD`, the
     mean over k. All are NaN where there is no event.
   """
-  gt_hidden = _check_flags('gt_occluded', gt_occluded)
-  pred_hidden = _check_flags('pred_occluded', pred_occluded)
-  durations, scores = _score_redetections(
-      gt_hidden,
-      pred_hidden,
-      _compute_squared_distances(gt_tracks, pred_tracks),
-  )
+  events = list(parts)
+  durations = np.concatenate([event.durations for event in events])
+  scores = np.concatenate([event.scores for event in events])
   metrics = {}
   for least in REDETECTION_DURATIONS:
     chosen = scores[durations >= least]
@@ -244,8 +276,7 @@ def _score_redetections(
     gt_hidden: Bool[np.ndarray, 'b n t'],
     pred_hidden: Bool[np.ndarray, 'b n t'],
     squared: Float[np.ndarray, 'b n t'],
-) -> tuple[Shaped[np.ndarray, 'e'], Float[np.ndarray, 'e d']]:
-  """Returns the hidden frames before every event, and its scores."""
+) -> Redetections:
   num_frames = gt_hidden.shape[-1]
   frames = np.arange(num_frames)[None, None]
   # The length of the hidden run that ends on each frame, zero where shown.
@@ -272,7 +303,7 @@ def _score_redetections(
             sum_to_end(shown) + sum_to_end(pred_shown & ~within),
         )
     )
-  return duration[eligible], np.stack(scores, axis=-1)
+  return Redetections(duration[eligible], np.stack(scores, axis=-1))
 
 
 def _compute_squared_distances(

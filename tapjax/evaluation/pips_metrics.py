@@ -100,9 +100,9 @@ def compute_pips_metrics(
     medians = medians[valid[..., 0]]
   return PipsMetrics(
       *within,
-      d_avg=float(np.mean(within)),
-      survival=100 * float(np.mean(alive)),
-      median_l2=float(np.mean(medians)) if medians.size else float('nan'),
+      float(np.mean(within)),
+      100 * float(np.mean(alive)),
+      float(np.mean(medians)) if medians.size else float('nan'),
   )
 
 

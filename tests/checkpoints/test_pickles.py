@@ -278,3 +278,32 @@ def test_flipped_bytes_give_a_value_or_a_value_error(protocol):
       message = str(error)
     assert message.startswith('sample.pkl')
   assert refused > 30
+
+
+def test_mapped_arrays_stay_on_the_disk(tmp_path):
+  """Large arrays are views of the file; the rest is as `load_pickle` reads."""
+  root = {
+      'large': np.arange(50_000, dtype=np.float64),
+      'small': np.arange(3),
+      'text': ['a', 1, None],
+  }
+  path = tmp_path / 'data.pkl'
+  path.write_bytes(pickle.dumps(root, protocol=4))
+  mapped = checkpoints.map_pickle(path, max_bytes=1 << 20)
+  loaded = checkpoints.load_pickle(path)
+  for name in ('large', 'small'):
+    np.testing.assert_array_equal(mapped[name], loaded[name])
+  assert mapped['text'] == root['text']
+  assert not mapped['large'].flags.writeable
+  base = mapped['large']
+  while isinstance(base, np.ndarray):
+    base = base.base
+  assert isinstance(base, memoryview)
+  with pytest.raises(ValueError, match='more than the 1000'):
+    checkpoints.map_pickle(path, max_bytes=1000)
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(ValueError, match='cannot be read as a pickle'):
+    checkpoints.map_pickle(path, max_bytes=1 << 20)
+  path.write_bytes(b'')
+  with pytest.raises(ValueError, match='it is empty'):
+    checkpoints.map_pickle(path, max_bytes=1 << 20)

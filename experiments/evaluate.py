@@ -1,0 +1,112 @@
+"""Evaluation of trackers on benchmarks, and the report of what came out."""
+
+import pathlib
+import sys
+
+from absl import flags
+import jax
+import tqdm
+
+from experiments import benchmark as speed
+import tapjax
+from tapjax.data.tapvid import open_robotap
+from tapjax.evaluation import benchmarks
+from tapjax.evaluation import classical
+from tapjax.evaluation import report
+from tapjax.evaluation import subjects
+from tapjax.evaluation.evaluate import evaluate
+from tapjax.evaluation.evaluate import iterate_results
+from tapjax.evaluation.evaluate import Share
+
+_BENCHMARK = flags.DEFINE_list(
+    'benchmark',
+    ['procedural_24', 'procedural_48'],
+    f'Benchmarks to run, of {", ".join(benchmarks.BENCHMARKS)}.',
+)
+_DATA = flags.DEFINE_string(
+    'data', None, 'File, zip or folder with the data of the benchmark.'
+)
+_SPLITS = flags.DEFINE_list(
+    'splits', None, 'Splits of RoboTAP; all without it.'
+)
+_CHECKPOINT = flags.DEFINE_string(
+    'checkpoint', None, "Weight file; the preset's own without it."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', None, 'Processes that share the videos and the folder.'
+)
+_PROCESS = flags.DEFINE_integer('process', None, 'Which of them this is.')
+_LATEX = flags.DEFINE_bool('latex', False, 'Also print rows for LaTeX.')
+
+
+def run(workdir: str) -> None:
+  """Evaluates every model on every benchmark and prints one table."""
+  results = []
+  for model in speed.MODELS.value:
+    subject = _make_subject(model)
+    for name in _BENCHMARK.value:
+      result = _run_one(name, subject, pathlib.Path(workdir))
+      if result is not None:
+        results.append(result)
+  if results:
+    _show(report.format_table(results))
+
+
+def show_report(workdir: str) -> None:
+  """Prints what was evaluated below a folder, beside the published scores."""
+  results = list(iterate_results(pathlib.Path(workdir)))
+  if not results:
+    raise ValueError(f'workdir must have results; {workdir} has none')
+  _show(report.format_table(results))
+  if _LATEX.value:
+    for result in results:
+      _show(f'% {result["model"]} on {result["benchmark"]}')
+      _show(report.format_latex(result))
+
+
+def _make_subject(model: str) -> subjects.Subject:
+  resolution = None
+  if speed.RESOLUTION.value is not None:
+    height, width = speed.RESOLUTION.value
+    resolution = int(height), int(width)
+  if model == classical.NAME:
+    return subjects.make_classical_subject(
+        resolution or benchmarks.METRIC_RESOLUTION
+    )
+  return subjects.make_subject(
+      tapjax.load(model, checkpoint=_CHECKPOINT.value, resolution=resolution)
+  )
+
+
+def _run_one(
+    name: str, subject: subjects.Subject, workdir: pathlib.Path
+) -> dict | None:
+  benchmark = benchmarks.get_benchmark(name)
+  data = None if _DATA.value is None else pathlib.Path(_DATA.value)
+  source = benchmarks.open_benchmark(benchmark, data)
+  if _SPLITS.value is not None and data is not None:
+    source = open_robotap(data, [int(split) for split in _SPLITS.value])
+  share = Share(
+      jax.process_index() if _PROCESS.value is None else _PROCESS.value,
+      _NUM_PROCESSES.value or jax.process_count(),
+  )
+  with tqdm.tqdm(desc=f'{subject.name} {name}', file=sys.stderr) as bar:
+
+    def show(done: int, total: int) -> None:
+      bar.total = total
+      bar.update(done - bar.n)
+
+    folder = workdir / name / subject.name
+    results = evaluate(
+        benchmark, source, subject, folder, share=share, report=show
+    )
+  if results is None:
+    sys.stderr.write(f'{folder}: other processes are not finished\n')
+    return None
+  for video, error in results['failed'].items():
+    sys.stderr.write(f'{name}: {video} was left out: {error}\n')
+  return results
+
+
+def _show(text: str) -> None:
+  sys.stdout.write(f'{text}\n')

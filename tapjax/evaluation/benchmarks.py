@@ -1,0 +1,125 @@
+"""Every benchmark: where its videos come from and how it is measured."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import difflib
+import functools
+import pathlib
+from typing import Literal, NamedTuple
+
+from tapjax.data import heldout
+from tapjax.data import jhmdb
+from tapjax.data import point_tables
+from tapjax.data import tapvid
+from tapjax.data.annotated import Source
+from tapjax.geometry import Resolution
+from tapjax.models import registry
+
+# Pixels are measured at this (height, width), whatever the network sees.
+METRIC_RESOLUTION: Resolution = (256, 256)
+
+
+class Benchmark(NamedTuple):
+  """A set of videos and a protocol.
+
+  Attributes:
+    name: what `--benchmark` takes.
+    open: from the folder or file of the data to its videos; None for videos
+      that are made here.
+    make: makes the videos, where they are made here.
+    query_mode: which points are queried and which frames count.
+    metric: `tapvid` for Average Jaccard and its parts, `pck` for joints.
+    address: where the files are published.
+    scores_key: the name in `Preset.scores` of published Average Jaccard.
+    published: Average Jaccard by preset, in percent, where it is not there.
+  """
+
+  name: str
+  open: Callable[[pathlib.Path], Source] | None
+  query_mode: Literal['first', 'strided']
+  address: str
+  make: Callable[[], Source] | None = None
+  metric: Literal['tapvid', 'pck'] = 'tapvid'
+  scores_key: str = ''
+  published: Mapping[str, float] = {}
+
+
+_BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
+_DAVIS = _BUCKET + 'tapvid_davis.zip'
+_KINETICS = _BUCKET + 'tapvid_kinetics.zip'
+_RGB_STACKING = _BUCKET + 'tapvid_rgb_stacking.zip'
+_ROBOTAP = _BUCKET + 'robotap/robotap.zip'
+_TABLES = 'https://github.com/google-deepmind/perception_test'
+_JHMDB = 'http://jhmdb.is.tue.mpg.de'
+_STRIDED = {
+    'tapnet': 38.4,
+    'tapir': 63.3,
+    'causal_tapir': 58.3,
+    'bootstapir': 67.4,
+    'causal_bootstapir': 61.2,
+}
+
+
+def _open_kinetics(path: pathlib.Path) -> Source:
+  """Reads shards, or the table as published with the clips below it."""
+  table = path / 'tapvid_kinetics.csv'
+  if table.is_file() and not any(path.rglob('*_of_*.pkl')):
+    return point_tables.open_kinetics_table(table, path)
+  return tapvid.open_kinetics(path)
+
+
+# fmt: off
+_BENCHMARKS = (
+    Benchmark('davis_first', tapvid.open_davis, 'first', _DAVIS, scores_key='tapvid_davis'),  # noqa: E501
+    Benchmark('davis_strided', tapvid.open_davis, 'strided', _DAVIS, published=_STRIDED),  # noqa: E501
+    Benchmark('kinetics_first', _open_kinetics, 'first', _KINETICS, scores_key='tapvid_kinetics'),  # noqa: E501
+    Benchmark('kinetics_strided', _open_kinetics, 'strided', _KINETICS),
+    Benchmark('rgb_stacking_first', tapvid.open_rgb_stacking, 'first', _RGB_STACKING),  # noqa: E501
+    Benchmark('rgb_stacking_strided', tapvid.open_rgb_stacking, 'strided', _RGB_STACKING),  # noqa: E501
+    Benchmark('robotap_first', tapvid.open_robotap, 'first', _ROBOTAP, scores_key='robotap'),  # noqa: E501
+    Benchmark('robotap_strided', tapvid.open_robotap, 'strided', _ROBOTAP),
+    Benchmark('table_first', point_tables.open_table_folder, 'first', _TABLES),
+    Benchmark('table_strided', point_tables.open_table_folder, 'strided', _TABLES),  # noqa: E501
+    Benchmark('jhmdb', jhmdb.open_jhmdb, 'first', _JHMDB, metric='pck'),
+    Benchmark('procedural_24', None, 'first', '', functools.partial(heldout.make_heldout_source, 24)),  # noqa: E501
+    Benchmark('procedural_48', None, 'first', '', functools.partial(heldout.make_heldout_source, 48)),  # noqa: E501
+)
+# fmt: on
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in _BENCHMARKS
+}
+
+
+def get_benchmark(name: str) -> Benchmark:
+  """Returns a benchmark; ValueError for an unknown one lists those known."""
+  if name in BENCHMARKS:
+    return BENCHMARKS[name]
+  close = difflib.get_close_matches(name, BENCHMARKS, 1)
+  hint = f' - did you mean {close[0]}?' if close else ''
+  raise ValueError(
+      f'benchmark must be one of {", ".join(BENCHMARKS)}; got {name!r}{hint}'
+  )
+
+
+def open_benchmark(benchmark: Benchmark, data: pathlib.Path | None) -> Source:
+  """Returns the videos of a benchmark; `data` is its file, zip or folder."""
+  if benchmark.make is not None:
+    return benchmark.make()
+  assert benchmark.open is not None
+  if data is None:
+    raise ValueError(
+        f'data must be the folder or file of {benchmark.name}; got none - '
+        f'download it from {benchmark.address}'
+    )
+  return benchmark.open(data)
+
+
+def get_published_jaccard(name: str, model: str) -> float | None:
+  """Returns the published Average Jaccard in percent, if there is one."""
+  benchmark = BENCHMARKS.get(name)
+  if benchmark is None:
+    return None
+  if benchmark.scores_key and model in registry.PRESETS:
+    return registry.PRESETS[model].scores.get(benchmark.scores_key)
+  return benchmark.published.get(model)

@@ -1,0 +1,406 @@
+"""Evaluation of a subject on a benchmark, video by video.
+
+Every finished video is a small file in the results' folder. So a run that was
+killed goes on where it was, several processes can share the videos, and the
+last of them to finish merges all into `results.json`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import dataclasses
+import importlib.metadata
+import json
+import math
+import pathlib
+import platform
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tapjax import files
+from tapjax import padding
+from tapjax.data import jhmdb
+from tapjax.data.annotated import AnnotatedVideo
+from tapjax.data.annotated import Entry
+from tapjax.data.annotated import Source
+from tapjax.data.queries import sample_queries
+from tapjax.evaluation import metrics
+from tapjax.evaluation.benchmarks import Benchmark
+from tapjax.evaluation.benchmarks import METRIC_RESOLUTION
+from tapjax.evaluation.subjects import Clip
+from tapjax.evaluation.subjects import Subject
+from tapjax.evaluation.subjects import track_clips
+from tapjax.types import Tracks
+
+RESULTS = 'results.json'
+_SETTINGS = 'settings.json'
+_VERSIONED = ('tapjax', 'jax', 'jaxlib', 'numpy')
+
+Json = dict[str, Any]
+# Called with the videos that are finished and all that there are.
+Report = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """The part of the videos that this process evaluates."""
+
+  index: int = 0
+  count: int = 1
+
+  def __post_init__(self):
+    if not 0 <= self.index < self.count:
+      raise ValueError(
+          'the index of a process must be from 0 to one less than their '
+          f'number; got {self.index} of {self.count}'
+      )
+
+
+class _Job(NamedTuple):
+  """A video that was read, ready to be tracked and scored."""
+
+  number: int
+  video: AnnotatedVideo
+  clip: Clip
+  score: Callable[[Tracks], Json]
+
+
+def evaluate(
+    benchmark: Benchmark,
+    source: Source,
+    subject: Subject,
+    folder: pathlib.Path,
+    *,
+    share: Share | None = None,
+    report: Report | None = None,
+) -> Json | None:
+  """Evaluates a subject on the videos of a benchmark.
+
+  Args:
+    benchmark: the protocol.
+    source: its videos.
+    subject: what is evaluated.
+    folder: for the results; what is finished in it is not done again.
+    share: the part of the videos to do here; None does all.
+    report: called after every video.
+
+  Returns:
+    What `results.json` holds, or None while other processes are not finished.
+
+  Raises:
+    ValueError: the folder has results of other settings, or no video at all
+      could be evaluated.
+  """
+  share = share or Share()
+  settings = _describe(benchmark, subject)
+  (folder / 'videos').mkdir(parents=True, exist_ok=True)
+  _check_settings(folder, settings)
+  plan = [(entry.name, entry.num_frames) for entry in source.entries()]
+  if not plan:
+    raise ValueError(f'{benchmark.name} must have a video; there is none')
+  lengths = padding.choose_lengths(
+      [length for _, length in plan if length] or [1]
+  )
+  todo = {
+      index
+      for index, (name, _) in enumerate(plan)
+      if index % share.count == share.index
+      and _read_video(folder, index, name) is None
+  }
+  if report is not None:
+    report(len(plan) - len(todo), len(plan))
+
+  waiting: dict[int, list[_Job]] = {}
+  for index, entry in enumerate(source.entries()):
+    if index not in todo:
+      continue
+    job = _prepare(benchmark, subject, index, entry, folder)
+    if job is None:
+      continue
+    length = _fit(len(job.video.frames), lengths)
+    waiting.setdefault(length, []).append(job)
+    if len(waiting[length]) == subject.batch:
+      _run(benchmark, subject, waiting.pop(length), length, folder)
+    if report is not None:
+      unfinished = sum(map(len, waiting.values()))
+      done = len([i for i in todo if i <= index]) - unfinished
+      report(len(plan) - len(todo) + done, len(plan))
+  for length, jobs in waiting.items():
+    _run(benchmark, subject, jobs, length, folder)
+  if report is not None:
+    report(len(plan), len(plan))
+  return merge(benchmark, source, folder, settings, [name for name, _ in plan])
+
+
+def merge(
+    benchmark: Benchmark,
+    source: Source,
+    folder: pathlib.Path,
+    settings: Json,
+    names: list[str],
+) -> Json | None:
+  """Writes `results.json` if every video has been tried, else returns None."""
+  videos = []
+  failed = {}
+  for index, name in enumerate(names):
+    path = _get_path(folder, index)
+    if not path.is_file():
+      return None
+    video = json.loads(path.read_text(encoding='utf-8'))
+    if 'error' in video:
+      failed[name] = video['error']
+    else:
+      videos.append({k: v for k, v in video.items() if k != 'index'})
+  if not videos:
+    raise ValueError(
+        f'no video of {benchmark.name} could be evaluated; the first: '
+        f'{failed[names[0]]}'
+    )
+  results = {
+      **settings,
+      'mean': _average(benchmark, videos),
+      'num_videos': len(videos),
+      'failed': failed,
+      'missing': list(source.missing),
+      'videos': videos,
+  }
+  _write_json(folder / RESULTS, results)
+  return results
+
+
+def _describe(benchmark: Benchmark, subject: Subject) -> Json:
+  """Returns what must be the same for a score to be the same."""
+  both_ways = subject.sees_only_past and benchmark.query_mode == 'strided'
+  return _plain(
+      {
+          'benchmark': benchmark.name,
+          'model': subject.name,
+          'query_mode': benchmark.query_mode,
+          'metric': benchmark.metric,
+          'resolution': subject.resolution,
+          'metric_resolution': METRIC_RESOLUTION,
+          'resize': 'Pillow Lanczos on uint8',
+          'directions': ['forward', 'backward'] if both_ways else ['forward'],
+          **subject.description,
+          'versions': {
+              **{name: _get_version(name) for name in _VERSIONED},
+              'python': platform.python_version(),
+          },
+          'device': jax.devices()[0].device_kind,
+      }
+  )
+
+
+def _get_version(name: str) -> str:
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return 'unknown'
+
+
+def _check_settings(folder: pathlib.Path, settings: Json) -> None:
+  """Refuses a folder whose videos were evaluated in another way."""
+  path = folder / _SETTINGS
+  if not path.is_file():
+    _write_json(path, settings)
+    return
+  found = json.loads(path.read_text(encoding='utf-8'))
+  if changed := [
+      name
+      for name in {**settings, **found}
+      if settings.get(name) != found.get(name)
+  ]:
+    raise ValueError(
+        f'{folder} has results that differ in {", ".join(changed)} - choose '
+        'another folder, or remove it'
+    )
+
+
+def _prepare(
+    benchmark: Benchmark,
+    subject: Subject,
+    index: int,
+    entry: Entry,
+    folder: pathlib.Path,
+) -> _Job | None:
+  """Reads a video; one that cannot be evaluated is noted and left out."""
+  try:
+    video = entry.read()
+    original = video.frames.shape[1:3]
+    video = video.resize(subject.resolution)
+    if benchmark.metric == 'pck':
+      return _prepare_joints(index, video, original)
+    return _prepare_points(benchmark, index, video)
+  except (ValueError, OSError) as error:
+    note = {'index': index, 'name': entry.name, 'error': str(error)}
+    _write_json(_get_path(folder, index), note)
+    return None
+
+
+def _prepare_points(
+    benchmark: Benchmark, index: int, video: AnnotatedVideo
+) -> _Job:
+  queries = sample_queries(
+      video.target_points, video.occluded, benchmark.query_mode
+  )
+  scale = np.asarray(METRIC_RESOLUTION[::-1]) / video.frames.shape[2:0:-1]
+
+  def score(tracks: Tracks) -> Json:
+    truth = (queries.occluded[None], queries.target_points[None] * scale)
+    shown = np.asarray(tracks.visible)
+    answer = (~shown[None], np.asarray(tracks.positions)[None] * scale)
+    whole, single = (
+        metrics.compute_tapvid_metrics(
+            queries.query_points[None],
+            *truth,
+            *answer,
+            benchmark.query_mode,
+            get_trackwise_metrics=trackwise,
+        )
+        for trackwise in (False, True)
+    )
+    result = {
+        'metrics': {name: value[0] for name, value in whole.items()},
+        'tracks': {name: value[0] for name, value in single.items()},
+        'track_group': queries.track_group,
+    }
+    if benchmark.query_mode == 'first':
+      events = metrics.find_redetections(*truth, *answer)
+      result['redetections'] = events._asdict()
+    return result
+
+  return _Job(index, video, Clip(video.frames, queries.query_points), score)
+
+
+def _prepare_joints(
+    index: int, video: AnnotatedVideo, original: tuple[int, int]
+) -> _Job:
+  joints = video.target_points
+  scale = np.asarray(original[::-1]) / video.frames.shape[2:0:-1]
+  inside = jhmdb.find_joints_inside(joints, video.frames.shape[1:3])
+  if not inside.any():
+    raise ValueError(f'{video.name}: no joint is inside of the first frame')
+  points = jhmdb.get_joint_queries(joints[inside])
+
+  def score(tracks: Tracks) -> Json:
+    answer = np.zeros_like(joints)
+    answer[inside] = tracks.positions
+    errors = metrics.compute_joint_errors(
+        joints * scale, answer * scale, original
+    )
+    return {'metrics': metrics.compute_pck([errors]), 'joint_errors': errors}
+
+  return _Job(index, video, Clip(video.frames, points), score)
+
+
+def _run(
+    benchmark: Benchmark,
+    subject: Subject,
+    jobs: list[_Job],
+    length: int,
+    folder: pathlib.Path,
+) -> None:
+  """Tracks and scores videos of one padded length, and keeps the scores."""
+  clips = [job.clip for job in jobs]
+  answers = track_clips(subject, clips, length, benchmark.query_mode)
+  for job, tracks in zip(jobs, answers, strict=True):
+    result = {
+        'index': job.number,
+        'name': job.video.name,
+        'num_frames': len(job.video.frames),
+        'num_queries': len(job.clip.query_points),
+        **job.score(tracks),
+    }
+    _write_json(_get_path(folder, job.number), _plain(result))
+
+
+def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
+  """Returns the scores of the benchmark, from those of its videos."""
+  if benchmark.metric == 'pck':
+    errors = [_from_plain(video['joint_errors']) for video in videos]
+    shares = metrics.compute_pck(errors)
+    return _plain({name: {'value': value} for name, value in shares.items()})
+  rows = [
+      {name: _from_plain(value) for name, value in video['metrics'].items()}
+      for video in videos
+  ]
+  means: Json = {
+      name: mean._asdict()
+      for name, mean in metrics.average_videos(rows).items()
+  }
+  if benchmark.query_mode == 'first':
+    events = [
+        metrics.Redetections(
+            np.asarray(video['redetections']['durations'], int),
+            _from_plain(video['redetections']['scores']).reshape(
+                -1, len(metrics.THRESHOLDS)
+            ),
+        )
+        for video in videos
+    ]
+    again = metrics.average_redetections(events)
+    means['AJ_RD'] = {
+        'value': again['AJ_RD'],
+        'num_values': sum(len(event.durations) for event in events),
+    }
+  return _plain(means)
+
+
+def _fit(num_frames: int, lengths: tuple[int, ...]) -> int:
+  """Returns the length to pad to; for a surprise the next power of two."""
+  fitting = [length for length in lengths if length >= num_frames]
+  return min(fitting) if fitting else 1 << (num_frames - 1).bit_length()
+
+
+def _get_path(folder: pathlib.Path, index: int) -> pathlib.Path:
+  return folder / 'videos' / f'{index:05}.json'
+
+
+def _read_video(folder: pathlib.Path, index: int, name: str) -> Json | None:
+  """Returns a finished video; None if it is to be done, or failed before."""
+  path = _get_path(folder, index)
+  if not path.is_file():
+    return None
+  video = json.loads(path.read_text(encoding='utf-8'))
+  if video['name'] != name:
+    raise ValueError(
+        f'{path} has the scores of {video["name"]}, but the video is {name} - '
+        'are the data others? Choose another folder'
+    )
+  return None if 'error' in video else video
+
+
+def _write_json(path: pathlib.Path, value: Json) -> None:
+  with files.write_atomically(path) as file:
+    file.write(json.dumps(value, indent=1, allow_nan=False).encode())
+
+
+def _plain(value: Any) -> Any:
+  """Returns values as JSON has them; NaN is null."""
+  if isinstance(value, dict):
+    return {name: _plain(item) for name, item in value.items()}
+  if isinstance(value, np.ndarray | np.generic):
+    return _plain(value.tolist())
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _from_plain(value: Any) -> Any:
+  """Undoes `_plain` for numbers and arrays of them."""
+  array = np.asarray(value, np.float64)
+  return array if array.ndim else float(array)
+
+
+def iterate_results(folder: pathlib.Path) -> Iterator[Json]:
+  """Yields the results below a folder, in order of their paths."""
+  for path in sorted(folder.rglob(RESULTS)):
+    try:
+      yield json.loads(path.read_text(encoding='utf-8'))
+    except ValueError:
+      raise ValueError(
+          f'{path} must be results of an evaluation; it cannot be read'
+      ) from None

@@ -1,0 +1,98 @@
+"""Results as tables: for people, and for papers."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from tapjax.evaluation.benchmarks import get_published_jaccard
+from tapjax.evaluation.metrics import PCK_THRESHOLDS
+from tapjax.evaluation.metrics import THRESHOLDS
+
+_COLUMNS = (
+    ('AJ', 'average_jaccard'),
+    ('delta_avg', 'average_pts_within_thresh'),
+    ('OA', 'occlusion_accuracy'),
+    ('AJ_RD', 'AJ_RD'),
+)
+
+
+def format_table(results: Iterable[Mapping[str, Any]]) -> str:
+  """Returns a line for every result, in percent, with the published AJ.
+
+  A dash stands for what was not measured or not published.
+  """
+  rows = [
+      (
+          'benchmark',
+          'model',
+          'resolution',
+          *(title for title, _ in _COLUMNS),
+          'PCK@0.2',
+          'published AJ',
+          'videos',
+          'failed',
+          'missing',
+      )
+  ]
+  for result in results:
+    mean = result['mean']
+    published = get_published_jaccard(result['benchmark'], result['model'])
+    size = result['resolution']
+    rows.append(
+        (
+            result['benchmark'],
+            result['model'],
+            '{}x{}'.format(*size) if size else 'original',
+            *(_format(_get(mean, name), 100.0) for _, name in _COLUMNS),
+            _format(_get(mean, 'PCK@0.2'), 1.0),
+            _format(published, 1.0),
+            str(result['num_videos']),
+            str(len(result['failed'])),
+            str(len(result['missing'])),
+        )
+    )
+  # What no result has is not a column.
+  columns = [
+      column
+      for column in zip(*rows, strict=True)
+      if set(column[1:]) != {'-'} or not column[1:]
+  ]
+  widths = [max(map(len, column)) for column in columns]
+  return '\n'.join(
+      '  '.join(
+          cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+      ).rstrip()
+      for row in zip(*columns, strict=True)
+  )
+
+
+def format_latex(result: Mapping[str, Any]) -> str:
+  """Returns a header and a row for a table in LaTeX, values times 100."""
+  mean = result['mean']
+  if 'average_jaccard' in mean:
+    columns = {
+        'AJ': 'average_jaccard',
+        '$<\\delta^{x}_{avg}$': 'average_pts_within_thresh',
+        'OA': 'occlusion_accuracy',
+        **{f'Jac. $\\delta^{i}$': f'jaccard_{d}' for i, d in _powers()},
+        **{f'$<\\delta^{i}$': f'pts_within_{d}' for i, d in _powers()},
+    }
+    factor = 100
+  else:
+    columns = {name: name for name in map('PCK@{}'.format, PCK_THRESHOLDS)}
+    factor = 1
+  values = (_get(mean, name) for name in columns.values())
+  cells = ('-' if v is None else f'{factor * v:.3}' for v in values)
+  return f'{" & ".join(columns)}\n{" & ".join(cells)}'
+
+
+def _powers() -> list[tuple[int, int]]:
+  return list(enumerate(THRESHOLDS))
+
+
+def _get(mean: Mapping[str, Any], name: str) -> float | None:
+  return mean.get(name, {}).get('value')
+
+
+def _format(value: float | None, factor: float) -> str:
+  return '-' if value is None else f'{factor * value:.1f}'

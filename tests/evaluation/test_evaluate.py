@@ -1,0 +1,484 @@
+"""The runner: official numbers, whole or in parts, whatever goes wrong."""
+
+import functools
+import json
+import warnings
+
+import golden
+import jax
+import numpy as np
+import pytest
+
+from tapjax import padding
+from tapjax.data.annotated import AnnotatedVideo
+from tapjax.data.annotated import Entry
+from tapjax.data.annotated import Source
+from tapjax.data.queries import sample_queries
+from tapjax.evaluation import benchmarks
+from tapjax.evaluation import evaluate as evaluation
+from tapjax.evaluation import metrics
+from tapjax.evaluation import report
+from tapjax.evaluation import subjects
+from tapjax.models import registry
+from tapjax.models import tapnet
+from tapjax.pretrained import Tracker
+from tapjax.settings import replace_settings
+from tapjax.types import Tracks
+
+FIRST = benchmarks.BENCHMARKS['davis_first']
+STRIDED = benchmarks.BENCHMARKS['davis_strided']
+
+
+def make_video(name, num_frames, num_tracks, size=(32, 32)):
+  generator = np.random.default_rng(num_frames)
+  shape = (num_tracks, num_frames)
+  occluded = generator.random(shape) < 0.3
+  occluded[:, 0] = False
+  return AnnotatedVideo(
+      name,
+      generator.integers(256, size=(num_frames, *size, 3), dtype=np.uint8),
+      generator.uniform(0.1, 0.9, (*shape, 2)),
+      occluded,
+  )
+
+
+def make_source(videos):
+  def list_entries():
+    for video in videos:
+      yield Entry(video.name, len(video.frames), lambda video=video: video)
+
+  return Source(list_entries)
+
+
+def make_false_subject(**changes):
+  """Follows nothing: every track stays at its query."""
+
+  def track(clips, num_frames):
+    tracks = []
+    for clip in clips:
+      assert len(clip.frames) <= num_frames
+      positions = np.repeat(
+          clip.query_points[:, None, :0:-1], len(clip.frames), axis=1
+      )
+      tracks.append(
+          Tracks(
+              positions.astype(np.float32),
+              np.ones(positions.shape[:2], bool),
+              None,
+              None,
+          )
+      )
+    return tracks
+
+  subject = subjects.Subject('still', (32, 32), False, 1, {}, track)
+  return subject._replace(**changes)
+
+
+VIDEOS = [make_video(f'video_{t}', t, n) for t, n in ((4, 3), (7, 5), (5, 2))]
+
+
+@pytest.mark.parametrize(
+    'benchmark', [FIRST, STRIDED], ids=['first', 'strided']
+)
+def test_numbers_are_the_official_ones(benchmark, tmp_path):
+  """Computed again by hand from the parts, in 256x256 pixels."""
+  result = evaluation.evaluate(
+      benchmark, make_source(VIDEOS), make_false_subject(), tmp_path
+  )
+  rows = []
+  for video, stored in zip(VIDEOS, result['videos'], strict=True):
+    queries = sample_queries(
+        video.points_unit * 256, video.occluded, benchmark.query_mode
+    )
+    num_frames = len(video.frames)
+    prediction = np.repeat(
+        queries.query_points[:, None, :0:-1], num_frames, axis=1
+    )
+    (values,) = [
+        {name: value[0] for name, value in row.items()}
+        for row in [
+            metrics.compute_tapvid_metrics(
+                queries.query_points[None],
+                queries.occluded[None],
+                queries.target_points[None],
+                np.zeros_like(queries.occluded)[None],
+                prediction[None],
+                benchmark.query_mode,
+            )
+        ]
+    ]
+    rows.append(values)
+    assert stored['num_queries'] == len(prediction)
+    for name, value in values.items():
+      np.testing.assert_allclose(stored['metrics'][name], value)
+      assert len(stored['tracks'][name]) == len(prediction)
+  for name in rows[0]:
+    mean = result['mean'][name]
+    np.testing.assert_allclose(
+        mean['value'], np.mean([row[name] for row in rows])
+    )
+    assert (mean['num_values'], mean['num_missing']) == (3, 0)
+  assert json.loads((tmp_path / 'results.json').read_text()) == result
+  assert 'davis' in report.format_table([result])
+
+
+def test_a_video_without_a_value_is_counted(tmp_path):
+  blind = VIDEOS[0]._replace(name='blind')
+  hidden = np.ones_like(blind.occluded)
+  hidden[:, -1] = False  # The query is the last frame: nothing counts.
+  result = evaluation.evaluate(
+      FIRST,
+      make_source([VIDEOS[1], blind._replace(occluded=hidden)]),
+      make_false_subject(),
+      tmp_path,
+  )
+  mean = result['mean']['average_jaccard']
+  assert (mean['num_values'], mean['num_missing']) == (1, 1)
+  assert result['videos'][1]['metrics']['average_jaccard'] is None
+  assert mean['value'] == result['videos'][0]['metrics']['average_jaccard']
+
+
+def test_one_bad_video_is_reported_and_tried_again(tmp_path):
+  def fail():
+    raise ValueError('it is damaged')
+
+  good = [
+      Entry(v.name, len(v.frames), functools.partial(lambda v: v, v))
+      for v in VIDEOS
+  ]
+  spoiled = [good[0], good[1]._replace(read=fail), good[2]]
+  source = Source(lambda: iter(spoiled), missing=('lost',))
+  result = evaluation.evaluate(FIRST, source, make_false_subject(), tmp_path)
+  assert result['failed'] == {'video_7': 'it is damaged'}
+  assert result['missing'] == ['lost']
+  assert [v['name'] for v in result['videos']] == ['video_4', 'video_5']
+  again = evaluation.evaluate(
+      FIRST, Source(lambda: iter(good)), make_false_subject(), tmp_path
+  )
+  assert not again['failed']
+  assert len(again['videos']) == 3
+
+
+def test_no_good_video_is_an_error(tmp_path):
+  video = VIDEOS[0]._replace(occluded=np.ones_like(VIDEOS[0].occluded))
+  with pytest.raises(ValueError, match='the first: none of the 3 tracks'):
+    evaluation.evaluate(
+        FIRST, make_source([video]), make_false_subject(), tmp_path
+    )
+
+
+def test_finished_videos_are_not_run_again(tmp_path):
+  ran = []
+
+  def make_subject(fail_at):
+    inner = make_false_subject().track
+
+    def track(clips, num_frames):
+      ran.append(len(clips[0].frames))
+      if len(ran) == fail_at:
+        raise KeyboardInterrupt
+      return inner(clips, num_frames)
+
+    return make_false_subject(track=track)
+
+  source = make_source(VIDEOS)
+  with pytest.raises(KeyboardInterrupt):
+    evaluation.evaluate(FIRST, source, make_subject(2), tmp_path / 'a')
+  assert not (tmp_path / 'a' / 'results.json').exists()
+  resumed = evaluation.evaluate(FIRST, source, make_subject(0), tmp_path / 'a')
+  assert ran == [4, 7, 7, 5]
+  whole = evaluation.evaluate(FIRST, source, make_subject(0), tmp_path / 'b')
+  assert resumed == whole
+
+
+def test_processes_share_the_videos(tmp_path):
+  source = make_source(VIDEOS)
+  subject = make_false_subject()
+  whole = evaluation.evaluate(FIRST, source, subject, tmp_path / 'one')
+  folder = tmp_path / 'two'
+  first = evaluation.evaluate(
+      FIRST, source, subject, folder, share=evaluation.Share(1, 2)
+  )
+  assert first is None
+  assert len(list((folder / 'videos').iterdir())) == 1
+  second = evaluation.evaluate(
+      FIRST, source, subject, folder, share=evaluation.Share(0, 2)
+  )
+  assert second == whole
+  with pytest.raises(ValueError, match='got 2 of 2'):
+    evaluation.Share(2, 2)
+
+
+def test_progress_ends_at_all(tmp_path):
+  reports = []
+  evaluation.evaluate(
+      FIRST,
+      make_source(VIDEOS),
+      make_false_subject(batch=2),
+      tmp_path,
+      report=lambda *counts: reports.append(counts),
+  )
+  assert reports[-1] == (3, 3)
+  assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+
+
+def test_other_settings_are_refused(tmp_path):
+  source = make_source(VIDEOS)
+  evaluation.evaluate(FIRST, source, make_false_subject(), tmp_path)
+  other = make_false_subject(description={'weights_sha256': 'ff'})
+  with pytest.raises(ValueError, match='differ in weights_sha256'):
+    evaluation.evaluate(FIRST, source, other, tmp_path)
+  with pytest.raises(ValueError, match='are the data others'):
+    evaluation.evaluate(
+        FIRST, make_source(VIDEOS[::-1]), make_false_subject(), tmp_path
+    )
+
+
+def test_both_directions_where_only_the_past_is_seen(tmp_path):
+  """Frames before a query come from the video played backwards."""
+
+  def track(clips, num_frames):
+    (clip,) = clips
+    frame = np.arange(len(clip.frames))[None]
+    steps = frame - clip.query_points[:, :1]
+    # Knows how far it went since the query, and nothing before it.
+    positions = np.where(steps < 0, np.nan, steps)[..., None].repeat(2, -1)
+    return [Tracks(positions, steps >= 0, None, None)]
+
+  subject = make_false_subject(track=track, sees_only_past=True)
+  points = np.asarray([[0, 5, 5], [2, 5, 5], [3, 5, 5]], np.float64)
+  clip = subjects.Clip(np.zeros((4, 32, 32, 3), np.uint8), points)
+  (tracks,) = subjects.track_clips(subject, [clip], 4, 'strided')
+  expected = np.abs(np.arange(4)[None] - points[:, :1])
+  np.testing.assert_array_equal(tracks.positions[..., 0], expected)
+  assert tracks.visible.all()
+  (tracks,) = subjects.track_clips(subject, [clip], 4, 'first')
+  assert np.isnan(tracks.positions).any()
+  result = evaluation.evaluate(
+      STRIDED, make_source(VIDEOS[:1]), subject, tmp_path
+  )
+  assert result['directions'] == ['forward', 'backward']
+
+
+def make_small_tracker():
+  config = tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
+  functions = tapnet.make_functions(config)
+  params = golden.make_random_params(functions)
+  return Tracker('tapnet', config, functions, params)
+
+
+@pytest.mark.xdist_group('tapnet')
+def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
+  monkeypatch.setattr(padding, 'QUERY_CAPACITY', 32)
+  generator = np.random.default_rng(0)
+  videos = [
+      make_video(f'v{t}', int(t), int(n))
+      for t, n in zip(
+          generator.permutation(np.arange(3, 23)),
+          generator.integers(1, 20, size=20),
+          strict=True,
+      )
+  ]
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+      lambda event, _, **__: compiled.append(event)
+      if event.endswith('backend_compile_duration')
+      else None
+  )
+  tracker = make_small_tracker()
+  subject = subjects.make_subject(tracker, jax.devices()[:1])
+  del compiled[:]
+  result = evaluation.evaluate(
+      FIRST, make_source(videos), subject, tmp_path / 'one'
+  )
+  assert 1 <= len(compiled) <= 4
+  assert result['num_videos'] == 20
+  # The scores are those of the plain call.
+  for index in (7,):
+    video = videos[index]
+    queries = sample_queries(video.target_points, video.occluded, 'first')
+    tracks = tracker.track(
+        video.frames, queries.query_points.astype(np.float32)
+    )
+    values = metrics.compute_tapvid_metrics(
+        queries.query_points[None],
+        queries.occluded[None],
+        queries.target_points[None] * 8,
+        ~tracks.visible[None],
+        tracks.positions[None] * 8,
+        'first',
+    )
+    stored = result['videos'][index]['metrics']
+    for name, value in values.items():
+      np.testing.assert_allclose(stored[name] or np.nan, value[0] or np.nan)
+
+
+@pytest.mark.slow
+def test_devices_share_the_videos(tmp_path, monkeypatch):
+  monkeypatch.setattr(padding, 'QUERY_CAPACITY', 16)
+  tracker = make_small_tracker()
+  results = [
+      evaluation.evaluate(
+          FIRST,
+          make_source(VIDEOS),
+          subjects.make_subject(tracker, jax.devices()[:count]),
+          tmp_path / str(count),
+      )
+      for count in (1, 2)
+  ]
+  assert results[0] == results[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', registry.PRESETS)
+def test_every_preset(name, tmp_path):
+  """Both protocols, interrupted after the first video and resumed."""
+  preset = registry.get_preset(name)
+  settings = {'resolution': (64, 64)}
+  if hasattr(preset.config, 'initial_resolution'):
+    settings['initial_resolution'] = (64, 64)
+  config = replace_settings(preset.config, settings)
+  functions = preset.architecture.make_functions(config)
+  params = golden.make_random_params(functions)
+  tracker = Tracker(name, config, functions, params)
+  videos = [make_video(f'v{t}', t, 2, (64, 64)) for t in (5, 4)]
+  for benchmark in (FIRST, STRIDED):
+    subject = subjects.make_subject(tracker, jax.devices()[:1])
+    runs = []
+
+    def track(clips, num_frames, subject=subject, runs=runs):
+      if len(runs) == 2:
+        runs.append('interrupted')
+        raise KeyboardInterrupt
+      runs.append(num_frames)
+      return subject.track(clips, num_frames)
+
+    source = make_source([*videos, *videos])
+    folder = tmp_path / benchmark.name
+    with pytest.raises(KeyboardInterrupt):
+      evaluation.evaluate(
+          benchmark, source, subject._replace(track=track), folder
+      )
+    assert len(runs) == 3
+    resumed = evaluation.evaluate(benchmark, source, subject, folder)
+    for first, again in zip(
+        resumed['videos'][:2], resumed['videos'][2:], strict=True
+    ):
+      assert first == again
+      assert first['metrics']['occlusion_accuracy'] is not None
+    expected = 1 + (functions.make_memory is not None and benchmark is STRIDED)
+    assert len(resumed['directions']) == expected
+
+
+def test_pck_of_jhmdb(reference, tmp_path):
+  benchmark = benchmarks.BENCHMARKS['jhmdb']
+  source = benchmarks.open_benchmark(
+      benchmark, reference / 'tapvid' / 'samples' / 'jhmdb'
+  )
+  subject = make_false_subject(resolution=(32, 40))
+  result = evaluation.evaluate(benchmark, source, subject, tmp_path)
+  mean = result['mean']
+  assert 0 < mean['PCK@0.1']['value'] < mean['PCK@0.5']['value'] <= 100
+  # Still joints, in pixels of the original video.
+  errors = []
+  for entry in source.entries():
+    video = entry.read()
+    joints = video.target_points
+    still = np.repeat(joints[:, :1], joints.shape[1], axis=1)
+    errors.append(
+        metrics.compute_joint_errors(joints, still, video.frames.shape[1:3])
+    )
+  for name, value in metrics.compute_pck(errors).items():
+    np.testing.assert_allclose(mean[name]['value'], value, atol=0.5)
+
+
+def test_every_table_entry():
+  for name, benchmark in benchmarks.BENCHMARKS.items():
+    assert benchmark.name == name
+    if benchmark.make is None:
+      with pytest.raises(ValueError, match='download it from http'):
+        benchmarks.open_benchmark(benchmark, None)
+  assert benchmarks.get_published_jaccard('davis_first', 'tapir') == 58.5
+  assert benchmarks.get_published_jaccard('davis_strided', 'tapir') == 63.3
+  assert benchmarks.get_published_jaccard('jhmdb', 'tapir') is None
+  with pytest.raises(ValueError, match='did you mean davis_first'):
+    benchmarks.get_benchmark('davis_frist')
+
+
+@pytest.mark.parametrize(
+    ('name', 'folder', 'num_videos'),
+    [
+        ('davis_first', 'tapvid_davis.pkl', 2),
+        ('rgb_stacking_strided', '', 2),
+        ('robotap_first', 'robotap', 2),
+        ('kinetics_first', 'tapvid_kinetics', 2),
+        ('kinetics_strided', 'kinetics_source', 2),
+        ('table_first', 'robotap_csv', 2),
+    ],
+)
+def test_sample_files(name, folder, num_videos, reference, tmp_path):
+  benchmark = benchmarks.BENCHMARKS[name]
+  path = reference / 'tapvid' / 'samples' / folder
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', UserWarning)  # Of a clip that is absent.
+    source = benchmarks.open_benchmark(benchmark, path)
+  result = evaluation.evaluate(
+      benchmark, source, make_false_subject(), tmp_path
+  )
+  assert result['num_videos'] == num_videos
+  assert not result['failed']
+  assert result['resolution'] == [32, 32]
+  assert result['mean']['average_jaccard']['num_values'] == num_videos
+  assert len(result['missing']) == {'robotap': 3, 'kinetics_source': 1}.get(
+      folder, 0
+  )
+
+
+def test_report_beside_published_scores():
+  result = {
+      'benchmark': 'davis_first',
+      'model': 'tapir',
+      'resolution': [256, 256],
+      'mean': {
+          name: {'value': value}
+          for name, value in (
+              ('average_jaccard', 0.5851),
+              ('occlusion_accuracy', None),
+              ('jaccard_1', 0.25),
+          )
+      },
+      'num_videos': 30,
+      'failed': {},
+      'missing': ['a'],
+  }
+  header, row = report.format_table([result]).splitlines()
+  assert header.split() == [
+      'benchmark',
+      'model',
+      'resolution',
+      'AJ',
+      'published',
+      'AJ',
+      'videos',
+      'failed',
+      'missing',
+  ]
+  assert row.split() == [
+      'davis_first',
+      'tapir',
+      '256x256',
+      '58.5',
+      '58.5',
+      '30',
+      '0',
+      '1',
+  ]
+  latex = report.format_latex(result).splitlines()
+  assert latex[1].startswith('58.5 & - & - & 25.0 & -')
+  assert latex[0].count('&') == latex[1].count('&') == 12
+
+
+def test_damaged_results(tmp_path):
+  (tmp_path / 'results.json').write_text('{')
+  with pytest.raises(ValueError, match='must be results'):
+    list(evaluation.iterate_results(tmp_path))
