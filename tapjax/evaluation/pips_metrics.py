@@ -98,12 +98,13 @@ def compute_pips_metrics(
   medians = compute_track_medians(distances, valid)
   if drop_unstarted:
     medians = medians[valid[..., 0]]
-  return PipsMetrics(
+  scores = (
       *within,
       float(np.mean(within)),
       100 * float(np.mean(alive)),
       float(np.mean(medians)) if medians.size else float('nan'),
   )
+  return PipsMetrics._make(scores)
 
 
 def compute_pips_errors(

@@ -21,7 +21,6 @@ from tapjax import parallel
 from tapjax import tracking
 from tapjax.evaluation import classical
 from tapjax.geometry import Resolution
-from tapjax.models import registry
 from tapjax.models.base import flatten_params
 from tapjax.pretrained import Tracker
 from tapjax.types import Tracks
@@ -66,7 +65,6 @@ def make_subject(
 ) -> Subject:
   """Returns a tracker as a subject, on all local devices by default."""
   functions = tracker.functions
-  preset = registry.PRESETS.get(tracker.name)
   # Queries that see each other would see those of the padding too.
   padded = functions.padded is not None and functions.queries_independent
   mesh = parallel.make_mesh(devices or jax.local_devices())

@@ -961,7 +961,7 @@ def count_operations(
 def count_frame_operations(config: LocoTrackConfig) -> float:
   """Returns multiply-adds times two of encoding a frame."""
   return sum(
-      _count_encoder(config, math.prod(resolution))
+      _count_encoder(config, float(math.prod(resolution)))
       for resolution in list_resolutions(config)
   )
 
