@@ -668,7 +668,7 @@ def count_operations(
   fine, coarse = config.feature_channels
   frame = 0.0
   for height, width in list_resolutions(config):
-    frame += count_resnet(height * width, config.channels, config.strides)
+    frame += count_resnet(1.0 * height * width, config.channels, config.strides)
     pixels = height * width / _STRIDE**2
     expanded = coarse * _CONV_EXPANSION
     frame += (
