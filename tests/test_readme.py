@@ -145,7 +145,7 @@ def test_model_table_is_that_of_list_models():
       )
       for model in tapjax.list_models()
   ]
-  section = README.split('\n## Models\n')[1].split('\n## ')[0]
+  section = README.split('\n## Models\n')[1].split('\n### ')[0]
   table = [line for line in section.splitlines() if line.startswith('|')]
   assert table[2:] == rows, 'the rows must be\n' + '\n'.join(rows)
 

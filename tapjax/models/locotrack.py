@@ -1000,7 +1000,7 @@ def count_point_operations(config: LocoTrackConfig, num_frames: int) -> float:
   inputs = side**2
   for size, stride, outputs in config.encoder_layers:
     side = math.ceil(side / stride)
-    encoder += count_convolution(side**2, size, inputs, outputs)
+    encoder += count_convolution(1.0 * side**2, size, inputs, outputs)
     inputs = outputs
   width = config.transformer_channels
   outputs = _STATE_OUTPUTS

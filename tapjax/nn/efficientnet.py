@@ -262,7 +262,7 @@ def count_trunk(trunk: Trunk, pixels: float) -> float:
       count += count_convolution(pixels, 1, block.inputs, block.hidden)
     pixels /= block.stride**2
     count += count_convolution(pixels, block.size, 1, block.hidden)
-    count += 2 * count_convolution(1, 1, block.hidden, block.squeezed)
+    count += 2 * count_convolution(1.0, 1, block.hidden, block.squeezed)
     count += count_convolution(pixels, 1, block.hidden, block.channels)
   return count
 

@@ -25,7 +25,9 @@ def test_depthwise_convolution(size, stride, padding, shape):
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
       feature_group_count=5,
   )
-  ours = efficientnet._convolve_depthwise(x, kernel, stride, padding)
+  ours = jax.jit(efficientnet._convolve_depthwise, static_argnums=(2, 3))(
+      x, kernel, stride, padding
+  )
   np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 

@@ -85,7 +85,9 @@ def test_several_vectors_are_as_one_each(radius):
   side = 2 * radius + 1
   assert scores.shape == (len(points), 5, side, side)
   for i in range(5):
-    expected = correlate_patches(grid, points, vectors[:, i], radius)
+    expected = jax.jit(correlate_patches, static_argnums=3)(
+        grid, points, vectors[:, i], radius
+    )
     np.testing.assert_allclose(
         scores[:, i].reshape(len(points), -1), expected, atol=1e-5
     )
