@@ -44,7 +44,8 @@ def find_inside(
     highest: tuple[float, float],
 ) -> Bool[np.ndarray, '*n']:
   """Returns which (x, y) lie between two corners, these included."""
-  return ((positions >= lowest) & (positions <= highest)).all(axis=-1)
+  inside = (positions >= lowest) & (positions <= highest)
+  return np.all(inside, axis=-1)
 
 
 def limit_positions(

@@ -98,11 +98,9 @@ def compute_pips_metrics(
   medians = compute_track_medians(distances, valid)
   if drop_unstarted:
     medians = medians[valid[..., 0]]
-  return PipsMetrics(
-      *within,
-      d_avg=float(np.mean(within)),
-      survival=100 * float(np.mean(alive)),
-      median_l2=float(np.mean(medians)) if medians.size else float('nan'),
+  median = float(np.mean(medians)) if medians.size else float('nan')
+  return PipsMetrics._make(
+      [*within, float(np.mean(within)), 100 * float(np.mean(alive)), median]
   )
 
 
