@@ -98,13 +98,10 @@ def compute_pips_metrics(
   medians = compute_track_medians(distances, valid)
   if drop_unstarted:
     medians = medians[valid[..., 0]]
-  scores = (
-      *within,
-      float(np.mean(within)),
-      100 * float(np.mean(alive)),
-      float(np.mean(medians)) if medians.size else float('nan'),
+  median = float(np.mean(medians)) if medians.size else float('nan')
+  return PipsMetrics._make(
+      [*within, float(np.mean(within)), 100 * float(np.mean(alive)), median]
   )
-  return PipsMetrics._make(scores)
 
 
 def compute_pips_errors(
