@@ -59,7 +59,7 @@ def small_world(monkeypatch, tmp_path):
 
   def load(*args, **kwargs):
     asked = signature.bind(*args, **kwargs).arguments
-    preset = registry.get_preset(asked['name'])
+    preset = registry.get_preset(asked.get('name', registry.DEFAULT))
     settings = dict(asked.get('settings', {}))
     if 'resolution' in asked:
       settings['resolution'] = asked['resolution']
@@ -124,7 +124,10 @@ def test_experiments_parse(command):
 
 
 def test_what_ci_runs():
-  assert get_marked_block('install').splitlines()[0] == 'pip install .'
+  assert get_marked_block('install').splitlines() == [
+      'pip install .',
+      'tapjax track',
+  ]
   assert get_marked_block('test').splitlines() == [
       "pip install '.[test]'",
       'pytest',
