@@ -14,11 +14,13 @@ import warnings
 
 import jax
 from jaxtyping import Float
+from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
 from tapjax import checkpoints
 from tapjax import inputs
+from tapjax import streaming
 from tapjax import tracking
 from tapjax.models import registry
 from tapjax.models.base import flatten_params
@@ -118,6 +120,46 @@ class Tracker:
         frame_chunk=frame_chunk,
         report=report,
     )
+
+  def start(
+      self,
+      frame: UInt8[np.ndarray, 'h w 3'],
+      points_yx: Float[np.ndarray, 'n 2'],
+  ) -> streaming.Session:
+    """Begins to track points frame by frame; see `tapjax.streaming`.
+
+    The frame shows the points, (y, x) in its pixels. It is not tracked: pass it
+    to `step` too if it is the first one of the video. It may be from another
+    video, or of another size.
+    """
+    return streaming.start(self.functions, self.params, frame, points_yx)
+
+  def step(
+      self, session: streaming.Session, frame: UInt8[np.ndarray, 'h w 3']
+  ) -> tuple[streaming.Session, Tracks]:
+    """Tracks all points of a session in the next frame.
+
+    Returns the session to go on with, and tracks `[n, 1]` of the points of
+    `session.ids`, in pixels of `frame`.
+    """
+    return streaming.step(self.functions, self.params, session, frame)
+
+  def add(
+      self,
+      session: streaming.Session,
+      frame: UInt8[np.ndarray, 'h w 3'],
+      points_yx: Float[np.ndarray, 'n 2'],
+  ) -> streaming.Session:
+    """Begins to track more points, as `start` does."""
+    return streaming.add(self.functions, self.params, session, frame, points_yx)
+
+  def remove(
+      self,
+      session: streaming.Session,
+      ids: Int[np.ndarray, 'n'] | Sequence[int],
+  ) -> streaming.Session:
+    """Ceases to track points, by their numbers in `session.ids`."""
+    return streaming.remove(session, np.asarray(ids, np.int32))
 
   def save(
       self,

@@ -1,0 +1,363 @@
+"""Tracking frame by frame, for trackers that see only the past.
+
+A session is what is known of its points: what they look like and what the
+tracker remembers of them. It is a value: nothing is changed in place, and it
+can be kept, saved and gone on with at any time.
+
+Points live in slots, of which there are 8, 16, 32 and so on. Nothing is
+compiled anew while points come and go and the slots suffice.
+
+start, add    frame ──encode, describe──► what the points look like ─┐
+step          frame ──encode──► features ──initialize, refine──► tracks, memory
+"""
+
+import functools
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import checkpoints
+from tapjax import inputs
+from tapjax.geometry import normalize_frames
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import rescale_query_points
+from tapjax.geometry import resize_video
+from tapjax.models.base import Params
+from tapjax.models.base import TrackerFunctions
+from tapjax.types import PyTree
+from tapjax.types import Tracks
+
+_FEWEST_SLOTS = 8
+_EMPTY = -1
+
+
+class Session(NamedTuple):
+  """Points that are tracked frame by frame.
+
+  Attributes:
+    queries: what the point of each slot looks like.
+    memory: what the tracker remembers of each slot.
+    slots: the number of the point in each slot, or -1.
+    num_added: points that ever were; the next one gets this number.
+  """
+
+  queries: PyTree
+  memory: PyTree
+  slots: Int[np.ndarray | Array, 's']
+  num_added: Int[np.ndarray | Array, '']
+
+  @property
+  def ids(self) -> Int[np.ndarray, 'n']:
+    """Numbers of the points, in the order in which tracks are returned.
+
+    Points are numbered from 0 in the order in which they were added.
+    """
+    slots = np.asarray(self.slots)
+    return np.sort(slots[slots != _EMPTY])
+
+
+def start(
+    functions: TrackerFunctions,
+    params: Params,
+    frame: UInt8[np.ndarray, 'h w 3'],
+    points_yx: Float[np.ndarray, 'n 2'],
+) -> Session:
+  """Begins to track points that a frame shows.
+
+  The frame is only looked at for the points: pass it to `step` too if it is the
+  first one of the video. It may be from elsewhere, and of another size.
+
+  Args:
+    functions: a tracker that streams.
+    params: its parameters.
+    frame: RGB.
+    points_yx: (y, x) in raster pixels of `frame`; there may be none.
+
+  Raises:
+    ValueError: the tracker does not stream, or the input is no frame or no
+      points in it.
+  """
+  points = _check_points(frame, points_yx)
+  num_slots = _count_slots(len(points))
+  template = _make_template(functions, params, num_slots)
+  empty = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template
+  )._replace(
+      slots=np.full(num_slots, _EMPTY, np.int32),
+      num_added=np.array(0, np.int32),
+  )
+  return add(functions, params, empty, frame, points[:, 1:])
+
+
+def step(
+    functions: TrackerFunctions,
+    params: Params,
+    session: Session,
+    frame: UInt8[np.ndarray, 'h w 3'],
+) -> tuple[Session, Tracks]:
+  """Tracks all points in the next frame of the video.
+
+  Returns:
+    The session to go on with, and tracks `[n, 1]` of the points of
+    `session.ids`, in pixels of `frame`.
+  """
+  frames = inputs.check_frames(np.asarray(frame)[None])
+  tracks, memory = _step(
+      functions, params, session.queries, session.memory, frames
+  )
+  order = np.argsort(session.slots)[-len(session.ids) :]
+  if not len(session.ids):
+    order = order[:0]
+  rows = jax.tree.map(lambda array: np.asarray(array)[order], tracks)
+  return session._replace(memory=memory), rows
+
+
+def add(
+    functions: TrackerFunctions,
+    params: Params,
+    session: Session,
+    frame: UInt8[np.ndarray, 'h w 3'],
+    points_yx: Float[np.ndarray, 'n 2'],
+) -> Session:
+  """Begins to track more points; see `start`.
+
+  They are as those of a session that starts with this frame.
+  """
+  points = _check_points(frame, points_yx)
+  num_slots = _count_slots(len(session.ids) + len(points))
+  if num_slots > len(session.slots):
+    session = _grow(functions, params, session, num_slots)
+  free = np.flatnonzero(np.asarray(session.slots) == _EMPTY)[: len(points)]
+  slots = np.array(session.slots)
+  first = int(session.num_added)
+  slots[free] = np.arange(first, first + len(points))
+  placed = np.zeros((len(slots), 3), np.float32)
+  placed[free] = points
+  is_new = np.zeros(len(slots), bool)
+  is_new[free] = True
+  queries, memory = _add(
+      functions,
+      params,
+      session.queries,
+      session.memory,
+      np.asarray(frame)[None],
+      placed,
+      is_new,
+  )
+  num_added = np.array(first + len(points), np.int32)
+  return Session(queries, memory, slots, num_added)
+
+
+def remove(session: Session, ids: Int[np.ndarray, 'n']) -> Session:
+  """Ceases to track points, by their numbers; the others do not notice.
+
+  Raises ValueError for a number that is not in the session.
+  """
+  unknown = np.setdiff1d(ids, session.ids)
+  if unknown.size:
+    raise ValueError(
+        f'ids must be among those of the session, {session.ids.tolist()}; got '
+        f'{unknown.tolist()} as well'
+    )
+  slots = np.array(session.slots)
+  slots[np.isin(slots, ids)] = _EMPTY
+  return session._replace(slots=slots)
+
+
+def forget(session: Session) -> Session:
+  """Keeps the points and drops all memory of frames, as after a cut."""
+  return session._replace(memory=jax.tree.map(jnp.zeros_like, session.memory))
+
+
+def write_session(path: str | os.PathLike[str], session: Session) -> None:
+  """Writes a session as `.safetensors`."""
+  leaves = {
+      name: np.asarray(leaf) for name, leaf in _name_leaves(session).items()
+  }
+  checkpoints.write_checkpoint(path, leaves, {'kind': 'session'})
+
+
+def read_session(
+    path: str | os.PathLike[str], functions: TrackerFunctions, params: Params
+) -> Session:
+  """Reads a session that a tracker of the same kind wrote.
+
+  Raises FileNotFoundError, or ValueError for a file that holds none of it.
+  """
+  arrays, metadata = checkpoints.read_native(path)
+  if metadata.get('kind') != 'session' or '.slots' not in arrays:
+    raise ValueError(f'{pathlib.Path(path)} must hold a session; it does not')
+  template = _make_template(functions, params, len(arrays['.slots']))
+  expected = _name_leaves(template)
+  fits = expected.keys() == arrays.keys() and all(
+      leaf.shape == arrays[name].shape for name, leaf in expected.items()
+  )
+  if not fits:
+    raise ValueError(
+        f'{pathlib.Path(path)} holds a session of another tracker or setting'
+    )
+  leaves = [arrays[name] for name in expected]
+  return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _name_leaves(session: Any) -> dict[str, Any]:
+  flat, _ = jax.tree.flatten_with_path(session)
+  return {jax.tree_util.keystr(path): leaf for path, leaf in flat}
+
+
+def _check_points(
+    frame: UInt8[np.ndarray, 'h w 3'], points_yx: Float[np.ndarray, 'n 2']
+) -> Float[np.ndarray, 'n 3']:
+  frames = inputs.check_frames(np.asarray(frame)[None])
+  points = np.asarray(points_yx)
+  if points.shape in ((0,), (0, 2)):
+    return np.zeros((0, 3), np.float32)
+  if points.ndim != 2 or points.shape[1] != 2:
+    raise ValueError(
+        f'points_yx must be [n, 2], each (y, x); got {list(points.shape)}'
+    )
+  points = inputs.check_query_points(
+      np.concatenate([np.zeros((len(points), 1), points.dtype), points], 1)
+  )
+  inputs.check_queries_inside(points, 1, frames.shape[1:3])
+  return points
+
+
+def _count_slots(num_points: int) -> int:
+  """Returns the smallest sufficient number of slots."""
+  return max(_FEWEST_SLOTS, 1 << max(num_points - 1, 0).bit_length())
+
+
+def _make_template(
+    functions: TrackerFunctions, params: Params, num_slots: int
+) -> Session:
+  """Returns an empty session, with shapes in the place of arrays."""
+  make_memory = functions.make_memory
+  if make_memory is None:
+    raise ValueError(
+        'the tracker must be one that sees only the past; this one needs the '
+        'whole video - use one that `tapjax models` says streams'
+    )
+
+  def describe(params: Params) -> tuple[PyTree, PyTree]:
+    video = jnp.zeros((1, 1, *functions.resolution, 3), jnp.float32)
+    points = jnp.zeros((1, num_slots, 3), jnp.float32)
+    features = functions.encode_video(params, video)
+    queries = functions.describe_queries(params, features, points)
+    return queries, make_memory(num_slots)
+
+  queries, memory = jax.eval_shape(describe, params)
+  slots = np.full(num_slots, _EMPTY, np.int32)
+  return Session(queries, memory, slots, np.array(0, np.int32))
+
+
+def _grow(
+    functions: TrackerFunctions,
+    params: Params,
+    session: Session,
+    num_slots: int,
+) -> Session:
+  """Returns the session with more slots, the new ones empty."""
+  template = _make_template(functions, params, num_slots)
+
+  def pad(old: Array, new: jax.ShapeDtypeStruct) -> Array:
+    widths = [
+        (0, after - before)
+        for before, after in zip(old.shape, new.shape, strict=True)
+    ]
+    return jnp.pad(old, widths)
+
+  queries, memory = jax.tree.map(
+      pad,
+      (session.queries, session.memory),
+      (template.queries, template.memory),
+  )
+  missing = num_slots - len(session.slots)
+  slots = np.pad(np.asarray(session.slots), (0, missing))
+  slots[-missing:] = _EMPTY
+  return session._replace(queries=queries, memory=memory, slots=slots)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(
+    functions: TrackerFunctions,
+    params: Params,
+    queries: PyTree,
+    memory: PyTree,
+    frames: UInt8[Array, '1 h w 3'],
+) -> tuple[Tracks, PyTree]:
+  features = _encode(functions, params, frames)
+  state = functions.initialize_tracks(params, features, queries, None)
+  states, memory = functions.refine_tracks(
+      params, features, queries, state, memory
+  )
+  tracks = functions.finalize_tracks(states)
+  positions = rescale_positions(
+      tracks.positions, functions.resolution, frames.shape[1:3]
+  )
+  tracks = tracks._replace(positions=positions)
+  return jax.tree.map(lambda array: array[0], tracks), memory
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _add(
+    functions: TrackerFunctions,
+    params: Params,
+    queries: PyTree,
+    memory: PyTree,
+    frames: UInt8[Array, '1 h w 3'],
+    points: Float[Array, 's 3'],
+    is_new: Bool[Array, 's'],
+) -> tuple[PyTree, PyTree]:
+  """Replaces what is known of some slots."""
+  features = _encode(functions, params, frames)
+  points = rescale_query_points(
+      points[None], frames.shape[1:3], functions.resolution
+  )
+  fresh = functions.describe_queries(params, features, points)
+  num_slots = is_new.shape[0]
+  make_memory = functions.make_memory
+  assert make_memory is not None, 'a session is only begun with a memory'
+  fewer, more = (
+      jax.eval_shape(lambda num=num: make_memory(num))
+      for num in (num_slots, num_slots + 1)
+  )
+
+  def clear(array: Array, one: Any, other: Any) -> Array:
+    return _select(is_new, jnp.zeros_like(array), array, one, other)
+
+  def replace(array: Array, new: Array) -> Array:
+    return jnp.where(is_new.reshape(1, -1, *[1] * (array.ndim - 2)), new, array)
+
+  return (
+      jax.tree.map(replace, queries, fresh),
+      jax.tree.map(clear, memory, fewer, more),
+  )
+
+
+def _select(
+    is_new: Bool[Array, 's'], new: Array, old: Array, one: Any, other: Any
+) -> Array:
+  """Chooses along the axis of queries, the one that differs in two shapes."""
+  (axis,) = (i for i in range(old.ndim) if one.shape[i] != other.shape[i])
+  shape = [1] * old.ndim
+  shape[axis] = -1
+  return jnp.where(is_new.reshape(shape), new, old)
+
+
+def _encode(
+    functions: TrackerFunctions,
+    params: Params,
+    frames: UInt8[Array, '1 h w 3'],
+) -> PyTree:
+  video = resize_video(normalize_frames(frames)[None], functions.resolution)
+  return functions.encode_video(params, video)
