@@ -28,8 +28,8 @@ from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
 from tapjax.types import Tracks
 
-# Frames that are encoded at once, besides those that they depend on.
-_FRAME_CHUNK = 4
+# Frames encoded at once for each on which features depend, to either side.
+_FRAMES_PER_CONTEXT = 8
 # Queries come in multiples of this; only true ones cost time.
 QUERY_CAPACITY = 2048
 MOST_LENGTHS = 4
@@ -193,6 +193,17 @@ def _track(
   return jax.lax.fori_loop(0, num_chunks, add_chunk, tracks)
 
 
+def _choose_frame_chunk(capacity: int, context: int) -> int:
+  """Returns the frames to add per window, which divide the longest video.
+
+  What windows share is encoded twice, so they are long where there is context.
+  """
+  most = 2 if jax.default_backend() == 'cpu' else 8
+  most = max(most, _FRAMES_PER_CONTEXT * context)
+  inner = max(1, capacity - 2 * context)
+  return math.ceil(inner / math.ceil(inner / most))
+
+
 def _encode(
     functions: TrackerFunctions, params: Params, video: PaddedVideo
 ) -> PyTree:
@@ -204,8 +215,8 @@ def _encode(
   encode = functions.padded.encode_video
   context = functions.temporal_context
   capacity = len(video.frames)
-  length = min(capacity, _FRAME_CHUNK + 2 * context)
-  chunk = max(1, length - 2 * context)
+  chunk = _choose_frame_chunk(capacity, context)
+  length = min(capacity, chunk + 2 * context)
 
   def encode_window(start: Array) -> PyTree:
     window = jax.lax.dynamic_slice_in_dim(video.frames, start, length)
