@@ -184,7 +184,7 @@ def list_own_shapes(name):
   return flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
 
 
-@pytest.mark.parametrize(('name', 'path'), list(list_manifests()), ids=str)
+@pytest.mark.parametrize(('name', 'path'), tuple(list_manifests()), ids=str)
 def test_published_names_cover_the_manifest(name, path, reference):
   """Each array of the published file is used once, with its shape."""
   weights = golden.load_weights_module(reference)

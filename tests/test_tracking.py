@@ -96,10 +96,18 @@ def make_tracker(name):
   return Tracker(name, config, functions, params)
 
 
+# Compiling them takes long.
+SLOW = {'locotrack_efficientnet_b0_934'}
+
+
 # Tests of one tracker run in one process, so that it is compiled once.
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        pytest.param(
+            name,
+            marks=[pytest.mark.xdist_group(name)]
+            + [pytest.mark.slow] * (name in SLOW),
+        )
         for name in CONFIGS
     ]
 )

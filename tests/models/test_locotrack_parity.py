@@ -171,11 +171,18 @@ def run_stages(tracker, case):
     return Outputs(*jax.tree.map(lambda x: x[0], (features, queries)), states)
 
   outputs = jax.tree.map(np.asarray, run(params))
-  pixels = np.asarray(case.resolution[::-1]) / np.asarray(size[::-1])
+  pixels = np.divide(get_unit(tracker, case)[::-1], size[::-1])
   states = outputs.states
   return outputs._replace(
       states=states._replace(positions=states.positions * pixels)
   )
+
+
+def get_unit(tracker, case):
+  """Returns the size of the frames in whose pixels a file has positions."""
+  if case.meta['settings']['api'] == 'inference':
+    return tracker.functions.resolution
+  return case.resolution
 
 
 def pick(array, stored):
@@ -249,7 +256,8 @@ def test_stages(name, reference, tmp_path):
 
   initial = config.initial_resolution
   resolution = locotrack.list_refined_resolutions(config)[0]
-  to_initial = np.divide(initial[::-1], case.resolution[::-1])
+  unit = get_unit(tracker, case)
+  to_initial = np.divide(initial[::-1], unit[::-1])
   first = jax.tree.map(lambda array: array[0], outputs.states)
   now = locotrack.Refinement(
       first.positions * to_initial,
