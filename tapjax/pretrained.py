@@ -67,8 +67,10 @@ class Tracker:
       query_points: (t, y, x) each: the index of a frame, which may be a
         fraction, then pixels of `frames` with (0, 0) the outer corner of the
         upper-left one.
-      query_chunk: points to track at once; bounds memory, changes no result.
-      frame_chunk: frames to encode at once; the same.
+      query_chunk: points to track at once; bounds memory, changes no result. A
+        tracker whose points attend to each other takes all of them without it,
+        and with it each chunk as a set of its own.
+      frame_chunk: frames to encode at once; bounds memory, changes no result.
       report: called as `report(stage, done, total)` while work goes on.
 
     Returns:

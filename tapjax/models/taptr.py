@@ -237,9 +237,15 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
       params: Params, video: Float[Array, 'b t h w 3']
   ) -> Float[Array, 'b t s c']:
     frames = video.reshape(-1, *video.shape[2:])
-    tokens = map_frames(
-        lambda frame: stages.apply('encode_frame', params, frame), frames
-    )
+
+    # For gradients a frame's layers are computed again, one frame at a time.
+    @jax.checkpoint
+    def encode(
+        params: Params, frame: Float[Array, 'h w 3']
+    ) -> Float[Array, 's c']:
+      return stages.apply('encode_frame', params, frame)
+
+    tokens = map_frames(lambda frame: encode(params, frame), frames)
     return tokens.reshape(*video.shape[:2], *tokens.shape[1:])
 
   def describe_queries(

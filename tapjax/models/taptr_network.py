@@ -245,6 +245,8 @@ class KeyAwareAttention(hk.Module):
     vectors = jnp.einsum('tnkd,ckd->tnkc', query, matrix)
     constants = jnp.einsum('tnkd,kd->tnk', query, bias)
 
+    # What is read is large; for gradients it is read again.
+    @jax.checkpoint
     def attend(
         first_token: Int[Array, ''],
         points: Float[Array, 'n k l p 2'],
