@@ -86,7 +86,7 @@ def start(
     ValueError: the tracker does not stream, or the input is no frame or no
       points in it.
   """
-  points = _check_points(frame, points_yx)
+  points = check_points(frame, points_yx)
   num_slots = _count_slots(len(points))
   template = _make_template(functions, params, num_slots)
   empty = jax.tree.map(
@@ -132,7 +132,7 @@ def add(
 
   They are as those of a session that starts with this frame.
   """
-  points = _check_points(frame, points_yx)
+  points = check_points(frame, points_yx)
   num_slots = _count_slots(len(session.ids) + len(points))
   if num_slots > len(session.slots):
     session = _grow(functions, params, session, num_slots)
@@ -214,9 +214,8 @@ def _name_leaves(session: Any) -> dict[str, Any]:
   return {jax.tree_util.keystr(path): leaf for path, leaf in flat}
 
 
-def _check_points(
-    frame: UInt8[np.ndarray, 'h w 3'], points_yx: Float[np.ndarray, 'n 2']
-) -> Float[np.ndarray, 'n 3']:
+def check_points(frame: object, points_yx: object) -> Float[np.ndarray, 'n 3']:
+  """Returns points (y, x) of a frame as queries (t, y, x), or ValueError."""
   frames = inputs.check_frames(np.asarray(frame)[None])
   points = np.asarray(points_yx)
   if points.shape in ((0,), (0, 2)):

@@ -1,5 +1,6 @@
 """The README says what is so: its examples run, its commands and table hold."""
 
+import dataclasses
 import functools
 import inspect
 import pathlib
@@ -20,7 +21,7 @@ from tapjax.data import heldout
 from tapjax.evaluation import benchmarks
 from tapjax.models import locotrack
 from tapjax.models import registry
-from tapjax.models import tapnet
+from tapjax.models import tapir
 from tapjax.settings import replace_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,10 +47,18 @@ def list_commands(program):
 
 @functools.cache
 def make_small_tracker():
-  config = tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
-  functions = tapnet.make_functions(config)
+  config = dataclasses.replace(
+      tapir.TAPIR_TINY,
+      resolution=(32, 32),
+      initial_resolution=(32, 32),
+      channels=(4, 4, 8, 8),
+      num_iterations=1,
+      mixer_blocks=1,
+      mixer_channels=8,
+  )
+  functions = tapir.make_functions(config)
   params = golden.make_random_params(functions)
-  return tapjax.Tracker('tapnet', config, functions, params)
+  return tapjax.Tracker('tapir_tiny', config, functions, params)
 
 
 @pytest.fixture

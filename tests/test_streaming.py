@@ -198,7 +198,9 @@ def test_forgetting_is_as_starting_over():
 def test_no_points_are_no_tracks():
   tracker = make_tracker()
   frames = make_frames(1)
-  session, tracks = tracker.step(tracker.start(frames[0], []), frames[0])
+  session, tracks = tracker.step(
+      tracker.start(frames[0], np.zeros((0, 2))), frames[0]
+  )
   assert tracks.positions.shape == (0, 1, 2)
   assert session.ids.tolist() == []
 
@@ -208,11 +210,12 @@ def test_bad_input(tmp_path):
   frames, points = make_frames(1), make_points(2)
   session = tracker.start(frames[0], points)
   with pytest.raises(ValueError, match=r'must be \[n, 2\]'):
-    tracker.start(frames[0], np.zeros((2, 3)))
+    streaming.check_points(frames[0], np.zeros((2, 3)))
   with pytest.raises(ValueError, match='40'):
     tracker.start(frames[0], np.array([[0.0, 41.0]]))
   with pytest.raises(ValueError, match='must be uint8'):
-    tracker.step(session, frames[0].astype(np.float32))
+    streaming.check_points(frames[0].astype(np.float32), points)
+  assert streaming.check_points(frames[0], []).shape == (0, 3)
   with pytest.raises(ValueError, match=r'among those .*\[0, 1\]; got \[7\]'):
     tracker.remove(session, [7])
   both = tapir.make_functions(dataclasses.replace(CONFIG, temporal='both'))

@@ -215,3 +215,34 @@ def test_pooled_levels_come_from_the_file(reference, tmp_path):
     warnings.simplefilter('ignore')
     tapjax.load('causal_tapir', checkpoint=path, pooled_levels=1)
     pytest.fail('weights of another width were accepted')
+
+
+@pytest.mark.parametrize('name', [ONLINE[0], ONLINE[2]])
+def test_session(name, reference, tmp_path):
+  """The same through the public API: a query is removed, another one added."""
+  case = golden.load_case(reference / 'tapir' / f'golden_{name}.npz')
+  expected = case.arrays
+  tracker = load_tracker(case, reference, tmp_path)
+  points = expected['query_points'][:, 1:]
+  session = tracker.start(case.frames[0], points)
+  rows = np.arange(len(points))  # Of the reference, by the number of a point.
+  for i, frame in enumerate(case.frames):
+    for update in case.meta['settings']['updates']:
+      if update['frame'] == i:
+        replaced = np.asarray(update['idx'])
+        session = tracker.remove(session, replaced)
+        fresh = np.asarray(update['points'])[:, 1:]
+        session = tracker.add(session, frame, fresh)
+        rows = np.concatenate([rows, replaced])
+    session, tracks = tracker.step(session, frame)
+    order = rows[session.ids]
+    close = np.testing.assert_allclose
+    close(tracks.positions[:, 0], expected['tracks'][order, i], atol=PIXELS)
+    close(
+        tracks.occlusion_logits[:, 0],
+        expected['occlusion'][order, i],
+        atol=LOGITS,
+    )
+    np.testing.assert_array_equal(
+        tracks.visible[:, 0], expected['visible'][order, i]
+    )
