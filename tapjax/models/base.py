@@ -103,6 +103,8 @@ class TrackerFunctions(NamedTuple):
     make_memory: memory of a video that has not begun, for a number of queries
       and, if it is not one, the size of the batch; None for a tracker that does
       not stream.
+    queries_independent: whether a track depends on its own query alone; where
+      it does not, all queries of a call are tracked together.
   """
 
   resolution: Resolution
