@@ -148,6 +148,8 @@ class TrackerFunctions(NamedTuple):
       not stream.
     chain: how a video of more than two windows is tracked; None for a tracker
       that sees all frames at once.
+    queries_independent: whether a track depends on its own query alone; where
+      it does not, all queries of a call are tracked together.
     padded: what takes padded videos; None for a tracker that does not.
   """
 

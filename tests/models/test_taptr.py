@@ -148,8 +148,12 @@ def test_queries_are_read_where_they_are():
 
 def test_memory_is_refused():
   functions = taptr.make_functions(SMALL)
+  params = golden.make_random_params(functions)
+  tokens, points = jnp.zeros((1, 2, 64, 8)), jnp.zeros((1, 1, 3))
+  queries = taptr.QueryFeatures(jnp.zeros((1, 1, 8)), points)
+  state = functions.initialize_tracks(params, tokens, queries, points)
   with pytest.raises(ValueError, match='causal'):
-    functions.refine_tracks(None, None, None, None, ())
+    functions.refine_tracks(params, tokens, queries, state, ())
 
 
 @pytest.mark.parametrize('section', ['ema_model', 'model'])
