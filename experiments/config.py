@@ -10,6 +10,7 @@ from typing import Any
 from tapjax.data.pool import PoolConfig
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.models import registry
+from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.loop import LoopConfig
 from tapjax.training.step import StepConfig
@@ -118,10 +119,4 @@ def _parse(text: str) -> Any:
     value = ast.literal_eval(text)
   except (ValueError, SyntaxError):
     return text
-  return _freeze(value)
-
-
-def _freeze(value: Any) -> Any:
-  if isinstance(value, list):
-    return tuple(_freeze(item) for item in value)
-  return value
+  return freeze(value)

@@ -29,6 +29,7 @@ from tapjax.models.base import TrackerFunctions
 from tapjax.models.base import unflatten_params
 from tapjax.models.names import list_haiku_sources
 from tapjax.models.names import list_torch_sources
+from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.types import Tracks
 
@@ -384,15 +385,8 @@ def _read_own_config(
     )
   return replace_settings(
       preset.config,
-      {name: _freeze(value) for name, value in stored.items()},
+      {name: freeze(value) for name, value in stored.items()},
   )
-
-
-def _freeze(value: Any) -> Any:
-  """Returns JSON's lists as the tuples that configs hold."""
-  if isinstance(value, list):
-    return tuple(_freeze(item) for item in value)
-  return value
 
 
 def _read_params(

@@ -41,3 +41,10 @@ def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
       raise ValueError(f'{name} must be {described}; got {value!r}')
     replaced[name] = value
   return cast(Config, dataclasses.replace(cast(Any, config), **replaced))
+
+
+def freeze(value: Any) -> Any:
+  """Returns lists, as files hold them, as the tuples that configs hold."""
+  if isinstance(value, list):
+    return tuple(freeze(item) for item in value)
+  return value

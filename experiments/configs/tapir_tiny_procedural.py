@@ -43,9 +43,9 @@ def get_config() -> TrainConfig:
       ),
       step=StepConfig(
           optimizer=OptimizerConfig(
-              peak_lr=2e-3,
+              peak_lr=1.5e-3,
               warmup_steps=200,
-              num_steps=6000,
+              num_steps=1900,
               weight_decay=1e-2,
               max_norm=1.0,
           )
