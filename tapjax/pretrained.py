@@ -257,10 +257,13 @@ def load(
 def _find_weights(preset: registry.Preset) -> pathlib.Path:
   """Returns where a preset's weights are, downloading them if need be."""
   if preset.weights is None:
-    raise ValueError(
-        f'checkpoint must be given for {preset.name}: its weights are not '
-        f'published as one file - choose one from {preset.page}'
-    )
+    reason = 'no weights are published - train it first'
+    if preset.page is not None:
+      reason = (
+          'its weights are not published as one file - choose one from '
+          f'{preset.page}'
+      )
+    raise ValueError(f'checkpoint must be given for {preset.name}: {reason}')
   if isinstance(preset.weights, registry.EmbeddedFile):
     folder = importlib.resources.files('tapjax') / 'weights'
     return pathlib.Path(str(folder / preset.weights.name))

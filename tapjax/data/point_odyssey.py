@@ -67,7 +67,10 @@ def list_frames(scene: pathlib.Path, kind: str) -> tuple[pathlib.Path, ...]:
 
 
 def read_annotations(scene: pathlib.Path) -> PointAnnotations:
-  """Reads `anno.npz` of a scene, of the version 1.2 or of those before it."""
+  """Reads `anno.npz` of a scene, of the version 1.2 or of those before it.
+
+  Without `valids` every position counts as known.
+  """
   path = scene / 'anno.npz'
   try:
     with path.open('rb') as opened, np.load(opened) as file:
@@ -77,7 +80,9 @@ def read_annotations(scene: pathlib.Path) -> PointAnnotations:
         visible, valid = decode_visibilities(np.asarray(file['visibilities']))
       else:
         visible = np.asarray(file['visibs']).astype(bool)
-        valid = np.asarray(file['valids']).astype(bool)
+        valid = np.ones_like(visible)
+        if 'valids' in names:
+          valid = np.asarray(file['valids']).astype(bool)
   except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise ValueError(
         f'{path} must hold trajs_2d, visibs and valids as PointOdyssey has '

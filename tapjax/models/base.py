@@ -229,10 +229,14 @@ def _cast(tree: PyTree, old: Any, new: Any) -> PyTree:
 
 
 class Stages(NamedTuple):
-  """The methods of a Haiku module as functions over explicit parameters."""
+  """The methods of a Haiku module as functions over explicit parameters.
+
+  `apply_with_statistics` also returns the statistics behind the call.
+  """
 
   init: Callable[[Array], Params]
   apply: Callable[..., Any]
+  apply_with_statistics: Callable[..., tuple[Any, PyTree]]
 
 
 def make_stages(
@@ -248,7 +252,7 @@ def make_stages(
     touch: calls the module so that every parameter is made.
 
   Returns:
-    `init(key)` and `apply(method, params, *arguments)`.
+    `init(key)` and `apply(method, params, *arguments)`, in two forms.
   """
 
   def build():
@@ -262,13 +266,18 @@ def make_stages(
     weights, statistics = transformed.init(key)
     return Params(weights, statistics)
 
-  def apply(method: str, params: Params, *arguments: Any) -> Any:
-    output, _ = transformed.apply[method](
+  def apply_with_statistics(
+      method: str, params: Params, *arguments: Any
+  ) -> tuple[Any, PyTree]:
+    return transformed.apply[method](
         params.weights, params.statistics, None, *arguments
     )
+
+  def apply(method: str, params: Params, *arguments: Any) -> Any:
+    output, _ = apply_with_statistics(method, params, *arguments)
     return output
 
-  return Stages(jax.jit(init), apply)
+  return Stages(jax.jit(init), apply, apply_with_statistics)
 
 
 def flatten_params(params: Params) -> dict[str, Any]:
@@ -292,6 +301,14 @@ def unflatten_params(arrays: Mapping[str, Any]) -> Params:
     collection, module, name = key.split('|')
     collections[collection].setdefault(module, {})[name] = array
   return Params(collections['params'], collections['state'])
+
+
+def get_query_frames(
+    query_points: Float[Array, 'n 3'], num_frames: int
+) -> Int[Array, 'n']:
+  """Returns the frame nearest to each query's time."""
+  nearest = jnp.round(query_points[:, 0]).astype(jnp.int32)
+  return jnp.clip(nearest, 0, num_frames - 1)
 
 
 def pass_through_queries(

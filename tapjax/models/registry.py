@@ -12,6 +12,7 @@ from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
 from tapjax.models import locotrack
 from tapjax.models import pips_plus_plus
+from tapjax.models import point_transformer
 from tapjax.models import tapir
 from tapjax.models import tapnet
 from tapjax.models import taptr
@@ -67,7 +68,8 @@ class Preset(NamedTuple):
     num_parameters: learned numbers, without running averages.
     weights: where its checkpoint was published, or is in the package; None if
       no one file is known.
-    page: where its weights are offered, for people; None if in the package.
+    page: where its weights are offered, for people; None if in the package or
+      nowhere.
     licence: of the weights.
     scores: as published, in percent: Average Jaccard, query first, at 256x256,
       or what the key ends in.
@@ -98,7 +100,7 @@ class ModelInfo(NamedTuple):
       points attend to each other, and results depend on which of them are
       tracked together.
     url: where its checkpoint was published, or is offered; None if it is in
-      the package.
+      the package or nowhere.
   """
 
   name: str
@@ -135,6 +137,13 @@ _PIPS_PLUS_PLUS = Architecture(
     pips_plus_plus.list_weight_names,
     lambda config, shapes: config,
     pips_plus_plus.count_operations,
+)
+_POINT_TRANSFORMER = Architecture(
+    point_transformer.make_functions,
+    point_transformer.list_weight_names,
+    lambda config, shapes: config,
+    point_transformer.count_operations,
+    ignored=('*.num_batches_tracked',),
 )
 _TAPTR = Architecture(
     taptr.make_functions,
@@ -209,6 +218,22 @@ def _describe_taptr(num_parameters: int, path: str, **scores: float) -> Preset:
   )
 
 
+def _describe_point_transformer(
+    name: str, config: Any, num_parameters: int
+) -> Preset:
+  """Returns a preset of the point transformer, which was published without."""
+  return Preset(
+      name=name,
+      config=config,
+      architecture=_POINT_TRANSFORMER,
+      num_parameters=num_parameters,
+      weights=None,
+      page=None,
+      licence='none published',
+      scores={},
+  )
+
+
 _TAPIR_TINY = Preset(
     name='tapir_tiny',
     config=tapir.TAPIR_TINY,
@@ -253,6 +278,9 @@ _PRESETS = (
     _describe_locotrack('locotrack_efficientnet_256', locotrack.EFFICIENTNET_256, 3_476_519, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     Preset('pips_plus_plus', pips_plus_plus.PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), _PIPS_URL, 'MIT', _PIPS_SCORES),  # noqa: E501
     _describe_taptr(40_040_803, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
+    _describe_point_transformer('point_transformer_resnet18', point_transformer.RESNET18, 14_501_314),  # noqa: E501
+    _describe_point_transformer('point_transformer_resnet34', point_transformer.RESNET34, 24_609_474),  # noqa: E501
+    _describe_point_transformer('point_transformer_resnet50', point_transformer.RESNET50, 27_226_050),  # noqa: E501
 )
 # fmt: on
 

@@ -31,6 +31,7 @@ from jaxtyping import Float
 from jaxtyping import Int
 import numpy as np
 
+from tapjax.models.base import get_query_frames
 from tapjax.models.base import make_stages
 from tapjax.models.base import Params
 from tapjax.models.base import set_precision
@@ -409,14 +410,6 @@ def _make_start(state: TrackState, config: TaptrConfig) -> LayerOutputs:
   classes = [jnp.zeros_like(visible)] * NUM_CLASSES
   classes[_VISIBLE] = visible
   return LayerOutputs(boxes, jax.nn.sigmoid(boxes), jnp.stack(classes, axis=-1))
-
-
-def get_query_frames(
-    points: Float[Array, 'n 3'], num_frames: int
-) -> Int[Array, 'n']:
-  """Returns the frame nearest to each query's time."""
-  nearest = jnp.round(points[:, 0]).astype(jnp.int32)
-  return jnp.clip(nearest, 0, num_frames - 1)
 
 
 def pixels_to_shares(

@@ -1,5 +1,7 @@
 """Attention between tokens."""
 
+from collections.abc import Callable
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -16,17 +18,29 @@ class MultiHeadAttention(hk.Module):
   Queries, keys and values come from one matrix, side by side in this order.
   """
 
-  def __init__(self, channels: int, num_heads: int, name: str):
+  def __init__(
+      self,
+      channels: int,
+      num_heads: int,
+      name: str,
+      w_init: hk.initializers.Initializer = XAVIER,
+      b_init: hk.initializers.Initializer = jnp.zeros,
+  ):
     super().__init__(name=name)
     self._channels = channels
     self._num_heads = num_heads
-    self._output = hk.Linear(channels, w_init=XAVIER, name='output')
+    self._w_init = w_init
+    self._b_init = b_init
+    self._output = hk.Linear(
+        channels, w_init=w_init, b_init=b_init, name='output'
+    )
 
   def __call__(
       self,
       x: Float[Array, 'b s c'],
       values: Float[Array, 'b s c'],
       mask: Bool[Array, 'b s s'] | None = None,
+      weigh: Callable[[Array], Array] | None = None,
   ) -> Float[Array, 'b s c']:
     """Returns a mean of values for each token.
 
@@ -34,10 +48,12 @@ class MultiHeadAttention(hk.Module):
       x: where queries and keys come from.
       values: where values come from.
       mask: which token (last axis) each may look at; all without it.
+      weigh: sees the weights of values, `[b k s s]`, and returns those to use,
+        such as without some of them.
     """
     inputs, channels = x.shape[-1], self._channels
-    matrix = hk.get_parameter('w', (inputs, 3 * channels), init=XAVIER)
-    bias = hk.get_parameter('b', (3 * channels,), init=jnp.zeros)[None, None]
+    matrix = hk.get_parameter('w', (inputs, 3 * channels), init=self._w_init)
+    bias = hk.get_parameter('b', (3 * channels,), init=self._b_init)[None, None]
 
     def split(heads: Float[Array, 'b s _']) -> Float[Array, 'b s k d']:
       return heads.reshape(*heads.shape[:2], self._num_heads, -1)
@@ -50,5 +66,8 @@ class MultiHeadAttention(hk.Module):
     scores = jnp.einsum('bqkd,bskd->bkqs', query, key) / key.shape[-1] ** 0.5
     if mask is not None:
       scores = jnp.where(mask[:, None], scores, -jnp.inf)
-    mixed = jnp.einsum('bkqs,bskd->bqkd', jax.nn.softmax(scores), value)
+    weights = jax.nn.softmax(scores)
+    if weigh is not None:
+      weights = weigh(weights)
+    mixed = jnp.einsum('bkqs,bskd->bqkd', weights, value)
     return self._output(mixed.reshape(*x.shape[:2], channels))

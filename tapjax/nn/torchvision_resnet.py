@@ -199,6 +199,7 @@ class _Layer(hk.Module):
         shape.stride,
         padding=[(shape.size // 2, shape.size // 2)] * 2,
         with_bias=False,
+        w_init=hk.initializers.VarianceScaling(2.0, 'fan_out', 'normal'),
         name='conv',
     )
     self._norm: FrozenNorm | BatchNorm
