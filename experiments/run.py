@@ -36,27 +36,29 @@ _TASK = flags.DEFINE_enum(
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Folder for everything a task writes.'
 )
+# Tasks that only print.
+_WITHOUT_FOLDER = ('benchmark', 'cycle')
 
 
 def main(argv: list[str]) -> None:
   """Runs the task that the flags name; bad input is told in one line."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
-  if flags.FLAGS['verbosity'].using_default_value:
+  if _TASK.value not in _WITHOUT_FOLDER and _WORKDIR.value is None:
+    raise app.UsageError('--workdir must name a folder for the results')
+  if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   try:
-    _run(_TASK.value, _WORKDIR.value)
+    _run(_TASK.value, _WORKDIR.value or '')
   except (ValueError, OSError, ImportError) as error:
     sys.exit(f'experiments.run: error: {error}')
 
 
-def _run(task: str, workdir: str | None) -> None:
+def _run(task: str, workdir: str) -> None:
   if task == 'benchmark':
     benchmark.run()
   elif task == 'cycle':
     cycle.run(benchmark.MODELS.value)
-  elif workdir is None:
-    raise ValueError(f'--task={task} needs --workdir=DIR')
   elif task == 'train':
     training.run(workdir)
   elif task == 'release':

@@ -233,7 +233,9 @@ class PointTransformer(hk.Module):
       x, weights = block(x, block_key)
       attention.append(weights)
     hidden = jax.nn.relu(self._hidden(x))
-    offsets = self._output(drop_values(keys[0], self._config.dropout, 0, hidden))
+    offsets = self._output(
+        drop_values(keys[0], self._config.dropout, 0, hidden)
+    )
     return offsets.reshape(*tokens.shape[:3], 2), tuple(attention)
 
   def predict(
@@ -291,9 +293,7 @@ def sample_points(
   return samples.reshape(len(frames), len(points_unit), -1)
 
 
-def assign_sets(
-    frames: Int[Array, 'n'], num_points: int
-) -> Int[Array, 'n m']:
+def assign_sets(frames: Int[Array, 'n'], num_points: int) -> Int[Array, 'n m']:
   """Returns which queries make up each set; n stands for none.
 
   They are on the same frame and in their order. Behind the last set are empty
@@ -359,7 +359,9 @@ def follow_points(
     _, windows = jax.lax.scan(
         track_window, points_unit, jnp.arange(num_windows)
     )
-    later = windows[1:, 1:].reshape((num_windows - 1) * (size - 1), num_points, 2)
+    later = windows[1:, 1:].reshape(
+        (num_windows - 1) * (size - 1), num_points, 2
+    )
     return jnp.concatenate([windows[0], later])
 
   # One program for both ways.

@@ -173,7 +173,7 @@ def test_published_layout_is_read(section, tmp_path):
     if source.name.startswith(('bbox_embed', 'class_embed')):
       arrays[f'module.transformer.decoder.{source.name}'] = array + 1
   arrays['module.backbone.0.body.bn1.num_batches_tracked'] = np.asarray(3)
-  path = golden.write_torch_checkpoint(tmp_path / 'own.pth', arrays, section)
+  path = golden.write_torch_arrays(tmp_path / 'own.pth', arrays, section)
   settings = dataclasses.asdict(SMALL)
   tracker = tapjax.load('taptrv2', checkpoint=path, **settings)
   read = flatten_params(tracker.params)

@@ -75,7 +75,9 @@ def test_published_updates(reference, tmp_path):
       tmp_path / 'best.pth',
       'model_state_dict',
   )
-  tracker = tapjax.load(checkpoint=checkpoint, dropout=meta['settings']['dropout'])
+  tracker = tapjax.load(
+      checkpoint=checkpoint, dropout=meta['settings']['dropout']
+  )
   config, params = tracker.config, tracker.params
   batch = training.PointBatch(
       normalize_frames(frames), jnp.asarray(expected['gt_points'])
