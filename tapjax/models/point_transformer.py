@@ -225,7 +225,7 @@ class PointTransformer(hk.Module):
   ) -> tuple[Float[Array, 'b t n 2'], tuple[Float[Array, 'b k s s'], ...]]:
     """Returns how far points are from where they begin, and attention."""
     x = tokens.reshape(len(tokens), -1, tokens.shape[-1])
-    keys = [None] * (len(self._blocks) + 1)
+    keys: list[Array | None] = [None] * (len(self._blocks) + 1)
     if key is not None:
       keys = list(jax.random.split(key, len(keys)))
     attention = []
@@ -233,7 +233,9 @@ class PointTransformer(hk.Module):
       x, weights = block(x, block_key)
       attention.append(weights)
     hidden = jax.nn.relu(self._hidden(x))
-    offsets = self._output(drop_values(keys[0], self._config.dropout, 0, hidden))
+    offsets = self._output(
+        drop_values(keys[0], self._config.dropout, 0, hidden)
+    )
     return offsets.reshape(*tokens.shape[:3], 2), tuple(attention)
 
   def predict(
@@ -255,7 +257,7 @@ class PointTransformer(hk.Module):
   def touch(self) -> None:
     """Calls every part once, on the smallest of inputs."""
     grid = self.encode(jnp.zeros((1, 32, 32, 3), jnp.float32))
-    self.predict(grid, jnp.zeros((1, 1, 2), jnp.float32))
+    self.predict(grid[:, :1, :1], jnp.zeros((1, 1, 2), jnp.float32))
 
 
 def drop_values(
@@ -291,9 +293,7 @@ def sample_points(
   return samples.reshape(len(frames), len(points_unit), -1)
 
 
-def assign_sets(
-    frames: Int[Array, 'n'], num_points: int
-) -> Int[Array, 'n m']:
+def assign_sets(frames: Int[Array, 'n'], num_points: int) -> Int[Array, 'n m']:
   """Returns which queries make up each set; n stands for none.
 
   They are on the same frame and in their order. Behind the last set are empty
@@ -359,7 +359,9 @@ def follow_points(
     _, windows = jax.lax.scan(
         track_window, points_unit, jnp.arange(num_windows)
     )
-    later = windows[1:, 1:].reshape((num_windows - 1) * (size - 1), num_points, 2)
+    later = windows[1:, 1:].reshape(
+        (num_windows - 1) * (size - 1), num_points, 2
+    )
     return jnp.concatenate([windows[0], later])
 
   # One program for both ways.
@@ -633,7 +635,7 @@ def count_operations(
   height, width = config.resolution
   channels = config.channels
   stride = 2 ** (1 + len(config.backbone_blocks))
-  cells = math.ceil(height / stride) * math.ceil(width / stride)
+  cells = float(math.ceil(height / stride) * math.ceil(width / stride))
   frame = count_resnet(config.resnet, height, width)
   frame += count_convolution(
       cells, 1, config.resnet.output_channels[-1], channels

@@ -34,9 +34,7 @@ def test_published_examples(stored, tmp_path):
   """Everything but the draw, for the rows that were drawn."""
   meta = json.loads(str(stored['meta']))
   scene = tmp_path / 'scene'
-  write_scene(
-      scene, stored['raw_frames'], stored['trajs_2d'], stored['visibs']
-  )
+  write_scene(scene, stored['raw_frames'], stored['trajs_2d'], stored['visibs'])
   annotations = point_odyssey.read_annotations(scene)
   paths = windows_module.list_window_frames(scene)
   for i, drawn in enumerate(meta['sequences']):
@@ -134,7 +132,7 @@ def test_splits(by, tmp_path):
 
 def test_damaged_images_are_named(tmp_path):
   make_scenes(tmp_path, 1)
-  (window, *_) = windows_module.list_windows(
+  window, *_ = windows_module.list_windows(
       tmp_path, SMALL, np.random.default_rng(0)
   )
   window.frame_paths[1].write_bytes(b'damaged')

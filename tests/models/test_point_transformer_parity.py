@@ -26,9 +26,7 @@ FORWARD = (
 
 
 def load_case(reference, name):
-  with np.load(
-      reference / 'point_transformer' / f'golden_{name}.npz'
-  ) as file:
+  with np.load(reference / 'point_transformer' / f'golden_{name}.npz') as file:
     expected = dict(file)
   meta = json.loads(str(expected.pop('meta')))
   with np.load(reference / 'clips.npz') as clips:
@@ -133,7 +131,9 @@ def test_forward(name, reference, tmp_path):
   for ours, stored in zip(
       prediction.attention, expected['temporal_attention'], strict=True
   ):
-    pairs = ours[0].reshape(-1, len(frames), num_points, len(frames), num_points)
+    pairs = ours[0].reshape(
+        -1, len(frames), num_points, len(frames), num_points
+    )
     close(pairs.mean(axis=(2, 4)), stored, atol=atol)
 
   # Some points lie outside, which `track` does not take.

@@ -75,7 +75,9 @@ def test_published_updates(reference, tmp_path):
       tmp_path / 'best.pth',
       'model_state_dict',
   )
-  tracker = tapjax.load(checkpoint=checkpoint, dropout=meta['settings']['dropout'])
+  tracker = tapjax.load(
+      checkpoint=checkpoint, dropout=meta['settings']['dropout']
+  )
   config, params = tracker.config, tracker.params
   batch = training.PointBatch(
       normalize_frames(frames), jnp.asarray(expected['gt_points'])
@@ -158,6 +160,7 @@ SMALL = model.PointTransformerConfig(
 )
 
 
+@pytest.mark.slow
 def test_dropout_is_on_where_there_is_a_key():
   params = golden.make_random_params(model.make_functions(SMALL))
   video = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
