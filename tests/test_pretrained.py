@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import pickle
 
@@ -220,7 +221,17 @@ def test_published_names_cover_the_manifest(name, path, reference):
 
 
 @pytest.mark.parametrize(
-    ('name', 'manifest'), [('pips_plus_plus', 'pips2/manifest_pips2.json')]
+    ('name', 'manifest'),
+    [
+        ('pips_plus_plus', 'pips2/manifest_pips2.json'),
+        *(
+            (
+                f'point_transformer_{backbone}',
+                f'point_transformer/manifest_{backbone}.json',
+            )
+            for backbone in ('resnet18', 'resnet34', 'resnet50')
+        ),
+    ],
 )
 def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
   """Each array of a file that is published for PyTorch alone is used once."""
@@ -234,18 +245,25 @@ def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
   published = {
       entry['name']: tuple(entry['shape'])
       for entry in weights.load_manifest(reference / manifest)
+      if not checkpoints.is_ignored(entry['name'], preset.architecture.ignored)
   }
   assert sources.keys() == ours.keys()
   assert {source.name for source in sources.values()} == published.keys()
   for key, source in sources.items():
     axes = source.axes or range(len(ours[key].shape))
     assert ours[key].shape == tuple(published[source.name][a] for a in axes)
-  assert preset.num_parameters == sum(map(np.prod, published.values()))
+  assert preset.num_parameters == sum(
+      math.prod(published[source.name])
+      for key, source in sources.items()
+      if key.startswith('params|')
+  )
 
 
 def test_files_without_a_known_address_are_asked_for():
   with pytest.raises(ValueError, match='checkpoint must be given for loco'):
     tapjax.load('locotrack_efficientnet_b0')
+  with pytest.raises(ValueError, match='no weights are published'):
+    tapjax.load('point_transformer_resnet50')
 
 
 def test_settings_that_a_haiku_file_would_lose_are_told(tmp_path):
@@ -328,6 +346,8 @@ def test_list_models_tells_what_users_ask():
   assert models['tapir'].queries_independent is True
   assert models['taptrv2'].licence == 'non-commercial research only'
   assert models['taptrv2'].queries_independent is False
+  assert models['point_transformer_resnet18'].licence == 'none published'
+  assert models['point_transformer_resnet18'].queries_independent is False
   assert all(
       dataclasses.is_dataclass(p.config) for p in registry.PRESETS.values()
   )

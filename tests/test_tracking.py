@@ -13,6 +13,7 @@ import tapjax
 from tapjax import tracking
 from tapjax.models import locotrack
 from tapjax.models import pips_plus_plus
+from tapjax.models import point_transformer
 from tapjax.models import tapir
 from tapjax.models import tapnet
 from tapjax.models import taptr
@@ -83,6 +84,19 @@ CONFIGS = {
             encoder_layers=1,
             decoder_layers=2,
             window=4,
+        ),
+    ),
+    'point_transformer_resnet18': (
+        point_transformer,
+        point_transformer.PointTransformerConfig(
+            resolution=(64, 72),
+            backbone_blocks=(1, 1),
+            backbone_channels=8,
+            channels=16,
+            num_blocks=2,
+            num_heads=2,
+            window=4,
+            num_points=3,
         ),
     ),
 }
@@ -207,11 +221,14 @@ def test_queries_do_not_see_each_other(tracker):
   assert_same(
       permuted, tapjax.Tracks(*(a if a is None else a[order] for a in together))
   )
-  alone = tracker.track(frames, QUERIES[1:2])
   if not tracker.functions.queries_independent:
     # They do, so that whatever is asked together is tracked together.
+    same_frame = QUERIES[:3] * np.float32([0, 1, 1])
+    alone = tracker.track(frames, same_frame[1:2])
+    together = tracker.track(frames, same_frame)
     assert np.abs(alone.positions - together.positions[1:2]).max() > 0.01
     return
+  alone = tracker.track(frames, QUERIES[1:2])
   assert_same(
       alone, tapjax.Tracks(*(a if a is None else a[1:2] for a in together))
   )

@@ -225,7 +225,7 @@ class PointTransformer(hk.Module):
   ) -> tuple[Float[Array, 'b t n 2'], tuple[Float[Array, 'b k s s'], ...]]:
     """Returns how far points are from where they begin, and attention."""
     x = tokens.reshape(len(tokens), -1, tokens.shape[-1])
-    keys = [None] * (len(self._blocks) + 1)
+    keys: list[Array | None] = [None] * (len(self._blocks) + 1)
     if key is not None:
       keys = list(jax.random.split(key, len(keys)))
     attention = []
@@ -257,7 +257,7 @@ class PointTransformer(hk.Module):
   def touch(self) -> None:
     """Calls every part once, on the smallest of inputs."""
     grid = self.encode(jnp.zeros((1, 32, 32, 3), jnp.float32))
-    self.predict(grid, jnp.zeros((1, 1, 2), jnp.float32))
+    self.predict(grid[:, :1, :1], jnp.zeros((1, 1, 2), jnp.float32))
 
 
 def drop_values(
@@ -635,7 +635,7 @@ def count_operations(
   height, width = config.resolution
   channels = config.channels
   stride = 2 ** (1 + len(config.backbone_blocks))
-  cells = math.ceil(height / stride) * math.ceil(width / stride)
+  cells = float(math.ceil(height / stride) * math.ceil(width / stride))
   frame = count_resnet(config.resnet, height, width)
   frame += count_convolution(
       cells, 1, config.resnet.output_channels[-1], channels

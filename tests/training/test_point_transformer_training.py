@@ -160,6 +160,7 @@ SMALL = model.PointTransformerConfig(
 )
 
 
+@pytest.mark.slow
 def test_dropout_is_on_where_there_is_a_key():
   params = golden.make_random_params(model.make_functions(SMALL))
   video = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
