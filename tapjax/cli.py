@@ -239,7 +239,6 @@ def _edit(values: flags.FlagValues) -> None:
   if values.video is None:
     raise flags.Error('--video must name the video to edit')
   resolution = _parse_resolution(values.resolution)
-  _check_weights(values)
   source = _find_source(values.video)
   edit, query_points = _plan_edit(values, source.info)
   output = pathlib.Path(
