@@ -13,6 +13,8 @@ from tapjax import padding
 from tapjax import parallel
 from tapjax import tracking
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     pytest.param('tapnet', marks=pytest.mark.xdist_group('tapnet')),
     *(

@@ -126,6 +126,7 @@ def test_points_come_and_go():
   assert_close(jax.tree.map(lambda array: array[2:], last), alone)
 
 
+@pytest.mark.slow
 def test_slots_grow_and_change_nothing():
   tracker = make_tracker()
   frames, points = make_frames(4), make_points(9)
@@ -143,6 +144,7 @@ def test_slots_grow_and_change_nothing():
   assert before.positions.shape == (3, 2, 2)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_while_points_come_and_go():
   tracker = make_tracker()
   frames, points = make_frames(3), make_points(4)
@@ -162,6 +164,7 @@ def test_nothing_is_compiled_while_points_come_and_go():
   assert not compiled
 
 
+@pytest.mark.slow
 def test_frames_of_any_size():
   """Points come in pixels of their picture and leave in those of the frame."""
   tracker = make_tracker()
@@ -186,6 +189,7 @@ def test_saved_session_goes_on(tmp_path):
   assert again.ids.tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_forgetting_is_as_starting_over():
   tracker = make_tracker()
   frames, points = make_frames(4), make_points(3)

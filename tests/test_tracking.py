@@ -110,8 +110,8 @@ def make_tracker(name):
   return Tracker(name, config, functions, params)
 
 
-# Compiling them takes long.
-SLOW = {'locotrack_efficientnet_b0_934'}
+# Those that are compiled soon enough for the default run.
+QUICK = ('tapir', 'tapnet')
 
 
 # Tests of one tracker run in one process, so that it is compiled once.
@@ -120,7 +120,7 @@ SLOW = {'locotrack_efficientnet_b0_934'}
         pytest.param(
             name,
             marks=[pytest.mark.xdist_group(name)]
-            + [pytest.mark.slow] * (name in SLOW),
+            + [pytest.mark.slow] * (name not in QUICK),
         )
         for name in CONFIGS
     ]
@@ -193,6 +193,7 @@ def test_chunks_change_nothing(tracker, chunks):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('taptrv2')
 def test_chunks_of_dependent_queries_are_sets_of_their_own():
   tracker = make_tracker('taptrv2')
@@ -226,7 +227,7 @@ def test_queries_do_not_see_each_other(tracker):
     same_frame = QUERIES[:3] * np.float32([0, 1, 1])
     alone = tracker.track(frames, same_frame[1:2])
     together = tracker.track(frames, same_frame)
-    assert np.abs(alone.positions - together.positions[1:2]).max() > 0.01
+    assert np.abs(alone.positions - together.positions[1:2]).max() > 2e-3
     return
   alone = tracker.track(frames, QUERIES[1:2])
   assert_same(
@@ -294,6 +295,7 @@ def make_matching_tracker():
   return Tracker('tapir', config, functions, params._replace(weights=weights))
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('tapnet')
 def test_still_video_keeps_the_query():
   """Cells of 8 pixels match themselves, on every frame."""
@@ -380,6 +382,7 @@ def test_batch_equals_its_videos(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('tapir')
 def test_compiles_once_for_any_number_of_queries():
   """With chunks of one size, more queries run the same program longer."""

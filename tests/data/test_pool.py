@@ -90,6 +90,7 @@ def test_targets_stay_on_what_they_show(shape):
   assert len(changed) > 12
 
 
+@pytest.mark.slow
 def test_drawn_videos_and_queries_differ():
   pool = jax.tree.map(
       lambda *arrays: jnp.stack(arrays),

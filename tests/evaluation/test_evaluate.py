@@ -267,6 +267,7 @@ def make_small_tracker():
   return Tracker('tapnet', config, functions, params)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('tapnet')
 def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
   monkeypatch.setattr(padding, 'QUERY_CAPACITY', 32)

@@ -33,7 +33,6 @@ NAMES = {
     'efficientnet_b0_tiny_camel': 'locotrack_efficientnet_b0_tiny',
     'efficientnet_b0_proj_apple': 'locotrack_efficientnet_b0_proj',
 }
-QUICK = 'efficientnet_b0_tiny_camel'
 
 
 def load_case(reference, name):
@@ -81,10 +80,7 @@ def load_tracker(case, reference, folder):
 
 @pytest.mark.parametrize(
     'name',
-    [
-        pytest.param(name, marks=() if name == QUICK else pytest.mark.slow)
-        for name in NAMES
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
 )
 def test_whole_video(name, reference, tmp_path):
   """What a user gets, through the public API."""

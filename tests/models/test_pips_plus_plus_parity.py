@@ -23,6 +23,8 @@ from tapjax.models.names import list_torch_sources
 from tapjax.ops.correlation import correlate_patches_in_frames
 from tapjax.ops.sampling import read_in_frames
 
+pytestmark = pytest.mark.slow
+
 CELL = 8
 
 

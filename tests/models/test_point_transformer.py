@@ -10,6 +10,8 @@ import pytest
 
 from tapjax.models import point_transformer
 
+pytestmark = pytest.mark.slow
+
 SMALL = point_transformer.PointTransformerConfig(
     resolution=(32, 32),
     backbone_blocks=(1,),

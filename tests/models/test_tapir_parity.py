@@ -201,6 +201,7 @@ def test_frame_by_frame(name, reference, tmp_path):
       close(hidden[..., ::16], expected[f'context_{i}_{block}_2'], atol=RAW)
 
 
+@pytest.mark.slow
 def test_pooled_levels_come_from_the_file(reference, tmp_path):
   """The published programs disagree about them; the arrays decide."""
   path = golden.write_haiku_checkpoint(

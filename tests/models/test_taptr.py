@@ -16,6 +16,8 @@ from tapjax.models.taptr_network import TaptrConfig
 from tapjax.models.taptr_network import TAPTRV2
 from tapjax.pretrained import Tracker
 
+pytestmark = pytest.mark.slow
+
 SMALL = TaptrConfig(
     resolution=(32, 32),
     backbone_blocks=(1,),

@@ -21,7 +21,11 @@ def convolve_by_xla(x, kernel, stride):
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize(
     ('size', 'shape'),
-    [(1, (2, 5, 4, 3)), (3, (1, 6, 7, 2)), (7, (2, 1, 8, 3))],
+    [
+        (1, (2, 5, 4, 3)),
+        (3, (1, 6, 7, 2)),
+        pytest.param(7, (2, 1, 8, 3), marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_gradients_are_those_of_xla(size, shape, stride):

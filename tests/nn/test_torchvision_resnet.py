@@ -101,6 +101,7 @@ def test_odd_sizes_are_rounded_up():
   assert [output.shape[1:3] for output in outputs] == [(9, 11), (5, 6)]
 
 
+@pytest.mark.slow
 def test_both_sides_are_padded_alike():
   """A mirrored image of odd size has mirrored features."""
   config = ResNetConfig((1, 1), 'bottleneck', 'frozen', channels=2)

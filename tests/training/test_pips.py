@@ -14,6 +14,8 @@ from tapjax.models.base import unflatten_params
 from tapjax.models.names import list_torch_sources
 from tapjax.training import pips
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def blocks(reference):

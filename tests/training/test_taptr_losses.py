@@ -19,6 +19,8 @@ from tapjax.models.taptr_network import TAPTRV2
 from tapjax.training.taptr_losses import compute_taptr_losses
 from tapjax.training.taptr_losses import TaptrLossConfig
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TaptrLossConfig()
 
 
