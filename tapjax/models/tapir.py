@@ -98,6 +98,8 @@ class TapirConfig:
     mixer_channels: of the refinement network.
     temporal: whether a frame's refinement sees frames on both sides or only
       the past ones.
+    visibility_threshold: a point counts as visible where the chance that it is
+      not hidden, times the chance that its position is right, is larger.
     precision: of matrix products on GPUs and TPUs; by default they round to
       fewer digits there, which moves positions by tenths of pixels.
   """
@@ -115,6 +117,7 @@ class TapirConfig:
   mixer_blocks: int = 12
   mixer_channels: int = 512
   temporal: Literal['both', 'past'] = 'both'
+  visibility_threshold: float = 0.5
   precision: Precision = 'highest'
 
   @property
@@ -136,6 +139,8 @@ TAPIR_TINY = dataclasses.replace(
     num_iterations=2,
     mixer_blocks=4,
     mixer_channels=128,
+    # Where its Average Jaccard on procedural videos is highest.
+    visibility_threshold=0.25,
 )
 
 _STRIDE = 8
@@ -415,7 +420,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     )
     return Tracks(
         last.positions,
-        shown > 0.5,
+        shown > config.visibility_threshold,
         last.occlusion_logits,
         last.uncertainty_logits,
     )

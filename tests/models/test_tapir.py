@@ -133,6 +133,7 @@ def test_mixer_of_both_sides_sees_the_future():
   assert np.abs(before[:, 5] - after[:, 5]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cuts', [(1,) * 9, (4, 5)], ids=str)
 def test_mixer_in_pieces_equals_one_call(cuts):
   mix = make_mixer('past')

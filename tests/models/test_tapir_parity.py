@@ -23,7 +23,7 @@ FEATURES = 5e-6
 RAW = 1e-4
 
 OFFLINE = (
-    pytest.param('tapir_offline', id='tapir'),
+    pytest.param('tapir_offline', id='tapir', marks=pytest.mark.slow),
     pytest.param('tapir_smallres', id='enlarged', marks=pytest.mark.slow),
     pytest.param('bootstapir_offline', id='bootstapir', marks=pytest.mark.slow),
     pytest.param('bootstapir_multires', id='multires', marks=pytest.mark.slow),

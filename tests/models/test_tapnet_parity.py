@@ -17,7 +17,7 @@ FEATURES = 5e-6
 @pytest.mark.parametrize(
     'name',
     [
-        pytest.param('tapnet_offline', id='square'),
+        pytest.param('tapnet_offline', id='square', marks=pytest.mark.slow),
         pytest.param('tapnet_crop', id='crop', marks=pytest.mark.slow),
     ],
 )

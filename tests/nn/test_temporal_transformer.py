@@ -26,6 +26,7 @@ def test_bias_of_either_direction(num_heads, slopes):
         np.testing.assert_allclose(bias[head, i, j], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('half', 'seen'), [(0, [0, 1, 2, 3]), (1, [3, 4, 5])])
 def test_heads_see_one_side(half, seen):
   """What frame 3 attends to, by the half of the heads."""

@@ -118,6 +118,7 @@ def _sum_of_sum(tokens, points, weights):
   return jnp.sum(jnp.sin(total))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('function', [_sum_of_reading, _sum_of_sum])
 def test_gradients_are_those_of_finite_differences(function):
   """Along random directions that leave no sample's cell."""
