@@ -331,7 +331,16 @@ def test_devices_share_the_videos(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', registry.PRESETS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.heavy] * (name not in ('tapir_tiny', 'tapnet')),
+        )
+        for name in registry.PRESETS
+    ],
+)
 def test_every_preset(name, tmp_path):
   """Both protocols, interrupted after the first video and resumed."""
   preset = registry.get_preset(name)

@@ -86,6 +86,7 @@ def double_precision():
   jax.config.update('jax_enable_x64', False)
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 @pytest.mark.usefixtures('double_precision')
 def test_published_gradients(reference):

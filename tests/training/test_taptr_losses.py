@@ -69,6 +69,7 @@ def test_what_precedes_the_query_moves_nothing():
   )
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_training_equals_the_published(reference):
   """Outputs, losses and gradients of a step without dropout."""
