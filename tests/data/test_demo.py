@@ -52,6 +52,7 @@ def test_queries_are_visible_and_on_their_track(clip):
     assert not occluded[int(time)]
 
 
+@pytest.mark.slow
 def test_marked_texture_is_seen_at_the_true_position_or_not_at_all(clip):
   layers = demo.make_layers(RESOLUTION)
   seen = hidden = 0

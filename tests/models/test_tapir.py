@@ -118,6 +118,7 @@ def make_mixer(temporal):
 SEQUENCES = jax.random.normal(jax.random.key(1), (3, 9, 5))
 
 
+@pytest.mark.slow
 def test_past_mixer_never_sees_the_future():
   mix = make_mixer('past')
   before, _ = mix(SEQUENCES)
@@ -126,6 +127,7 @@ def test_past_mixer_never_sees_the_future():
   assert np.abs(before[:, 6:] - after[:, 6:]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_mixer_of_both_sides_sees_the_future():
   mix = make_mixer('both')
   before, _ = mix(SEQUENCES)

@@ -38,6 +38,7 @@ def test_mean_around_the_peak(heatmap, expected):
   np.testing.assert_allclose(position, [expected], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_near_the_peak_is_the_same_for_logits():
   generator = np.random.default_rng(0)
   logits = generator.normal(size=(40, 12, 9)).astype(np.float32) * 3
