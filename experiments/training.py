@@ -80,6 +80,7 @@ def train_tracker(config: TrainConfig, folder: pathlib.Path) -> TrainState:
         make_update(functions, config.step, mesh),
         make_draw(data_key, config.data, mesh),
         num_steps=config.step.optimizer.num_steps,
+        max_bad_steps=config.step.optimizer.max_bad_steps,
         config=config.loop,
         snapshots=snapshots,
         write_scalars=summaries.write_scalars,

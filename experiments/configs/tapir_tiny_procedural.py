@@ -1,4 +1,4 @@
-"""tapir_tiny on procedural videos, at 128x128 and then at 256x256.
+"""tapir_tiny on procedural videos, at 128x128.
 
 python -m experiments.run --task=train \
   --config=experiments/configs/tapir_tiny_procedural.py --workdir=DIR

@@ -38,15 +38,12 @@ class LoopConfig:
     evaluate_every: between evaluations; each is followed by a snapshot.
     save_every: between snapshots.
     num_latest: snapshots kept to resume from, besides the best one.
-    max_bad_steps: in a row with a loss or gradient that is not finite, after
-      which training stops; before that, such steps change no weight.
   """
 
   report_every: int = 20
   evaluate_every: int = 500
   save_every: int = 250
   num_latest: int = 2
-  max_bad_steps: int = 5
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -69,6 +66,7 @@ def train(
     draw: Callable[[int], Example],
     *,
     num_steps: int,
+    max_bad_steps: int,
     config: LoopConfig,
     snapshots: Snapshots,
     write_scalars: Callable[[int, Mapping[str, float]], None],
@@ -82,6 +80,8 @@ def train(
     update: as `make_update` returns it.
     draw: from a step to its batch.
     num_steps: of the whole training.
+    max_bad_steps: in a row with a gradient that is not finite, after which
+      training stops; that of the optimizer, which changes no weight before.
     config: how often to do what.
     snapshots: where states are saved, the last one among them.
     write_scalars: takes numbers of a step, under their names.
@@ -108,7 +108,7 @@ def train(
       saves = ends or step % config.save_every == 0
       if reports or evaluates or saves:
         measured = _fetch(metrics)
-        _check_finite(measured, step, config, snapshots)
+        _check_finite(measured, step, max_bad_steps, snapshots)
         now = time.monotonic()
         speed = (step - reported) / max(now - since, 1e-9)
         reported, since = step, now
@@ -137,10 +137,10 @@ def _fetch(metrics: Metrics) -> Metrics:
 
 
 def _check_finite(
-    metrics: Metrics, step: int, config: LoopConfig, snapshots: Snapshots
+    metrics: Metrics, step: int, max_bad_steps: int, snapshots: Snapshots
 ) -> None:
   """Raises TrainingStoppedError after too many bad steps in a row."""
-  if metrics.bad_updates < config.max_bad_steps:
+  if metrics.bad_updates < max_bad_steps:
     return
   snapshots.wait()
   kept = snapshots.latest_step

@@ -67,6 +67,7 @@ class Run:
         self.update,
         lambda step: jnp.float32(step),
         num_steps=num_steps,
+        max_bad_steps=5,
         config=CONFIG,
         snapshots=self.snapshots,
         write_scalars=self.write_scalars,
