@@ -10,6 +10,8 @@ tracks = tracker.track(frames, query_points)
 ```
 """
 
+from tapjax.compilation import count_compilations
+from tapjax.compilation import keep_compiled_programs
 from tapjax.geometry import sample_grid_points
 from tapjax.models.registry import list_models
 from tapjax.models.registry import ModelInfo
@@ -29,7 +31,9 @@ __all__ = [
     'TrackState',
     'Tracker',
     'Tracks',
+    'count_compilations',
     'draw_tracks',
+    'keep_compiled_programs',
     'list_models',
     'load',
     'open_video',

@@ -7,6 +7,7 @@ positions by new / old, with no half-pixel term.
 
 from collections.abc import Sequence
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,20 +70,23 @@ def rescale_positions(
     positions: Float[Array | np.ndarray, '*n 2'],
     old: Sequence[int],
     new: Sequence[int],
-) -> Float[Array, '*n 2']:
-  """Moves (x, y) from a frame of `old` (height, width) to one of `new`."""
+) -> Float[Any, '*n 2']:
+  """Moves (x, y) from a frame of `old` (height, width) to one of `new`.
+
+  NumPy arrays stay what they are, and nothing is compiled for them.
+  """
   scale = np.asarray([new[1] / old[1], new[0] / old[0]], np.float32)
-  return _scale_last_axis(jnp.asarray(positions), scale)
+  return _scale_last_axis(positions, scale)
 
 
 def rescale_query_points(
     query_points: Float[Array | np.ndarray, '*n 3'],
     old: Sequence[int],
     new: Sequence[int],
-) -> Float[Array, '*n 3']:
+) -> Float[Any, '*n 3']:
   """Moves (t, y, x) from a frame of `old` (height, width) to one of `new`."""
   scale = np.asarray([1, new[0] / old[0], new[1] / old[1]], np.float32)
-  return _scale_last_axis(jnp.asarray(query_points), scale)
+  return _scale_last_axis(query_points, scale)
 
 
 def list_growing_resolutions(
@@ -154,5 +158,5 @@ def sample_random_points(
   return np.stack([t, y, x], axis=-1).astype(np.float32)
 
 
-def _scale_last_axis(values: Array, scale: np.ndarray) -> Array:
+def _scale_last_axis(values: Array | np.ndarray, scale: np.ndarray) -> Any:
   return values * scale.reshape((1,) * (values.ndim - 1) + scale.shape)

@@ -129,11 +129,11 @@ def check_resolution(resolution: object) -> Resolution:
 
 
 def check_chunks(query_chunk: object, frame_chunk: object) -> None:
-  """Raises ValueError unless chunks are at least one; None fits queries."""
+  """Raises ValueError unless chunks are at least one; None chooses them."""
   chunks = {'query_chunk': query_chunk, 'frame_chunk': frame_chunk}
-  if query_chunk is None:
-    del chunks['query_chunk']
   for name, chunk in chunks.items():
+    if chunk is None:
+      continue
     if not isinstance(chunk, (int, np.integer)) or chunk < 1:
       raise ValueError(f'{name} must be a whole number above 0; got {chunk!r}')
 

@@ -1,14 +1,26 @@
 """Videos of many lengths through few compiled programs.
 
-A program is compiled for a length and a number of queries. Here videos are
-padded to a few of both, and a program works on no more than the true frames and
-queries: it encodes as many pieces and tracks as many chunks as there are, and
-tells the arrows that look over time where the video ends. Padding changes no
-result.
+A program is compiled for a length and a number of queries. Videos are padded to
+a few of both, and a program works on no more than the true frames and queries:
+it encodes as many windows of frames and tracks as many chunks of queries as it
+is told, and knows where the video ends. Padding changes no result.
+
+```
+PaddedVideo ──encode windows──► features ──track chunks──► tracks
+                     └─────────── Progress ───────────┘
+```
+
+The same program does a part of the work or all of it, so that one can say how
+far it is. Several devices either work on a video each, or share one: each then
+encodes a part of the frames, gets all features, and tracks a part of the
+queries.
 """
 
+from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Sequence
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -23,6 +35,7 @@ import numpy as np
 
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
+from tapjax.models.base import Extent
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -30,22 +43,81 @@ from tapjax.types import Tracks
 
 # Frames encoded at once for each on which features depend, to either side.
 _FRAMES_PER_CONTEXT = 8
-# Queries come in multiples of this; only true ones cost time.
-QUERY_CAPACITY = 2048
+# Rows of tracks come in multiples of this; only true ones cost time.
+_QUERY_CAPACITY = 1024
+# Where queries are tracked together there is a row for each.
+_SET_CAPACITY = 64
 MOST_LENGTHS = 4
+# What was compiled for each tracker and its devices and chunks.
+_SIZES: dict[Hashable, list['Sizes']] = {}
+# Reports of the encoding of a video.
+_MOST_PARTS = 20
+
+
+class Sizes(NamedTuple):
+  """What a program is compiled for, besides the video's resolution.
+
+  Attributes:
+    num_frames: of the longest video.
+    num_queries: the most of them.
+    frame_chunk: frames that a window adds to those encoded before.
+    query_chunk: queries that are tracked at once.
+  """
+
+  num_frames: int
+  num_queries: int
+  frame_chunk: int
+  query_chunk: int
 
 
 class PaddedVideo(NamedTuple):
   """A video at the model's resolution, padded, and its queries there.
 
   Only the first `num_frames` frames and `num_queries` queries are true. Query
-  points are (t, y, x).
+  points are (t, y, x). Frames of floats are in [-1, 1].
   """
 
-  frames: UInt8[Array | np.ndarray, '*d t h w 3']
+  frames: (
+      UInt8[Array | np.ndarray, '*d t h w 3']
+      | Float[Array | np.ndarray, '*d t h w 3']
+  )
   num_frames: Int[Array | np.ndarray, '*d']
   query_points: Float[Array | np.ndarray, '*d n 3']
   num_queries: Int[Array | np.ndarray, '*d']
+
+
+class Work(NamedTuple):
+  """What one call is to do: these windows of frames, then these queries."""
+
+  first_window: Int[np.ndarray, '*d']
+  end_window: Int[np.ndarray, '*d']
+  first_query: Int[np.ndarray, '*d']
+  end_query: Int[np.ndarray, '*d']
+
+
+class Progress(NamedTuple):
+  """How far the work on a video has come; zeros are where it has not."""
+
+  features: PyTree
+  tracks: Tracks
+
+
+# The first of some numbers and the one behind the last.
+Range = tuple[int, int]
+Whole = tuple[Params, PaddedVideo | None]
+Cut = tuple[PaddedVideo | None, Work]
+
+
+class Program(NamedTuple):
+  """A compiled program, and what it takes.
+
+  Attributes:
+    run: does some of the work.
+    memory: bytes on each device while it runs, with all that goes in and out.
+  """
+
+  run: Callable[[Whole, Cut, Progress], Progress]
+  memory: int
 
 
 def choose_lengths(
@@ -79,25 +151,74 @@ def choose_lengths(
   return best[len(distinct)][1]
 
 
-def pad_video(
-    frames: UInt8[np.ndarray, 't h w 3'],
-    query_points: Float[np.ndarray, 'n 3'],
+def choose_sizes(
+    functions: TrackerFunctions,
     num_frames: int,
+    num_queries: int,
+    *,
+    frame_chunk: int | None = None,
+    query_chunk: int | None = None,
+) -> Sizes:
+  """Returns the sizes of a program for videos of up to `num_frames`.
+
+  Chunks fit the caches of a CPU or fill an accelerator, unless the caller says,
+  and cut `num_queries` evenly. More queries than these are no problem.
+  """
+  on_cpu = jax.default_backend() == 'cpu'
+  context = functions.temporal_context
+  if frame_chunk is None:
+    # What windows share is encoded twice, so they are long where there is
+    # context.
+    most = max(2 if on_cpu else 8, _FRAMES_PER_CONTEXT * context)
+    inner = max(1, num_frames - 2 * context)
+    frame_chunk = math.ceil(inner / math.ceil(inner / most))
+  frame_chunk = min(frame_chunk, num_frames)
+  if not functions.queries_independent:
+    return Sizes(num_frames, num_queries, frame_chunk, num_queries)
+  if query_chunk is None:
+    query_chunk = max(1, (2048 if on_cpu else 2**15) // num_frames)
+  query_chunk = math.ceil(num_queries / math.ceil(num_queries / query_chunk))
+  capacity = round_capacity(functions, num_queries)
+  capacity = math.ceil(capacity / query_chunk) * query_chunk
+  return Sizes(num_frames, capacity, frame_chunk, query_chunk)
+
+
+def round_capacity(functions: TrackerFunctions, num_queries: int) -> int:
+  """Returns a round number of rows for queries."""
+  capacity, factor = _SET_CAPACITY, 4
+  if functions.queries_independent:
+    capacity, factor = _QUERY_CAPACITY, 8
+  while capacity < num_queries:
+    capacity *= factor
+  return capacity
+
+
+def count_windows(
+    functions: TrackerFunctions, sizes: Sizes, num_frames: int
+) -> int:
+  """Returns how many windows encode a video."""
+  inner = max(1, num_frames - 2 * functions.temporal_context)
+  return math.ceil(inner / sizes.frame_chunk)
+
+
+def pad_video(
+    frames: UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'],
+    query_points: Float[np.ndarray, 'n 3'],
+    sizes: Sizes,
 ) -> PaddedVideo:
-  """Pads frames to `num_frames`, and queries to the next round number."""
-  padding = num_frames - len(frames)
-  if padding < 0:
+  """Pads frames and queries to the sizes of a program."""
+  padding = sizes.num_frames - len(frames)
+  rows = sizes.num_queries - len(query_points)
+  if padding < 0 or rows < 0:
     raise ValueError(
-        f'num_frames must be at least the {len(frames)} of the video; got '
-        f'{num_frames}'
+        f'sizes must be at least the {len(frames)} frames and '
+        f'{len(query_points)} queries of the video; got {sizes}'
     )
-  capacity = QUERY_CAPACITY * max(
-      1, math.ceil(len(query_points) / QUERY_CAPACITY)
-  )
-  rows = capacity - len(query_points)
+  if padding:
+    frames = np.pad(frames, ((0, padding), (0, 0), (0, 0), (0, 0)))
   return PaddedVideo(
-      frames=np.pad(frames, ((0, padding), (0, 0), (0, 0), (0, 0))),
-      num_frames=np.asarray(len(frames), np.int32),
+      frames=frames,
+      num_frames=np.asarray(len(frames) - padding, np.int32),
       query_points=np.pad(query_points.astype(np.float32), ((0, rows), (0, 0))),
       num_queries=np.asarray(len(query_points), np.int32),
   )
@@ -107,6 +228,7 @@ def track_padded(
     functions: TrackerFunctions,
     params: Params,
     videos: Sequence[PaddedVideo],
+    sizes: Sizes,
     mesh: Mesh,
 ) -> list[Tracks]:
   """Tracks videos of one padded shape at once, one on each device.
@@ -116,16 +238,23 @@ def track_padded(
   Returns:
     Tracks of the true frames and queries, at the model's resolution.
   """
-  if functions.padded is None:
-    raise ValueError('functions must take padded videos; padded is None')
+  work = [
+      _make_work(
+          (0, count_windows(functions, sizes, int(video.num_frames))),
+          (0, int(video.num_queries)),
+      )
+      for video in videos
+  ]
   idle = mesh.size - len(videos)
-  nothing = videos[0]._replace(num_queries=np.zeros((), np.int32))
-  batch = jax.tree.map(
-      lambda *arrays: np.stack(arrays), *videos, *[nothing] * idle
+  batch = _stack([*videos, *[videos[0]] * idle])
+  shares = _stack([*work, *[_make_work((0, 0), (0, 0))] * idle])
+  dtype = videos[0].frames.dtype
+  program = compile_program(functions, sizes, mesh, dtype, is_shared=False)
+  progress = make_progress(functions, sizes, mesh)
+  progress = program.run(
+      (params, None), parallel.shard(mesh, (batch, shares)), progress
   )
-  run = _compile(functions, mesh)
-  tracks = jax.block_until_ready(run(params, parallel.shard(mesh, batch)))
-  tracks = jax.tree.map(np.asarray, tracks)
+  tracks = _fetch(progress.tracks)
 
   def cut(row: int, video: PaddedVideo) -> Tracks:
     return jax.tree.map(
@@ -136,105 +265,330 @@ def track_padded(
   return [cut(row, video) for row, video in enumerate(videos)]
 
 
+def track_shared(
+    functions: TrackerFunctions,
+    params: Params,
+    frames: UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'],
+    query_points: Float[np.ndarray, 'n 3'],
+    sizes: Sizes,
+    mesh: Mesh,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Tracks:
+  """Tracks one video, all devices together.
+
+  Where queries depend on each other they are one set, on the first device.
+
+  Args:
+    functions: the tracker.
+    params: its parameters, replicated over `mesh`.
+    frames: at the resolution of the model; those of floats in [-1, 1].
+    query_points: (t, y, x) there.
+    sizes: of the program.
+    mesh: the devices.
+    report: called after every part of the work; without it there is one.
+  """
+  num_frames, num_queries = len(frames), len(query_points)
+  video = parallel.replicate(mesh, pad_video(frames, query_points, sizes))
+  program = compile_program(
+      functions, sizes, mesh, frames.dtype, is_shared=True
+  )
+  progress = make_progress(functions, sizes, mesh)
+  num_windows = count_windows(functions, sizes, num_frames)
+  windows = _split(0, num_windows, mesh.size, 1)
+  queries = _split(0, num_queries, mesh.size, sizes.query_chunk)
+
+  def advance(
+      progress: Progress,
+      encoded: Sequence[Range],
+      tracked: Sequence[Range],
+  ) -> Progress:
+    work = _stack(list(map(_make_work, encoded, tracked)))
+    shares = parallel.shard(mesh, (None, work))
+    return program.run((params, video), shares, progress)
+
+  if report is None:
+    progress = advance(progress, windows, queries)
+  else:
+    nothing = [(0, 0)] * mesh.size
+    step = math.ceil(windows[0][1] / _MOST_PARTS)
+    encoding = [(part, nothing) for part in _cut(windows, step)]
+    tracking = [(nothing, part) for part in _cut(queries, sizes.query_chunk)]
+    for stage, total, parts in (
+        ('encode', num_frames, encoding),
+        ('track', num_queries, tracking),
+    ):
+      report(stage, 0, total)
+      for done, part in enumerate(parts, 1):
+        progress = advance(progress, *part)
+        jax.block_until_ready(progress)
+        report(stage, total * done // len(parts), total)
+  tracks = _fetch(progress.tracks)
+  return jax.tree.map(
+      lambda array: np.concatenate(
+          [
+              rows[start:stop, :num_frames]
+              for rows, (start, stop) in zip(array, queries, strict=True)
+          ]
+      ),
+      tracks,
+  )
+
+
+def choose_program(
+    functions: TrackerFunctions,
+    num_frames: int,
+    num_queries: int,
+    mesh: Mesh,
+    *,
+    frame_chunk: int | None = None,
+    query_chunk: int | None = None,
+) -> Sizes:
+  """Returns the sizes of the program for a video, compiled before if possible.
+
+  A program serves videos of half its length and more. The first one of a
+  tracker has the very size of its video, and later ones are of round sizes, so
+  that a single video wastes nothing and many of them compile little.
+  """
+  known = _SIZES.setdefault((functions, mesh, frame_chunk, query_chunk), [])
+
+  def fits(sizes: Sizes) -> bool:
+    if num_frames < functions.shortest_padded:
+      fits_frames = sizes.num_frames == num_frames
+    else:
+      fits_frames = num_frames <= sizes.num_frames <= 2 * num_frames
+    most = max(4 * num_queries, _SET_CAPACITY)
+    return (
+        fits_frames
+        and num_queries <= sizes.num_queries
+        and (functions.queries_independent or sizes.num_queries <= most)
+    )
+
+  if fitting := [sizes for sizes in known if fits(sizes)]:
+    return min(fitting)
+  if known:
+    if not functions.queries_independent:
+      num_queries = round_capacity(functions, num_queries)
+    if num_frames >= functions.shortest_padded:
+      num_frames = 1 << (num_frames - 1).bit_length()
+  sizes = choose_sizes(
+      functions,
+      num_frames,
+      num_queries,
+      frame_chunk=frame_chunk,
+      query_chunk=query_chunk,
+  )
+  known.append(sizes)
+  return sizes
+
+
+def make_progress(
+    functions: TrackerFunctions, sizes: Sizes, mesh: Mesh
+) -> Progress:
+  """Returns what is there before the work begins, on every device."""
+  # NumPy's zeros take no memory until they are written, and no compilation.
+  zeros = jax.tree.map(
+      lambda leaf: np.zeros((mesh.size, *leaf.shape), leaf.dtype),
+      describe_progress(functions, sizes),
+  )
+  return parallel.shard(mesh, zeros)
+
+
 @functools.cache
-def _compile(functions: TrackerFunctions, mesh: Mesh):
-  """Returns the program, the same for the same tracker and devices."""
+def describe_progress(functions: TrackerFunctions, sizes: Sizes) -> Progress:
+  """Returns the shapes of a video's features and tracks."""
+  params = _describe_params(functions)
+  length = _count_window_frames(functions, sizes)
+  window = jax.ShapeDtypeStruct(
+      (1, length, *functions.resolution, 3), jnp.float32
+  )
+  features = jax.eval_shape(functions.encode_video, params, window)
+  features = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          (1, sizes.num_frames, *leaf.shape[2:]), leaf.dtype
+      ),
+      features,
+  )
+  points = jax.ShapeDtypeStruct((sizes.query_chunk, 3), jnp.float32)
+  count = np.zeros((), np.int32)
+  tracks = jax.eval_shape(
+      functools.partial(_track_chunk, functions),
+      params,
+      features,
+      points,
+      Extent(count, count),
+  )
+  tracks = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          (sizes.num_queries, *leaf.shape[1:]), leaf.dtype
+      ),
+      tracks,
+  )
+  return Progress(features, tracks)
 
-  def run(params: Params, videos: PaddedVideo) -> Tracks:
-    video = jax.tree.map(lambda array: array[0], videos)
-    tracks = _track(functions, params, video)
-    return jax.tree.map(lambda array: array[None], tracks)
 
-  return parallel.map_shards(run, mesh)
+@functools.cache
+def _describe_params(functions: TrackerFunctions) -> Params:
+  return jax.eval_shape(functions.init, jax.random.key(0))
+
+
+@functools.cache
+def compile_program(
+    functions: TrackerFunctions,
+    sizes: Sizes,
+    mesh: Mesh,
+    dtype: np.dtype,
+    *,
+    is_shared: bool,
+) -> Program:
+  """Returns the program, the same for the same tracker, sizes and devices.
+
+  Args:
+    functions: the tracker.
+    sizes: of its videos.
+    mesh: the devices.
+    dtype: of the frames, uint8 or float32.
+    is_shared: whether the devices share a video, or else have one each.
+  """
+
+  def run(whole: Whole, cut: Cut, progress: Progress) -> Progress:
+    params, shared = whole
+    own, work, progress = jax.tree.map(lambda leaf: leaf[0], (*cut, progress))
+    video = shared if is_shared else own
+    assert video is not None, 'a video is either shared or the own'
+    features = _encode(functions, sizes, params, video, work, progress.features)
+    if is_shared and mesh.size > 1:
+      # Every frame is new on one device, and zero on the others until then.
+      features = jax.tree.map(
+          lambda new, old: old + parallel.total(new - old),
+          features,
+          progress.features,
+      )
+    tracks = _track(
+        functions, sizes, params, video, work, features, progress.tracks
+    )
+    return jax.tree.map(lambda leaf: leaf[None], Progress(features, tracks))
+
+  video = _describe_video(functions, sizes, dtype)
+  work = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+      _make_work((0, 0), (0, 0)),
+  )
+  whole = (_describe_params(functions), video if is_shared else None)
+  cut = (None if is_shared else video, work)
+  compiled = (
+      parallel.map_shards(run, mesh, donate=(2,))
+      .lower(
+          parallel.describe_replicated(mesh, whole),
+          *parallel.describe_shards(
+              mesh, (cut, describe_progress(functions, sizes))
+          ),
+      )
+      .compile()
+  )
+  analysis = compiled.memory_analysis()
+  assert analysis is not None, 'CPUs, GPUs and TPUs all analyse programs'
+  memory = (
+      analysis.argument_size_in_bytes
+      + analysis.output_size_in_bytes
+      + analysis.temp_size_in_bytes
+      - analysis.alias_size_in_bytes
+  )
+  return Program(compiled, memory)
+
+
+def _describe_video(
+    functions: TrackerFunctions, sizes: Sizes, dtype: np.dtype
+) -> PyTree:
+  """Returns the shapes of a padded video."""
+  shape = (sizes.num_frames, *functions.resolution, 3)
+  return jax.eval_shape(
+      lambda: PaddedVideo(
+          jnp.zeros(shape, dtype),
+          jnp.zeros((), jnp.int32),
+          jnp.zeros((sizes.num_queries, 3), jnp.float32),
+          jnp.zeros((), jnp.int32),
+      )
+  )
 
 
 def _track(
-    functions: TrackerFunctions, params: Params, video: PaddedVideo
+    functions: TrackerFunctions,
+    sizes: Sizes,
+    params: Params,
+    video: PaddedVideo,
+    work: Work,
+    features: PyTree,
+    tracks: Tracks,
 ) -> Tracks:
-  """Tracks the true queries of one video, a few at a time."""
-  assert functions.padded is not None
-  refine = functions.padded.refine_tracks
-  features = _encode(functions, params, video)
-
-  def track_chunk(points: Float[Array, 'n 3']) -> Tracks:
-    points = points[None]
-    queries = functions.describe_queries(params, features, points)
-    state = functions.initialize_tracks(params, features, queries, points)
-    states = refine(params, features, queries, state, video.num_frames)
-    tracks = functions.finalize_tracks(states)
-    return jax.tree.map(lambda array: array[0], tracks)
-
-  # More at once are faster on an accelerator; fewer leave less of the last
-  # chunk empty.
-  chunk = 8 if jax.default_backend() == 'cpu' else 32
-  shape = jax.eval_shape(track_chunk, video.query_points[:chunk])
-  tracks = jax.tree.map(
-      lambda leaf: jnp.zeros(
-          (len(video.query_points), *leaf.shape[1:]), leaf.dtype
-      ),
-      shape,
-  )
+  """Tracks the queries that the work names, a few at a time."""
+  size = sizes.query_chunk
 
   def add_chunk(index: Array, tracks: Tracks) -> Tracks:
-    start = index * chunk
-    points = jax.lax.dynamic_slice_in_dim(video.query_points, start, chunk)
+    start = work.first_query + index * size
+    points = jax.lax.dynamic_slice_in_dim(video.query_points, start, size)
     # Padding repeats the first query, so that all numbers are finite.
-    is_query = start + jnp.arange(chunk) < video.num_queries
+    count = jnp.clip(work.end_query - start, 0, size)
+    is_query = jnp.arange(size) < count
     points = jnp.where(is_query[:, None], points, video.query_points[:1])
+    extent = Extent(video.num_frames, count)
     return jax.tree.map(
         lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
             whole, part, start, axis=0
         ),
         tracks,
-        track_chunk(points),
+        _track_chunk(functions, params, features, points, extent),
     )
 
-  num_chunks = -(-video.num_queries // chunk)
+  num_chunks = -(-(work.end_query - work.first_query) // size)
   return jax.lax.fori_loop(0, num_chunks, add_chunk, tracks)
 
 
-def _choose_frame_chunk(capacity: int, context: int) -> int:
-  """Returns the frames to add per window, which divide the longest video.
-
-  What windows share is encoded twice, so they are long where there is context.
-  """
-  most = 2 if jax.default_backend() == 'cpu' else 8
-  most = max(most, _FRAMES_PER_CONTEXT * context)
-  inner = max(1, capacity - 2 * context)
-  return math.ceil(inner / math.ceil(inner / most))
+def _track_chunk(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    query_points: Float[Array, 'n 3'],
+    extent: Extent,
+) -> Tracks:
+  points = query_points[None]
+  queries = functions.describe_queries(params, features, points)
+  state = functions.initialize_tracks(params, features, queries, points)
+  states, _ = functions.refine_tracks(
+      params, features, queries, state, None, extent
+  )
+  tracks = functions.finalize_tracks(states)
+  return jax.tree.map(lambda array: array[0], tracks)
 
 
 def _encode(
-    functions: TrackerFunctions, params: Params, video: PaddedVideo
+    functions: TrackerFunctions,
+    sizes: Sizes,
+    params: Params,
+    video: PaddedVideo,
+    work: Work,
+    features: PyTree,
 ) -> PyTree:
-  """Encodes the true frames; features of padding are zeros.
+  """Encodes the windows that the work names; padding stays as it was.
 
-  Windows overlap by the frames that features depend on, as in `tracking`.
+  Windows overlap by the frames that features depend on. At its ends the video
+  itself ends, and the last window begins early enough to be of full length.
   """
-  assert functions.padded is not None
-  encode = functions.padded.encode_video
-  context = functions.temporal_context
-  capacity = len(video.frames)
-  chunk = _choose_frame_chunk(capacity, context)
-  length = min(capacity, chunk + 2 * context)
-
-  def encode_window(start: Array) -> PyTree:
-    window = jax.lax.dynamic_slice_in_dim(video.frames, start, length)
-    rest = video.num_frames - start
-    return encode(params, normalize_frames(window)[None], rest)
-
-  shape = jax.eval_shape(encode_window, video.num_frames)
-  features = jax.tree.map(
-      lambda leaf: jnp.zeros((1, capacity, *leaf.shape[2:]), leaf.dtype),
-      shape,
-  )
+  context, chunk = functions.temporal_context, sizes.frame_chunk
+  length = _count_window_frames(functions, sizes)
 
   def add_window(index: Array, features: PyTree) -> PyTree:
     last_start = jnp.maximum(video.num_frames - length, 0)
     start = jnp.minimum(index * chunk, last_start)
+    window = jax.lax.dynamic_slice_in_dim(video.frames, start, length)
+    if window.dtype == jnp.uint8:
+      window = normalize_frames(window)
+    encoded = functions.encode_video(
+        params, window[None], video.num_frames - start
+    )
     frames = start + jnp.arange(length)
+    # What a window before this one has encoded is kept.
+    first = jnp.where(index == 0, 0, index * chunk + context)
     is_last = start + length >= video.num_frames
-    first = jnp.where(start == 0, 0, start + context)
     end = jnp.where(is_last, video.num_frames, start + length - context)
     keep = (frames >= first) & (frames < end)
 
@@ -244,8 +598,48 @@ def _encode(
       merged = jnp.where(mask, part, old)
       return jax.lax.dynamic_update_slice_in_dim(whole, merged, start, axis=1)
 
-    return jax.tree.map(write, features, encode_window(start))
+    return jax.tree.map(write, features, encoded)
 
-  num_windows = -(-jnp.maximum(1, video.num_frames - 2 * context) // chunk)
-  num_windows = jnp.where(video.num_queries > 0, num_windows, 0)
-  return jax.lax.fori_loop(0, num_windows, add_window, features)
+  return jax.lax.fori_loop(
+      work.first_window, work.end_window, add_window, features
+  )
+
+
+def _count_window_frames(functions: TrackerFunctions, sizes: Sizes) -> int:
+  return min(
+      sizes.num_frames, sizes.frame_chunk + 2 * functions.temporal_context
+  )
+
+
+def _split(start: int, stop: int, parts: int, unit: int) -> list[Range]:
+  """Cuts a range into equal parts, but for the unit that is not cut."""
+  num_units = math.ceil((stop - start) / unit)
+  size = math.ceil(num_units / parts) * unit
+  ends = [min(start + i * size, stop) for i in range(parts + 1)]
+  return list(itertools.pairwise(ends))
+
+
+def _cut(ranges: Sequence[Range], step: int) -> list[list[Range]]:
+  """Returns the ranges step by step, all of them at once."""
+  num_steps = max(math.ceil((stop - start) / step) for start, stop in ranges)
+  return [
+      [
+          (min(start + i * step, stop), min(start + (i + 1) * step, stop))
+          for start, stop in ranges
+      ]
+      for i in range(num_steps)
+  ]
+
+
+def _make_work(windows: Range, queries: Range) -> Work:
+  return Work(*(np.asarray(end, np.int32) for end in (*windows, *queries)))
+
+
+def _stack(trees: Sequence[PyTree]) -> PyTree:
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _fetch(tree: PyTree) -> PyTree:
+  """Returns arrays of a device as NumPy's."""
+  # Waiting raises what went wrong; NumPy aborts on arrays that failed.
+  return jax.tree.map(np.asarray, jax.block_until_ready(tree))

@@ -51,6 +51,28 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
   )
 
 
+def describe_replicated(mesh: Mesh, tree: PyTree) -> PyTree:
+  """Returns shapes of what `replicate` puts on every device."""
+  sharding = NamedSharding(mesh, PartitionSpec())
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      tree,
+  )
+
+
+def describe_shards(mesh: Mesh, tree: PyTree) -> PyTree:
+  """Returns shapes of what `shard` cuts, from those of a single shard."""
+  sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          (mesh.size, *leaf.shape), leaf.dtype, sharding=sharding
+      ),
+      tree,
+  )
+
+
 def map_devices(
     function: Callable[..., PyTree], mesh: Mesh, *, donate_state: bool
 ) -> Callable[..., PyTree]:
@@ -94,27 +116,36 @@ def make_shards(
 
 
 def map_shards(
-    function: Callable[[PyTree, PyTree], PyTree], mesh: Mesh
-) -> Callable[[PyTree, PyTree], PyTree]:
-  """Compiles `function(state, batch)`, whose results are cut like the batch.
+    function: Callable[..., PyTree], mesh: Mesh, *, donate: tuple[int, ...] = ()
+) -> jax.stages.Wrapped:
+  """Compiles `function(state, *batches)`, whose results are cut like a batch.
 
-  Every device works by itself, and may take its own time.
+  The state is the same on all devices. Every device works by itself, and may
+  take its own time. `donate` are numbers of arguments that are given up.
   """
-  whole, cut = PartitionSpec(), PartitionSpec(_AXIS)
-  return jax.jit(
-      jax.shard_map(
-          function,
-          mesh=mesh,
-          in_specs=(whole, cut),
-          out_specs=cut,
-          check_vma=False,
-      )
-  )
+
+  def run(state: PyTree, *batches: PyTree) -> PyTree:
+    whole, cut = PartitionSpec(), PartitionSpec(_AXIS)
+    mapped = jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(whole, *(cut for _ in batches)),
+        out_specs=cut,
+        check_vma=False,
+    )
+    return mapped(state, *batches)
+
+  return jax.jit(run, donate_argnums=donate)
 
 
 def average(tree: PyTree) -> PyTree:
   """Returns the mean over devices; for use in a mapped function."""
   return jax.lax.pmean(tree, _AXIS)
+
+
+def total(tree: PyTree) -> PyTree:
+  """Returns the sum over devices; for use in a mapped function."""
+  return jax.lax.psum(tree, _AXIS)
 
 
 def fold_device(key: jax.Array) -> jax.Array:

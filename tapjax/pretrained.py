@@ -58,7 +58,8 @@ class Tracker:
       query_points: Float[np.ndarray, 'n 3'],
       *,
       query_chunk: int | None = None,
-      frame_chunk: int = tracking.FRAME_CHUNK,
+      frame_chunk: int | None = None,
+      devices: Sequence[jax.Device] | None = None,
       report: tracking.Report | None = None,
   ) -> Tracks:
     """Tracks points through a whole video.
@@ -72,6 +73,7 @@ class Tracker:
         tracker whose points attend to each other takes all of them without it,
         and with it each chunk as a set of its own.
       frame_chunk: frames to encode at once; bounds memory, changes no result.
+      devices: that share the work; all local ones without it.
       report: called as `report(stage, done, total)` while work goes on.
 
     Returns:
@@ -89,7 +91,67 @@ class Tracker:
         points,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
+        devices=devices,
         report=report,
+    )
+
+  def warmup(
+      self,
+      num_frames: int,
+      num_queries: int,
+      resolution: Sequence[int] | None = None,
+      *,
+      query_chunk: int | None = None,
+      frame_chunk: int | None = None,
+      devices: Sequence[jax.Device] | None = None,
+  ) -> None:
+    """Compiles what `track` needs, before there is a video.
+
+    Later videos of up to `num_frames`, and at least half as many, need no
+    compilation, whatever their number of queries; where queries see each other
+    there may be up to `num_queries` of them. Frames are `resolution` large, or
+    as the network wants them.
+    """
+    self.estimate_memory(
+        num_frames,
+        num_queries,
+        resolution,
+        query_chunk=query_chunk,
+        frame_chunk=frame_chunk,
+        devices=devices,
+    )
+
+  def estimate_memory(
+      self,
+      num_frames: int,
+      num_queries: int,
+      resolution: Sequence[int] | None = None,
+      *,
+      query_chunk: int | None = None,
+      frame_chunk: int | None = None,
+      devices: Sequence[jax.Device] | None = None,
+  ) -> int:
+    """Returns the bytes that `track` takes for such a video.
+
+    The caller's frames and what the process holds already come on top. Compiles
+    the program, as `warmup` does, since only it knows.
+    """
+    for name, number in (
+        ('num_frames', num_frames),
+        ('num_queries', num_queries),
+    ):
+      if number < 1:
+        raise ValueError(f'{name} must be at least 1; got {number}')
+    inputs.check_chunks(query_chunk, frame_chunk)
+    size = resolution or self.functions.resolution
+    return tracking.warm_up(
+        self.functions,
+        num_frames,
+        num_queries,
+        inputs.check_resolution(size),
+        query_chunk=query_chunk,
+        frame_chunk=frame_chunk,
+        devices=devices,
     )
 
   def prepare(
@@ -107,7 +169,8 @@ class Tracker:
       query_points: Float[np.ndarray, 'n 3'],
       *,
       query_chunk: int | None = None,
-      frame_chunk: int = tracking.FRAME_CHUNK,
+      frame_chunk: int | None = None,
+      devices: Sequence[jax.Device] | None = None,
       report: tracking.Report | None = None,
   ) -> Tracks:
     """As `track`, for a video that `prepare` made."""
@@ -121,6 +184,7 @@ class Tracker:
         points,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
+        devices=devices,
         report=report,
     )
 

@@ -1,14 +1,15 @@
-"""Whole-video tracking: the five arrows of a tracker, in bounded memory.
+"""Whole-video tracking, in bounded memory and with few compilations.
 
-Frames are resized and encoded a few at a time, queries are tracked in equal
-padded chunks under one compiled loop. Neither changes a result. Where a track
-depends on the other queries they are tracked all together, unless the caller
-asks for chunks, each of which is then a set of its own.
+Frames are resized and encoded a few at a time, queries are tracked in chunks,
+and both are padded to what was compiled before; none of this changes a result.
+Where a track depends on the other queries they are tracked all together, unless
+the caller asks for chunks, each of which is then a set of its own.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import math
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
+from tapjax import padding
+from tapjax import parallel
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
@@ -34,7 +37,7 @@ from tapjax.types import PyTree
 from tapjax.types import Tracks
 
 FRAME_CHUNK = 8
-# Queries times frames that are refined at once, unless the caller says.
+# Queries times frames that a chain refines at once, unless the caller says.
 _ROWS_PER_CHUNK = 2048
 
 # Called with what is being done, how much of it is done, and how much there is.
@@ -42,9 +45,12 @@ Report = Callable[[str, int, int], None]
 
 
 class PreparedVideo(NamedTuple):
-  """A video at the model resolution, and the resolution it came with."""
+  """A video at the model resolution, and the resolution it came with.
 
-  frames: Float[np.ndarray, 't h w 3']
+  Frames that need no resizing are as they came, and else floats in [-1, 1].
+  """
+
+  frames: UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3']
   original: Resolution
 
 
@@ -55,7 +61,8 @@ def track_video(
     query_points: Float[np.ndarray, 'n 3'],
     *,
     query_chunk: int | None = None,
-    frame_chunk: int = FRAME_CHUNK,
+    frame_chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
     report: Report | None = None,
 ) -> Tracks:
   """Tracks query points through a whole video.
@@ -69,67 +76,104 @@ def track_video(
       or takes all where queries depend on each other. Like `frame_chunk` it
       bounds memory, and where they do not it changes no result.
     frame_chunk: frames to encode at once.
-    report: called after every chunk; without it all chunks of queries run in a
-      single call to the device.
+    devices: to share the work; None takes all local ones.
+    report: called after every part of the work; without it there is a single
+      call to the device.
 
   Returns:
     Tracks in pixels of the original frames, in the order of the queries.
   """
   num_frames = len(video.frames)
   if not len(query_points):
-    return _make_no_tracks(functions, params, num_frames)
-  points = rescale_query_points(
-      query_points, video.original, functions.resolution
+    return _make_no_tracks(functions, num_frames)
+  points = np.asarray(
+      rescale_query_points(query_points, video.original, functions.resolution),
+      np.float32,
   )
-
-  def join(*arrays: np.ndarray) -> np.ndarray:
-    rows = [array.reshape(-1, *array.shape[2:]) for array in arrays]
-    return np.concatenate(rows)[: len(query_points)]
-
-  def finish(*parts: Tracks) -> Tracks:
-    tracks = jax.tree.map(join, *parts)
-    positions = rescale_positions(
-        tracks.positions, functions.resolution, video.original
-    )
-    return tracks._replace(positions=np.array(positions))
-
   chain = functions.chain
   if chain is not None and num_frames > 2 * chain.window:
-    chunk = query_chunk or max(1, _ROWS_PER_CHUNK // chain.window)
-    return finish(
-        _track_chain(
+    tracks = _track_chain(
+        functions,
+        chain,
+        params,
+        video.frames,
+        points,
+        query_chunk or max(1, _ROWS_PER_CHUNK // chain.window),
+        frame_chunk or FRAME_CHUNK,
+        report,
+    )
+  else:
+    mesh = parallel.make_mesh(devices or jax.local_devices())
+    params = parallel.replicate(mesh, params)
+    tracks = _join_rows(
+        padding.track_shared(
             functions,
-            chain,
             params,
             video.frames,
-            _chunk_queries(points, chunk),
-            frame_chunk,
+            points[rows],
+            padding.choose_program(
+                functions,
+                num_frames,
+                rows.stop - rows.start,
+                mesh,
+                frame_chunk=frame_chunk,
+                query_chunk=query_chunk,
+            ),
+            mesh,
             report,
         )
+        for rows in _list_sets(functions, len(points), query_chunk)
     )
-  features = encode_in_pieces(
-      functions, params, video.frames, frame_chunk, report
+  positions = rescale_positions(
+      tracks.positions, functions.resolution, video.original
   )
-  if functions.queries_independent:
-    if query_chunk is None:
-      query_chunk = max(1, _ROWS_PER_CHUNK // num_frames)
-    calls = [_chunk_queries(points, query_chunk)]
-    if report is not None:
-      calls = [chunk[None] for chunk in calls[0]]
-  else:
-    # Padding would be tracked with the rest.
-    sets = math.ceil(len(points) / (query_chunk or len(points)))
-    calls = [chunk[None] for chunk in jnp.array_split(points, sets)]
-  if report is not None:
-    report('track', 0, len(points))
-  parts = []
-  done = 0
-  for call in calls:
-    parts.append(_fetch(_track_chunks(functions, params, features, call)))
-    if report is not None:
-      done += call.shape[0] * call.shape[1]
-      report('track', min(done, len(points)), len(points))
-  return finish(*parts)
+  return tracks._replace(positions=np.array(positions))
+
+
+def warm_up(
+    functions: TrackerFunctions,
+    num_frames: int,
+    num_queries: int,
+    resolution: Resolution,
+    *,
+    query_chunk: int | None = None,
+    frame_chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> int:
+  """Compiles what `track_video` needs for videos of up to `num_frames`.
+
+  Returns:
+    Bytes of memory that tracking such a video takes, in frames of
+    `resolution`, besides the caller's own frames.
+  """
+  mesh = parallel.make_mesh(devices or jax.local_devices())
+  chain = functions.chain
+  # A chain takes a video piece by piece.
+  piece = num_frames if chain is None else min(num_frames, 2 * chain.window)
+  sizes = padding.choose_program(
+      functions,
+      piece,
+      num_queries,
+      mesh,
+      frame_chunk=frame_chunk,
+      query_chunk=query_chunk,
+  )
+  is_resized = tuple(resolution) != functions.resolution
+  dtype = np.dtype(np.float32 if is_resized else np.uint8)
+  program = padding.compile_program(
+      functions, sizes, mesh, dtype, is_shared=True
+  )
+  if is_resized:
+    block = np.zeros((FRAME_CHUNK, *resolution, 3), np.uint8)
+    _prepare_frames(block, functions.resolution)
+  on_host = num_frames * 3 * math.prod(functions.resolution) * dtype.itemsize
+  # Blocks are resized one by one, and joined at the end.
+  on_host *= 2 if is_resized else 1
+  memory = program.memory
+  if jax.default_backend() == 'cpu':
+    # Virtual devices share the memory of the host.
+    memory *= mesh.size
+  return on_host + memory
 
 
 def prepare_video(
@@ -147,6 +191,9 @@ def prepare_video(
           f'{block.shape[1:3]} after {original}'
       )
     original = block.shape[1:3]
+    if original == tuple(resolution):
+      resized.append(block)
+      continue
     missing = FRAME_CHUNK - len(block)
     padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
     frames = _fetch(_prepare_frames(padded, resolution))
@@ -175,7 +222,7 @@ def encode_in_pieces(
   num_frames = len(frames)
   pieces = _list_pieces(num_frames, frame_chunk, functions.temporal_context)
   features = jax.tree.map(
-      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      lambda leaf: np.zeros(leaf.shape, leaf.dtype),
       _describe_features(functions, params, num_frames),
   )
   if report is not None:
@@ -191,24 +238,42 @@ def encode_in_pieces(
   return features
 
 
-def _make_no_tracks(
-    functions: TrackerFunctions, params: Params, num_frames: int
-) -> Tracks:
+def _make_no_tracks(functions: TrackerFunctions, num_frames: int) -> Tracks:
   """Returns the tracks of no queries, with the fields that others have."""
-  features = _describe_features(functions, params, num_frames)
-  chunks = jax.ShapeDtypeStruct((1, 1, 3), jnp.float32)
-  tracks = _track_chunks.eval_shape(functions, params, features, chunks)
+  sizes = padding.choose_sizes(functions, num_frames, 1)
+  tracks = padding.describe_progress(functions, sizes).tracks
   return jax.tree.map(
-      lambda leaf: np.zeros((0, *leaf.shape[2:]), leaf.dtype), tracks
+      lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), tracks
   )
+
+
+def _list_sets(
+    functions: TrackerFunctions, num_queries: int, query_chunk: int | None
+) -> list[slice]:
+  """Returns the rows of the queries that one call tracks.
+
+  It takes all, but for sets of queries that depend on each other.
+  """
+  size = num_queries
+  if not functions.queries_independent and query_chunk is not None:
+    size = math.ceil(num_queries / math.ceil(num_queries / query_chunk))
+  return [
+      slice(start, min(start + size, num_queries))
+      for start in range(0, num_queries, size)
+  ]
+
+
+def _join_rows(parts: Iterable[Tracks]) -> Tracks:
+  return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _track_chain(
     functions: TrackerFunctions,
     chain: Chain,
     params: Params,
-    frames: Float[np.ndarray, 't h w 3'],
-    chunks: Float[Array, 'k n 3'],
+    frames: Float[np.ndarray, 't h w 3'] | UInt8[np.ndarray, 't h w 3'],
+    query_points: Float[np.ndarray, 'n 3'],
+    query_chunk: int,
     frame_chunk: int,
     report: Report | None,
 ) -> Tracks:
@@ -217,11 +282,11 @@ def _track_chain(
   Only the features of these are held. Queries behind the first window need a
   second pass, back in time.
   """
-  window = chain.window
-  num_blocks = math.ceil(len(frames) / window)
+  window, num_frames = chain.window, len(frames)
+  num_blocks = math.ceil(num_frames / window)
   lowest, highest = (
       round(float(frame))
-      for frame in (jnp.min(chunks[..., 0]), jnp.max(chunks[..., 0]))
+      for frame in (np.min(query_points[:, 0]), np.max(query_points[:, 0]))
   )
   pieces = list(range(min(lowest // window, num_blocks - 2), num_blocks - 1))
   if highest > 0:
@@ -229,10 +294,14 @@ def _track_chain(
 
   def encode(block: int) -> PyTree:
     rows = np.arange(block * window, (block + 1) * window)
-    rows = np.minimum(rows, len(frames) - 1)
+    rows = np.minimum(rows, num_frames - 1)
     return encode_in_pieces(functions, params, frames[rows], frame_chunk)
 
-  progress = _begin_chain(chain, chunks, len(frames))
+  capacity = _round_up(num_frames)
+  progress = [
+      _begin_chain(chain, chunk, np.asarray(num_frames, np.int32), capacity)
+      for chunk in _chunk_queries(query_points, query_chunk)
+  ]
   blocks: dict[int, PyTree] = {}
   if report is not None:
     report('track', 0, len(pieces))
@@ -242,42 +311,53 @@ def _track_chain(
     for block in (first, first + 1):
       if block not in blocks:
         blocks[block] = encode(block)
-    progress = _advance_chain(
-        functions,
-        params,
-        (blocks[first], blocks[first + 1]),
-        first * window,
-        progress,
-    )
+    features = _join_blocks(blocks[first], blocks[first + 1])
+    origin = np.asarray(first * window, np.int32)
+    progress = [
+        _advance_chain(functions, params, features, origin, chunk)
+        for chunk in progress
+    ]
     if report is not None:
       jax.block_until_ready(progress)
       report('track', done, len(pieces))
-  return _fetch(jax.vmap(chain.finish)(progress))
+  tracks = _join_rows(_fetch(_finish_chain(chain, part)) for part in progress)
+  return jax.tree.map(
+      lambda array: array[: len(query_points), :num_frames], tracks
+  )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def _begin_chain(
-    chain: Chain, chunks: Float[Array, 'k n 3'], num_frames: int
+    chain: Chain,
+    query_points: Float[Array, 'n 3'],
+    num_frames: Array,
+    capacity: int,
 ) -> PyTree:
-  return jax.vmap(lambda points: chain.begin(points, num_frames))(chunks)
+  return chain.begin(query_points, num_frames, capacity)
+
+
+@jax.jit
+def _join_blocks(*blocks: PyTree) -> PyTree:
+  return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *blocks)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
 def _advance_chain(
     functions: TrackerFunctions,
     params: Params,
-    blocks: tuple[PyTree, PyTree],
+    features: PyTree,
     origin: Array,
     progress: PyTree,
 ) -> PyTree:
-  """Brings chunk after chunk of queries as far as two blocks allow."""
-  features = jax.tree.map(
-      lambda *parts: jnp.concatenate(parts, axis=1), *blocks
-  )
+  """Brings a chunk of queries as far as some features allow."""
   chain = functions.chain
   assert chain is not None, 'only trackers with a chain come here'
-  advance = functools.partial(chain.advance, params, features, origin)
-  return jax.lax.map(advance, progress)
+  return chain.advance(params, features, origin, progress)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _finish_chain(chain: Chain, progress: PyTree) -> Tracks:
+  return chain.finish(progress)
 
 
 def _fetch(tree: PyTree) -> PyTree:
@@ -325,13 +405,18 @@ def _list_pieces(num_frames: int, chunk: int, context: int) -> list[_Piece]:
 
 
 def _chunk_queries(
-    query_points: Float[Array, 'n 3'], chunk: int
-) -> Float[Array, 'k m 3']:
-  """Splits queries into equal chunks; the last one repeats the last query."""
-  num_chunks = math.ceil(len(query_points) / chunk)
-  size = math.ceil(len(query_points) / num_chunks)
-  rows = jnp.minimum(jnp.arange(num_chunks * size), len(query_points) - 1)
+    query_points: Float[np.ndarray, 'n 3'], chunk: int
+) -> Float[np.ndarray, 'k m 3']:
+  """Splits queries into chunks of a round size; the last query fills them."""
+  size = min(_round_up(len(query_points)), chunk)
+  num_chunks = math.ceil(len(query_points) / size)
+  rows = np.minimum(np.arange(num_chunks * size), len(query_points) - 1)
   return query_points[rows].reshape(num_chunks, size, 3)
+
+
+def _round_up(number: int) -> int:
+  """Returns the next power of two."""
+  return 1 << (number - 1).bit_length()
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -346,7 +431,7 @@ def _encode_piece(
     functions: TrackerFunctions,
     params: Params,
     features: PyTree,
-    video: Float[Array, '1 t h w 3'],
+    video: Float[Array, '1 t h w 3'] | UInt8[Array, '1 t h w 3'],
     start: Array,
     keep: Bool[Array, 't'],
 ) -> PyTree:
@@ -358,24 +443,6 @@ def _encode_piece(
     merged = jnp.where(mask, part, old)
     return jax.lax.dynamic_update_slice_in_dim(whole, merged, start, axis=1)
 
+  if video.dtype == jnp.uint8:
+    video = normalize_frames(video)
   return jax.tree.map(write, features, functions.encode_video(params, video))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _track_chunks(
-    functions: TrackerFunctions,
-    params: Params,
-    features: PyTree,
-    chunks: Float[Array, 'k n 3'],
-) -> Tracks:
-  """Tracks chunk after chunk of queries, given at the model resolution."""
-
-  def track_chunk(query_points: Float[Array, 'n 3']) -> Tracks:
-    points = query_points[None]
-    queries = functions.describe_queries(params, features, points)
-    state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(params, features, queries, state)
-    tracks = functions.finalize_tracks(states)
-    return jax.tree.map(lambda array: array[0], tracks)
-
-  return jax.lax.map(track_chunk, chunks)

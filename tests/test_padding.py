@@ -1,6 +1,10 @@
 """Padding changes no result, and few programs serve many videos."""
 
+import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,9 +13,10 @@ from test_tracking import assert_same
 from test_tracking import CONFIGS
 from test_tracking import make_tracker
 
+import tapjax
 from tapjax import padding
 from tapjax import parallel
-from tapjax import tracking
+from tapjax.geometry import normalize_frames
 
 pytestmark = pytest.mark.slow
 
@@ -42,48 +47,132 @@ def make_case(tracker, num_frames, num_queries, seed=0):
 
 def track(tracker, cases, num_frames, devices):
   mesh = parallel.make_mesh(devices)
+  sizes = padding.choose_sizes(tracker.functions, num_frames, 16)
   return padding.track_padded(
       tracker.functions,
       parallel.replicate(mesh, tracker.params),
-      [padding.pad_video(*case, num_frames) for case in cases],
+      [padding.pad_video(*case, sizes) for case in cases],
+      sizes,
       mesh,
   )
+
+
+def track_plainly(tracker, frames, points):
+  """The five arrows, one after the other, without padding or pieces."""
+  functions, params = tracker.functions, tracker.params
+
+  @jax.jit
+  def run(frames, points):
+    points = points[None]
+    features = functions.encode_video(params, normalize_frames(frames)[None])
+    queries = functions.describe_queries(params, features, points)
+    state = functions.initialize_tracks(params, features, queries, points)
+    states, _ = functions.refine_tracks(params, features, queries, state)
+    return functions.finalize_tracks(states)
+
+  return jax.tree.map(lambda array: np.asarray(array[0]), run(frames, points))
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_padding_changes_nothing(name, monkeypatch):
   """Against the plain call, for videos shorter and longer than a window."""
-  monkeypatch.setattr(padding, 'QUERY_CAPACITY', 16)
+  monkeypatch.setattr(padding, '_QUERY_CAPACITY', 16)
   tracker = make_tracker(name)
-  size = tracker.functions.resolution
   cases = [
       make_case(tracker, num_frames, num_queries, num_frames)
-      for num_frames, num_queries in ((1, 1), (9, 3), (14, 9))
+      for num_frames, num_queries in (
+          (tracker.functions.shortest_padded, 1),
+          (9, 3),
+          (14, 9),
+      )
   ]
-  compiled = []
-  jax.monitoring.register_event_duration_secs_listener(
-      lambda event, _, **__: compiled.append(event)
-      if event.endswith('backend_compile_duration')
-      else None
-  )
   # Three videos on four devices: one of them is idle.
-  together = track(tracker, cases, 15, jax.devices()[:4])
-  count = len(compiled)
+  with tapjax.count_compilations() as compilations:
+    together = track(tracker, cases, 15, jax.devices()[:4])
+  assert compilations.count == 1
   for (frames, points), padded in zip(cases, together, strict=True):
-    video = tracking.PreparedVideo(frames / np.float32(127.5) - 1, size)
-    plain = tracker.track_video(video, points)
+    plain = track_plainly(tracker, frames, points)
     assert_same(padded, plain)
     np.testing.assert_array_equal(padded.visible, plain.visible)
   again = make_case(tracker, 12, 8)
-  del compiled[:]
-  track(tracker, [again], 15, jax.devices()[:4])
-  assert not compiled
-  assert count <= 2  # The program, and copies of the parameters.
+  with tapjax.count_compilations() as compilations:
+    track(tracker, [again], 15, jax.devices()[:4])
+  assert not compilations.count
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_few_programs_serve_many_videos(name):
+  """Of 20 lengths and numbers of queries, with an answer for each."""
+  tracker = make_tracker(name)
+  functions = tracker.functions._replace(chain=None)
+  tracker = dataclasses.replace(tracker, functions=functions)
+  generator = np.random.default_rng(0)
+  lengths = generator.permutation(np.arange(8, 28))
+  with tapjax.count_compilations() as compilations:
+    for num_frames in lengths.tolist():
+      num_queries = int(generator.integers(1, 40))
+      case = make_case(tracker, num_frames, num_queries, num_frames)
+      tracks = tracker.track(*case, devices=jax.devices()[:1])
+      assert tracks.positions.shape == (num_queries, num_frames, 2)
+  assert compilations.count <= 4
+
+
+@pytest.mark.xdist_group('tapnet')
+def test_nothing_is_compiled_after_a_warmup():
+  tracker = make_tracker('tapnet')
+  tracker.warmup(12, 5)
+  case = make_case(tracker, 9, 17)
+  with tapjax.count_compilations() as compilations:
+    tracker.track(*case)
+  assert compilations.count == 0
+
+
+def test_warmup_wants_a_video():
+  with pytest.raises(ValueError, match='num_frames must be at least 1; got 0'):
+    make_tracker('tapnet').warmup(0, 5)
+
+
+MEASURE = """
+import threading, time
+import numpy as np
+import tapjax
+
+def read_memory():
+  with open('/proc/self/statm') as file:
+    return int(file.read().split()[1]) * 4096
+
+tracker = tapjax.load()
+estimate = tracker.estimate_memory(160, 40)
+frames = np.random.default_rng(0).integers(256, size=(160, 256, 256, 3))
+frames = frames.astype(np.uint8)
+points = tapjax.sample_grid_points((256, 256), 6)
+peak = before = read_memory()
+thread = threading.Thread(target=tracker.track, args=(frames, points))
+thread.start()
+while thread.is_alive():
+  peak = max(peak, read_memory())
+  time.sleep(0.005)
+print(estimate, peak - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='no /proc')
+def test_estimate_of_memory():
+  environment = {**os.environ, 'XLA_FLAGS': ''}
+  answer = subprocess.run(
+      [sys.executable, '-c', MEASURE],
+      check=True,
+      capture_output=True,
+      env=environment,
+      text=True,
+  )
+  estimate, measured = map(int, answer.stdout.split())
+  assert 0.75 < estimate / measured < 1.25
 
 
 @pytest.mark.xdist_group('tapnet')
 def test_devices_change_nothing(monkeypatch):
-  monkeypatch.setattr(padding, 'QUERY_CAPACITY', 16)
+  monkeypatch.setattr(padding, '_QUERY_CAPACITY', 16)
   tracker = make_tracker('tapnet')
   cases = [make_case(tracker, 5, 3, seed) for seed in range(2)]
   (one,) = track(tracker, cases[1:], 6, jax.devices()[:1])
@@ -123,14 +212,6 @@ def test_few_lengths_are_kept():
 
 def test_too_long():
   frames = np.zeros((3, 8, 8, 3), np.uint8)
-  with pytest.raises(ValueError, match='at least the 3 of the video; got 2'):
-    padding.pad_video(frames, np.zeros((1, 3)), 2)
-
-
-def test_trackers_that_take_no_padding():
-  tracker = make_tracker('tapnet')
-  functions = tracker.functions._replace(padded=None)
-  mesh = parallel.make_mesh(jax.devices()[:1])
-  case = padding.pad_video(*make_case(tracker, 2, 1), 3)
-  with pytest.raises(ValueError, match='padded is None'):
-    padding.track_padded(functions, tracker.params, [case], mesh)
+  sizes = padding.Sizes(2, 8, 2, 8)
+  with pytest.raises(ValueError, match='at least the 3 frames and 1 queries'):
+    padding.pad_video(frames, np.zeros((1, 3)), sizes)

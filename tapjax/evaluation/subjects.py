@@ -65,42 +65,55 @@ def make_subject(
 ) -> Subject:
   """Returns a tracker as a subject, on all local devices by default."""
   functions = tracker.functions
-  # Queries that see each other would see those of the padding too.
-  padded = functions.padded is not None and functions.queries_independent
   mesh = parallel.make_mesh(devices or jax.local_devices())
-  params = (
-      parallel.replicate(mesh, tracker.params) if padded else tracker.params
-  )
+  params = parallel.replicate(mesh, tracker.params)
+  chain = functions.chain
 
-  def track_padded(clips: Sequence[Clip], num_frames: int) -> list[Tracks]:
-    videos = [padding.pad_video(*clip, num_frames) for clip in clips]
-    return padding.track_padded(functions, params, videos, mesh)
+  def track(clips: Sequence[Clip], num_frames: int) -> list[Tracks]:
+    shortest = min(len(clip.frames) for clip in clips)
+    if shortest < functions.shortest_padded or (
+        chain is not None and num_frames > 2 * chain.window
+    ):
+      return [track_alone(clip) for clip in clips]
+    num_queries = padding.round_capacity(
+        functions, max(len(clip.query_points) for clip in clips)
+    )
+    sizes = padding.choose_sizes(
+        functions, num_frames, num_queries, query_chunk=_choose_chunk()
+    )
+    videos = [padding.pad_video(*clip, sizes) for clip in clips]
+    return padding.track_padded(functions, params, videos, sizes, mesh)
 
-  def track_plain(clips: Sequence[Clip], num_frames: int) -> list[Tracks]:
-    del num_frames  # Every length is compiled by itself.
-    size = functions.resolution
-    return [
-        tracking.track_video(
-            functions,
-            params,
-            tracking.PreparedVideo(_normalize(clip.frames), size),
-            clip.query_points.astype(np.float32),
-        )
-        for clip in clips
-    ]
+  def track_alone(clip: Clip) -> Tracks:
+    return tracking.track_video(
+        functions,
+        tracker.params,
+        tracking.PreparedVideo(clip.frames, functions.resolution),
+        clip.query_points.astype(np.float32),
+        devices=mesh.devices.tolist(),
+    )
 
   return Subject(
       name=tracker.name,
       resolution=functions.resolution,
       sees_only_past=functions.make_memory is not None,
-      batch=mesh.size if padded else 1,
+      batch=mesh.size,
       description={
           'config': dataclasses.asdict(tracker.config),
           'weights_sha256': hash_params(tracker),
           'visibility': 'as the tracker says (finalize_tracks)',
       },
-      track=track_padded if padded else track_plain,
+      track=track,
   )
+
+
+def _choose_chunk() -> int:
+  """Returns a number of queries that fits videos with any number of them.
+
+  More at once are faster on an accelerator; fewer leave less of the last chunk
+  empty.
+  """
+  return 8 if jax.default_backend() == 'cpu' else 32
 
 
 def make_classical_subject(resolution: Resolution | None = None) -> Subject:
@@ -160,9 +173,3 @@ def hash_params(tracker: Tracker) -> str:
     digest.update(f'{name} {values.dtype} {values.shape}'.encode())
     digest.update(np.ascontiguousarray(values).tobytes())
   return digest.hexdigest()
-
-
-def _normalize(
-    frames: UInt8[np.ndarray, 't h w 3'],
-) -> Float[np.ndarray, 't h w 3']:
-  return frames.astype(np.float32) / 255 * 2 - 1

@@ -35,6 +35,7 @@ from tapjax.types import TrackState
 Video = Float[Array, 'b t h w 3']
 QueryPoints = Float[Array, 'b n 3']
 NumFrames = Int[Array | np.ndarray, '']
+NumQueries = Int[Array | np.ndarray, '']
 Precision = Literal['default', 'high', 'highest', 'bfloat16']
 
 
@@ -49,12 +50,33 @@ class Params(NamedTuple):
   statistics: Mapping[str, Mapping[str, Any]]
 
 
+class Extent(NamedTuple):
+  """How much of a padded call is true: its first frames and queries.
+
+  What is returned for these is what it would be without the others, whatever
+  those are. So one compiled program serves many videos.
+  """
+
+  num_frames: NumFrames
+  num_queries: NumQueries
+
+
+class EncodeVideo(Protocol):
+  """Features of a video, whose frames from `num_frames` on are padding."""
+
+  def __call__(
+      self, params: Params, video: Video, num_frames: NumFrames | None = None
+  ) -> PyTree:
+    ...
+
+
 class RefineTracks(Protocol):
   """Improves tracks step by step.
 
   Returns the state after every iteration, on a new first axis. A tracker that
   streams takes the memory of the frames before these and returns the memory
-  for those after them; without one the video begins and ends here.
+  for those after them; without one the video begins and ends here. With an
+  extent, all arrays but the first are padded.
   """
 
   def __call__(
@@ -64,6 +86,7 @@ class RefineTracks(Protocol):
       query_features: PyTree,
       state: TrackState,
       memory: PyTree | None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, PyTree | None]:
     ...
 
@@ -94,35 +117,17 @@ class Chain(NamedTuple):
 
   Attributes:
     window: frames that are refined together.
-    begin: from query points `[n, 3]` and the number of frames of the video to
-      what is known of the tracks.
+    begin: from query points `[n, 3]`, the number of frames of the video and of
+      those that there is room for to what is known of the tracks.
     advance: from parameters, the features of a piece, the frame with which the
       piece begins and what is known before it to what is known behind it.
     finish: from what is known to tracks `[n, t]`.
   """
 
   window: int
-  begin: Callable[[Float[Array, 'n 3'], int], PyTree]
+  begin: Callable[[Float[Array, 'n 3'], NumFrames, int], PyTree]
   advance: Callable[[Params, PyTree, Array, PyTree], PyTree]
   finish: Callable[[PyTree], Tracks]
-
-
-class PaddedFunctions(NamedTuple):
-  """The arrows that look over time, for videos padded at their end.
-
-  They take the number of true frames, and what they return for those is what it
-  would be without the others, whatever these are. So one compiled program
-  serves videos of many lengths.
-
-  Attributes:
-    encode_video: as of `TrackerFunctions`.
-    refine_tracks: the guess after each iteration, without memory.
-  """
-
-  encode_video: Callable[[Params, Video, NumFrames], PyTree]
-  refine_tracks: Callable[
-      [Params, PyTree, PyTree, TrackState, NumFrames], TrackState
-  ]
 
 
 class TrackerFunctions(NamedTuple):
@@ -150,13 +155,14 @@ class TrackerFunctions(NamedTuple):
       that sees all frames at once.
     queries_independent: whether a track depends on its own query alone; where
       it does not, all queries of a call are tracked together.
-    padded: what takes padded videos; None for a tracker that does not.
+    shortest_padded: frames that a video must have to be padded; to a shorter
+      one, the network itself is fitted.
   """
 
   resolution: Resolution
   temporal_context: int
   init: Callable[[Array], Params]
-  encode_video: Callable[[Params, Video], PyTree]
+  encode_video: EncodeVideo
   describe_queries: Callable[[Params, PyTree, QueryPoints], PyTree]
   initialize_tracks: InitializeTracks
   refine_tracks: RefineTracks
@@ -164,7 +170,7 @@ class TrackerFunctions(NamedTuple):
   make_memory: Callable[..., PyTree] | None
   chain: Chain | None = None
   queries_independent: bool = True
-  padded: PaddedFunctions | None = None
+  shortest_padded: int = 1
 
 
 def set_precision(
@@ -193,13 +199,7 @@ def set_precision(
   chain = functions.chain
   if chain is not None:
     chain = chain._replace(advance=wrap(chain.advance))
-  padded = functions.padded
-  if padded is not None:
-    padded = PaddedFunctions(
-        wrap_encode(padded.encode_video), wrap(padded.refine_tracks)
-    )
   return functions._replace(
-      padded=padded,
       encode_video=wrap_encode(functions.encode_video),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),
@@ -214,9 +214,11 @@ def _encode_in_bfloat16(
 ) -> Callable[..., PyTree]:
   """Casts what goes in, and what comes out back to float32."""
 
-  def encode(params: Params, video: Video, *rest: Any) -> PyTree:
+  def encode(
+      params: Params, video: Video, num_frames: NumFrames | None = None
+  ) -> PyTree:
     params, video = _cast((params, video), jnp.float32, jnp.bfloat16)
-    features = encode_video(params, video, *rest)
+    features = encode_video(params, video, num_frames)
     return _cast(features, jnp.bfloat16, jnp.float32)
 
   return encode
@@ -304,7 +306,7 @@ def unflatten_params(arrays: Mapping[str, Any]) -> Params:
 
 
 def get_query_frames(
-    query_points: Float[Array, 'n 3'], num_frames: int
+    query_points: Float[Array, 'n 3'], num_frames: int | NumFrames
 ) -> Int[Array, 'n']:
   """Returns the frame nearest to each query's time."""
   nearest = jnp.round(query_points[:, 0]).astype(jnp.int32)

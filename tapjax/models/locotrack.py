@@ -46,7 +46,9 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
+from tapjax.models.base import Extent
 from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
 from tapjax.models.base import Precision
@@ -355,9 +357,11 @@ class LocoTrack(hk.Module):
     ]
     return jnp.concatenate([embedded[1], embedded[2], embedded[0]], axis=-1)
 
-  def mix(self, inputs: Float[Array, 'n t c']) -> Float[Array, 'n t o']:
+  def mix(
+      self, inputs: Float[Array, 'n t c'], num_frames: NumFrames | None = None
+  ) -> Float[Array, 'n t o']:
     """Returns how to change the state of each track."""
-    return self._transformer(inputs)
+    return self._transformer(inputs, num_frames)
 
 
 @functools.cache
@@ -379,21 +383,24 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
   first = resolutions.index(_get_first_resolution(config))
 
   def encode_video(
-      params: Params, video: Float[Array, 'b t h w 3']
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Features:
-    batch, num_frames = video.shape[:2]
+    del num_frames  # Every frame is encoded by itself.
+    batch, length = video.shape[:2]
 
     def encode_at(resolution: Resolution) -> FeatureGrids:
       # PARITY: only the JAX program antialiases (test_locotrack_parity).
       frames = resize_video(
           video, resolution, antialias=config.refined_levels == 'every'
       )
-      frames = frames.reshape(batch * num_frames, *resolution, 3)
+      frames = frames.reshape(batch * length, *resolution, 3)
       grids = map_frames(
           lambda frame: stages.apply('encode_frame', params, frame), frames
       )
       return jax.tree.map(
-          lambda grid: grid.reshape(batch, num_frames, *grid.shape[1:]), grids
+          lambda grid: grid.reshape(batch, length, *grid.shape[1:]), grids
       )
 
     return tuple(encode_at(resolution) for resolution in resolutions)
@@ -458,7 +465,9 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       query_features: QueryFeatures,
       state: TrackState,
       memory: None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, None]:
+    num_frames = None if extent is None else extent.num_frames
     if memory is not None:
       raise ValueError(
           'memory must be None for a tracker that sees the future; got one - '
@@ -492,6 +501,7 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
             start,
             config,
             resolution,
+            num_frames,
         )
         positions = level_states.positions[-1]
         states.append(level_states)
@@ -683,6 +693,7 @@ def _refine_at_level(
     start: Refinement,
     config: LocoTrackConfig,
     resolution: Resolution,
+    num_frames: NumFrames | None,
 ) -> TrackState:
   """Refines tracks on one set of grids; positions at the initial resolution."""
   initial = config.initial_resolution
@@ -695,7 +706,8 @@ def _refine_at_level(
         uncertainty_logits=jax.lax.stop_gradient(now.uncertainty_logits),
     )
     embedded = _embed_correlations(apply, grids, supports, now, config)
-    changes = apply('mix', join_inputs(now, embedded, config, resolution))
+    inputs = join_inputs(now, embedded, config, resolution, num_frames)
+    changes = apply('mix', inputs, num_frames)
     features = now.features
     if features is not None:
       features += changes[..., _STATE_OUTPUTS:]
@@ -717,12 +729,15 @@ def join_inputs(
     embedded: Float[Array, 'n t e'],
     config: LocoTrackConfig,
     resolution: Resolution,
+    num_frames: NumFrames | None = None,
 ) -> Float[Array, 'n t c']:
   """Returns what the refinement network reads."""
   initial = config.initial_resolution
   logits = jnp.stack([now.occlusion_logits, now.uncertainty_logits], axis=-1)
   motion = encode_motion(
-      rescale_positions(now.positions, initial, resolution), initial
+      rescale_positions(now.positions, initial, resolution),
+      initial,
+      num_frames,
   )
   if config.inputs == 'motion_last':
     inputs = [logits, embedded, motion]
@@ -735,16 +750,21 @@ def join_inputs(
 
 
 def encode_motion(
-    positions: Float[Array, 'n t 2'], initial: Resolution
+    positions: Float[Array, 'n t 2'],
+    initial: Resolution,
+    num_frames: NumFrames | None = None,
 ) -> Float[Array, 'n t m']:
   """Returns waves of each step to the next frame and from the last one.
 
   Positions are pixels of the level; steps count in sides of the initial
-  resolution.
+  resolution. Frames from `num_frames` on are padding; no step leads there.
   """
   # PARITY: not in sides of the level, and without pi (test_locotrack_parity).
   sides = np.asarray([initial[1], initial[0]], np.float32)
   steps = (positions[:, :-1] - positions[:, 1:]) / sides[None, None]
+  if num_frames is not None:
+    is_step = jnp.arange(1, positions.shape[1]) < num_frames
+    steps = jnp.where(is_step[None, :, None], steps, 0)
   forward = jnp.pad(steps, ((0, 0), (0, 1), (0, 0)))
   backward = jnp.pad(-steps, ((0, 0), (1, 0), (0, 0)))
   motion = jnp.concatenate([forward, backward], axis=-1)

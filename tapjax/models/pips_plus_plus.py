@@ -38,7 +38,9 @@ import numpy as np
 from tapjax.geometry import resize_corner_aligned
 from tapjax.geometry import Resolution
 from tapjax.models.base import Chain
+from tapjax.models.base import Extent
 from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import Precision
 from tapjax.models.base import set_precision
@@ -123,6 +125,7 @@ class Progress(NamedTuple):
   end of the video, then those back to its beginning.
 
   Attributes:
+    num_frames: of the video; positions behind them are padding.
     frames: of the queries.
     next_window: the window of each query that comes next.
     positions: in cells, one set for each iteration that is kept; the last one
@@ -132,6 +135,7 @@ class Progress(NamedTuple):
       some frames earlier, one for each lag.
   """
 
+  num_frames: NumFrames
   frames: Int[Array, 'n']
   next_window: Int[Array, 'n']
   positions: Float[Array, 'i n t 2']
@@ -347,15 +351,18 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
   )
 
   def encode_video(
-      params: Params, video: Float[Array, 'b t h w 3']
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Features:
-    batch, num_frames = video.shape[:2]
+    del num_frames  # Every frame is encoded by itself.
+    batch, length = video.shape[:2]
     grids = map_frames(
         lambda frame: stages.apply('encode_frame', params, frame),
-        video.reshape(batch * num_frames, *video.shape[2:]),
+        video.reshape(batch * length, *video.shape[2:]),
     )
     return jax.tree.map(
-        lambda grid: grid.reshape(batch, num_frames, *grid.shape[1:]), grids
+        lambda grid: grid.reshape(batch, length, *grid.shape[1:]), grids
     )
 
   def describe_queries(
@@ -392,8 +399,11 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
       query_features: QueryVectors,
       state: TrackState,
       memory: None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, None]:
     del memory  # It does not stream.
+    length = features[0].shape[1]
+    num_frames = length if extent is None else extent.num_frames
 
     def refine(
         pyramid: Pyramid,
@@ -403,6 +413,7 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
       cells = _get_cells(positions)
       progress = _begin(
           config,
+          num_frames,
           queries.frames,
           queries.vectors,
           jnp.repeat(cells[None], config.num_iterations + 1, axis=0),
@@ -418,14 +429,15 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
     return Tracks(positions, jnp.ones(positions.shape[:-1], bool), None, None)
 
   def begin_chain(
-      query_points: Float[Array, 'n 3'], num_frames: int
+      query_points: Float[Array, 'n 3'], num_frames: NumFrames, capacity: int
   ) -> Progress:
     cells = _get_query_cells(query_points)
     return _begin(
         config,
+        num_frames,
         _get_query_frames(query_points),
         jnp.zeros((len(query_points), config.feature_channels), jnp.float32),
-        jnp.repeat(cells[:, None], num_frames, axis=1)[None],
+        jnp.repeat(cells[:, None], capacity, axis=1)[None],
     )
 
   def advance_chain(
@@ -593,6 +605,7 @@ def refine_window(
 
 def _begin(
     config: PipsPlusPlusConfig,
+    num_frames: int | NumFrames,
     frames: Int[Array, 'n'],
     vectors: Float[Array, 'n c'],
     positions: Float[Array, 'i n t 2'],
@@ -601,6 +614,7 @@ def _begin(
   window = min(config.window, positions.shape[2])
   shape = (len(frames), window, len(_LAGS), vectors.shape[-1])
   return Progress(
+      num_frames=jnp.asarray(num_frames, jnp.int32),
       frames=frames,
       next_window=jnp.zeros_like(frames),
       positions=positions,
@@ -611,10 +625,11 @@ def _begin(
 
 def _find_window(progress: Progress) -> Window:
   """Returns the window of each query that comes next."""
-  num_frames, size = progress.positions.shape[2], progress.lagged.shape[1]
+  size = progress.lagged.shape[1]
   # A video of one frame has no windows.
   advance = max(size - 1, 1)
-  ahead, behind = num_frames - 1 - progress.frames, progress.frames
+  ahead = progress.num_frames - 1 - progress.frames
+  behind = progress.frames
   forward, back = -(-ahead // advance), -(-behind // advance)
   is_forward = progress.next_window < forward
   index = progress.next_window - jnp.where(is_forward, 0, forward)
@@ -641,7 +656,7 @@ def _advance(
 
   `origin` is the frame of the video with which the piece begins.
   """
-  num_frames, size = progress.positions.shape[2], progress.lagged.shape[1]
+  capacity, size = progress.positions.shape[2], progress.lagged.shape[1]
   num_available = pyramid[0].shape[0]
   kept = progress.positions.shape[0]
 
@@ -656,7 +671,7 @@ def _advance(
     slots = window.start[:, None] + jnp.arange(size)[None]
     frames = now.frames[:, None] + window.step[:, None] * slots
     # What lies behind the end of a short window is not used.
-    frames = jnp.clip(frames, 0, num_frames - 1)
+    frames = jnp.clip(frames, 0, now.num_frames - 1)
     vectors = jnp.broadcast_to(now.vectors[:, None, None], now.lagged.shape)
     positions, lagged = refine_window(
         config,
@@ -670,7 +685,7 @@ def _advance(
     )
     # Frames behind the window stay where it ends.
     place = window.step[:, None] * (
-        jnp.arange(num_frames)[None] - now.frames[:, None]
+        jnp.arange(capacity)[None] - now.frames[:, None]
     )
     place -= window.start[:, None]
     source = jnp.clip(place, 0, window.length[:, None] - 1)
@@ -696,7 +711,7 @@ def _advance(
     )
 
   # A query in the middle may need one window more than one at an end.
-  most = math.ceil((min(num_frames, num_available) - 1) / max(size - 1, 1)) + 1
+  most = math.ceil((min(capacity, num_available) - 1) / max(size - 1, 1)) + 1
   progress, _ = jax.lax.scan(refine_due, progress, None, length=most)
   return progress
 

@@ -36,8 +36,11 @@ from jaxtyping import Float
 from jaxtyping import Int
 
 from tapjax.geometry import Resolution
+from tapjax.models.base import Extent
 from tapjax.models.base import get_query_frames
 from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
+from tapjax.models.base import NumQueries
 from tapjax.models.base import Params
 from tapjax.models.base import Precision
 from tapjax.models.base import set_precision
@@ -293,20 +296,26 @@ def sample_points(
   return samples.reshape(len(frames), len(points_unit), -1)
 
 
-def assign_sets(frames: Int[Array, 'n'], num_points: int) -> Int[Array, 'n m']:
+def assign_sets(
+    frames: Int[Array, 'n'],
+    num_points: int,
+    num_queries: int | NumQueries,
+) -> Int[Array, 'n m']:
   """Returns which queries make up each set; n stands for none.
 
   They are on the same frame and in their order. Behind the last set are empty
-  ones.
+  ones. Queries from `num_queries` on are padding, and in no set.
   """
-  num_queries = len(frames)
+  capacity = len(frames)
+  index = jnp.arange(capacity)
+  frames = jnp.where(index < num_queries, frames, jnp.iinfo(jnp.int32).max)
   order = jnp.argsort(frames, stable=True)
-  index = jnp.arange(num_queries)
   is_first = jnp.diff(frames[order], prepend=-1) != 0
   place = index - jax.lax.cummax(jnp.where(is_first, index, 0))
   slots = place % num_points
   numbers = jnp.cumsum(slots == 0) - 1
-  empty = jnp.full((num_queries, num_points), num_queries)
+  empty = jnp.full((capacity, num_points), capacity)
+  order = jnp.where(index < num_queries, order, capacity)
   return empty.at[numbers, slots].set(order)
 
 
@@ -316,6 +325,7 @@ def follow_points(
     grids: Float[Array, 't h w c'],
     points_unit: Float[Array, 'n 2'],
     query_frame: Int[Array, ''],
+    num_frames: int | NumFrames,
 ) -> Float[Array, 't n 2']:
   """Tracks a set of points from one frame to both ends of a video.
 
@@ -326,14 +336,16 @@ def follow_points(
     grids: of every frame.
     points_unit: positions on the query's frame.
     query_frame: where to begin.
+    num_frames: of the video; grids from there on are padding. It must fill a
+      window if there are any.
 
   Returns:
     Positions on every frame. Where windows meet the earlier one counts.
   """
-  num_frames, num_points = len(grids), len(points_unit)
-  size = min(window, num_frames)
+  num_points = len(points_unit)
+  size = min(window, len(grids))
   advance = max(size - 1, 1)
-  num_windows = max(1, -(-(num_frames - 1) // advance))
+  num_windows = max(1, -(-(len(grids) - 1) // advance))
 
   def track(step: Int[Array, '']) -> Float[Array, '_ n 2']:
     available = jnp.where(step > 0, num_frames - 1 - query_frame, query_frame)
@@ -366,7 +378,7 @@ def follow_points(
 
   # One program for both ways.
   forward, back = jax.lax.map(track, jnp.asarray([1, -1]))
-  offsets = jnp.arange(num_frames) - query_frame
+  offsets = jnp.arange(len(grids)) - query_frame
   distances = jnp.abs(offsets)
   return jnp.where(
       (offsets >= 0)[:, None, None], forward[distances], back[distances]
@@ -384,8 +396,11 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
   stages = _make_stages(config)
 
   def encode_video(
-      params: Params, video: Float[Array, 'b t h w 3']
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Float[Array, 'b t _ _ c']:
+    del num_frames  # Every frame is encoded by itself.
     grids = map_frames(
         lambda frame: stages.apply('encode', params, frame[None])[0],
         _get_colors(video).reshape(-1, *video.shape[2:]),
@@ -418,6 +433,7 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
       query_features: Float[Array, 'b n 3'],
       state: TrackState,
       memory: PyTree | None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, None]:
     if memory is not None:
       raise ValueError(
@@ -439,7 +455,8 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
         query_points: Float[Array, 'n 3'],
         positions: Float[Array, 'n t 2'],
     ) -> Float[Array, 'n t 2']:
-      frames = get_query_frames(query_points, len(grids))
+      num_frames, num_queries = extent or (len(grids), len(query_points))
+      frames = get_query_frames(query_points, num_frames)
       points_unit = pixels_to_shares(
           jnp.take_along_axis(positions, frames[:, None, None], axis=1)[:, 0],
           config.resolution,
@@ -451,7 +468,12 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
         def follow(tracks: Float[Array, 'n t 2']) -> Float[Array, 'n t 2']:
           points = points_unit.at[rows].get(mode='fill', fill_value=_CENTER)
           found = follow_points(
-              predict, config.window, grids, points, frames[rows[0]]
+              predict,
+              config.window,
+              grids,
+              points,
+              frames[rows[0]],
+              num_frames,
           )
           return tracks.at[rows].set(found.swapaxes(0, 1), mode='drop')
 
@@ -464,7 +486,7 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
       tracks, _ = jax.lax.scan(
           track_set,
           jnp.zeros_like(positions),
-          assign_sets(frames, config.num_points),
+          assign_sets(frames, config.num_points, num_queries),
       )
       return shares_to_pixels(tracks, config.resolution)
 
@@ -486,6 +508,7 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
       finalize_tracks=finalize_tracks,
       make_memory=None,
       queries_independent=False,
+      shortest_padded=config.window,
   )
   return set_precision(functions, config.precision)
 

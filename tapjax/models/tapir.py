@@ -40,9 +40,9 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
+from tapjax.models.base import Extent
 from tapjax.models.base import make_stages
 from tapjax.models.base import NumFrames
-from tapjax.models.base import PaddedFunctions
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
 from tapjax.models.base import Precision
@@ -283,18 +283,21 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
   initial = config.initial_resolution
 
   def encode_video(
-      params: Params, video: Float[Array, 'b t h w 3']
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Features:
-    batch, num_frames = video.shape[:2]
+    del num_frames  # Every frame is encoded by itself.
+    batch, length = video.shape[:2]
 
     def encode_at(resolution: Resolution) -> FeatureGrids:
       frames = resize_video(video, resolution)
-      frames = frames.reshape(batch * num_frames, *resolution, 3)
+      frames = frames.reshape(batch * length, *resolution, 3)
       grids = map_frames(
           lambda frame: stages.apply('encode_frame', params, frame), frames
       )
       return jax.tree.map(
-          lambda grid: grid.reshape(batch, num_frames, *grid.shape[1:]), grids
+          lambda grid: grid.reshape(batch, length, *grid.shape[1:]), grids
       )
 
     return tuple(encode_at(resolution) for resolution in resolutions)
@@ -348,8 +351,10 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       query_features: QueryFeatures,
       state: TrackState,
       memory: BlockMemory | None = None,
-      num_frames: NumFrames | None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, BlockMemory | None]:
+    num_frames = None if extent is None else extent.num_frames
+
     def refine(
         features: Features,
         query_features: QueryFeatures,
@@ -434,12 +439,6 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
     )
 
-  padded = PaddedFunctions(
-      encode_video=lambda params, video, _: encode_video(params, video),
-      refine_tracks=lambda params, features, queries, state, num_frames: (
-          refine_tracks(params, features, queries, state, None, num_frames)[0]
-      ),
-  )
   functions = TrackerFunctions(
       resolution=config.resolution,
       temporal_context=0,
@@ -450,7 +449,6 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=make_memory if config.temporal == 'past' else None,
-      padded=padded,
   )
   return set_precision(functions, config.precision)
 

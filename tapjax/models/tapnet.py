@@ -25,9 +25,9 @@ from jaxtyping import Float
 
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import Resolution
+from tapjax.models.base import Extent
 from tapjax.models.base import make_stages
 from tapjax.models.base import NumFrames
-from tapjax.models.base import PaddedFunctions
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
 from tapjax.models.base import Precision
@@ -210,9 +210,11 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
   )
 
   def encode_video(
-      params: Params, video: Float[Array, 'b t h w 3']
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Float[Array, 'b t h8 w8 c']:
-    return stages.apply('encode_video', params, video)
+    return stages.apply('encode_video', params, video, num_frames)
 
   def describe_queries(
       params: Params,
@@ -253,8 +255,10 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       query_features: Float[Array, 'b n c'],
       state: TrackState,
       memory: None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, None]:
-    del params, features, query_features, memory  # TAP-Net does not refine.
+    # TAP-Net does not refine.
+    del params, features, query_features, memory, extent
     return jax.tree.map(lambda array: array[None], state), None
 
   def finalize_tracks(states: TrackState) -> Tracks:
@@ -262,10 +266,6 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
     visible = last.occlusion_logits <= 0
     return Tracks(last.positions, visible, last.occlusion_logits, None)
 
-  padded = PaddedFunctions(
-      encode_video=lambda *arguments: stages.apply('encode_video', *arguments),
-      refine_tracks=lambda *arguments: refine_tracks(*arguments[:-1])[0],
-  )
   functions = TrackerFunctions(
       resolution=config.resolution,
       temporal_context=config.shifted_units * _BLOCKS_PER_UNIT,
@@ -276,7 +276,6 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=None,
-      padded=padded,
   )
   return set_precision(functions, config.precision)
 

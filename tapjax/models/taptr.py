@@ -20,7 +20,6 @@ Weights: github.com/IDEA-Research/TAPTR, for non-commercial research only.
 
 from collections.abc import Callable
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -31,8 +30,10 @@ from jaxtyping import Float
 from jaxtyping import Int
 import numpy as np
 
+from tapjax.models.base import Extent
 from tapjax.models.base import get_query_frames
 from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import set_precision
 from tapjax.models.base import Stages
@@ -79,26 +80,35 @@ class Schedule(NamedTuple):
 
   Attributes:
     starts: first frame of each.
+    exists: False for those behind the last one.
     passes_on: whether the vectors of its last frame go to all frames beyond.
   """
 
-  starts: tuple[int, ...]
-  passes_on: tuple[bool, ...]
+  starts: Int[Array, 'w']
+  exists: Bool[Array, 'w']
+  passes_on: Bool[Array, 'w']
 
 
-def plan_windows(num_frames: int, window: int) -> Schedule:
+def count_windows(num_frames: int | NumFrames, window: int) -> int | NumFrames:
+  """Returns how many windows overlap by half in at least one window."""
+  return -((window - num_frames) // (window // 2)) + 1
+
+
+def plan_windows(
+    num_frames: int | NumFrames, window: int, most: int
+) -> Schedule:
   """Returns windows that overlap by half, the last one as far as needed.
 
   In long videos only some windows pass vectors on to the frames beyond them.
+  The schedule is that of `num_frames`, at least a window, and has `most` rows.
   """
-  stride = window // 2
-  num_windows = max(0, math.ceil((num_frames - window) / stride)) + 1
-  starts = [
-      max(0, min(stride * i, num_frames - window)) for i in range(num_windows)
-  ]
-  gap = max(1, num_frames // _TRAINED_FRAMES)
-  passes_on = [i % gap == 0 for i in range(num_windows)]
-  return Schedule(tuple(starts), tuple(passes_on))
+  index = jnp.arange(most)
+  gap = jnp.maximum(1, num_frames // _TRAINED_FRAMES)
+  return Schedule(
+      starts=jnp.minimum(window // 2 * index, num_frames - window),
+      exists=index < count_windows(num_frames, window),
+      passes_on=index % gap == 0,
+  )
 
 
 def track_windows(
@@ -110,6 +120,7 @@ def track_windows(
     start: LayerOutputs,
     is_forward: Bool[Array, ''],
     dropout_key: Array | None = None,
+    extent: Extent | None = None,
 ) -> LayerOutputs:
   """Tracks points from their queries to one end of the video.
 
@@ -123,31 +134,39 @@ def track_windows(
       side of the query, and its own, keep it.
     is_forward: whether to go to the last frame, or else to the first.
     dropout_key: drops out part of what vectors learn from window to window.
+    extent: how much of tokens and vectors is true, if not all.
 
   Returns:
     What each layer says, for the losses; the last one's is the result.
   """
-  num_frames = tokens.shape[0]
+  capacity, window = len(tokens), config.window
+  num_frames, num_queries = extent or (capacity, len(vectors))
+  is_query = jnp.arange(len(vectors)) < num_queries
   # A short video is continued by the frame at its end.
-  missing = max(0, config.window - num_frames)
+  missing = jnp.maximum(0, window - num_frames)
   before = jnp.where(is_forward, 0, missing)
-  frames = jnp.arange(num_frames + missing)
+  longest = max(capacity, window)
+  # How much of a padded video is missing is not known yet.
+  frames = jnp.arange(longest if extent is None else capacity + window)
   video_frames = jnp.clip(frames - before, 0, num_frames - 1)
   query_frames = query_frames + before
-  schedule = plan_windows(len(frames), config.window)
-  starts = jnp.asarray(schedule.starts)
-  starts = jnp.where(is_forward, starts, len(frames) - config.window - starts)
+  continued = num_frames + missing
+  schedule = plan_windows(
+      continued, window, int(count_windows(longest, window))
+  )
+  starts = schedule.starts
+  starts = jnp.where(is_forward, starts, continued - window - starts)
   sign = jnp.where(is_forward, 1, -1)
   all_tokens = tokens.reshape(-1, tokens.shape[-1])
 
-  def step(
-      memory: WindowMemory, now: tuple[Array, Array]
-  ) -> tuple[WindowMemory, None]:
-    first_frame, passes_on = now
+  def step(memory: WindowMemory, now: Schedule) -> tuple[WindowMemory, None]:
+    first_frame, exists, passes_on = now
     window_frames = first_frame + jnp.arange(config.window)
     last_frame = jnp.where(is_forward, window_frames[-1], first_frame)
     is_beyond = sign * (frames - last_frame) > 0
     age = sign * (window_frames[:, None] - query_frames[None])
+    # Points attend to those that are tracked, too.
+    age = jnp.where(is_query[None], age, -1)
 
     def take(array: Array, axis: int) -> Array:
       return jax.lax.dynamic_slice_in_dim(
@@ -199,7 +218,7 @@ def track_windows(
 
     # Nothing is passed on by windows that have nothing to track.
     memory = jax.lax.cond(
-        jnp.any(age > 0), track, lambda memory: memory, memory
+        exists & jnp.any(age > 0), track, lambda memory: memory, memory
     )
     return memory, None
 
@@ -216,10 +235,10 @@ def track_windows(
   memory, _ = jax.lax.scan(
       step,
       WindowMemory(vectors_everywhere, outputs),
-      (starts, jnp.asarray(schedule.passes_on)),
+      schedule._replace(starts=starts),
   )
   return jax.tree.map(
-      lambda array: jax.lax.dynamic_slice_in_dim(array, before, num_frames, 1),
+      lambda array: jax.lax.dynamic_slice_in_dim(array, before, capacity, 1),
       memory.outputs,
   )
 
@@ -235,8 +254,11 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
   stages = _make_stages(config)
 
   def encode_video(
-      params: Params, video: Float[Array, 'b t h w 3']
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
   ) -> Float[Array, 'b t s c']:
+    del num_frames  # Every frame is encoded by itself.
     frames = video.reshape(-1, *video.shape[2:])
 
     # For gradients a frame's layers are computed again, one frame at a time.
@@ -291,6 +313,7 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
       query_features: QueryFeatures,
       state: TrackState,
       memory: PyTree | None = None,
+      extent: Extent | None = None,
   ) -> tuple[TrackState, None]:
     if memory is not None:
       raise ValueError(
@@ -303,7 +326,8 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
         queries: QueryFeatures,
         state: TrackState,
     ) -> TrackState:
-      query_frames = get_query_frames(queries.points, len(tokens))
+      num_frames = len(tokens) if extent is None else extent.num_frames
+      query_frames = get_query_frames(queries.points, num_frames)
       start = _make_start(state, config)
 
       def track(is_forward: Bool[Array, '']) -> LayerOutputs:
@@ -315,6 +339,7 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
             query_frames,
             start,
             is_forward,
+            extent=extent,
         )
 
       # One program for both ways.
@@ -479,8 +504,8 @@ def count_operations(
   point += 2 * channels * hidden
   # Embeddings of two boxes, the update, the fusion and the heads.
   point += (3 * 2 + 1 + 3 + 4 + 2) * channels**2 + 7 * channels
-  windows = plan_windows(max(num_frames, config.window), config.window)
-  entries = len(windows.starts) * config.window * num_queries
+  num_windows = count_windows(max(num_frames, config.window), config.window)
+  entries = int(num_windows) * config.window * num_queries
   return (
       num_frames * frame
       + 2.0 * entries * (config.decoder_layers * point + 4 * channels**2)

@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+from jaxtyping import Int
 import numpy as np
 
 from tapjax.nn.activations import gelu
 from tapjax.nn.normalization import make_layer_norm
 
 Gelu = Literal['exact', 'tanh']
+NumFrames = Int[Array | np.ndarray, '']
 
 _WIDENING = 4
 _SLOPE_BASE = 24.0
@@ -37,7 +39,9 @@ class DirectedAttention(hk.Module):
         for part in ('query', 'key', 'value', 'output')
     )
 
-  def __call__(self, x: Float[Array, 'n t c']) -> Float[Array, 'n t c']:
+  def __call__(
+      self, x: Float[Array, 'n t c'], num_frames: NumFrames
+  ) -> Float[Array, 'n t c']:
     size = x.shape[-1] // self._num_heads
     query, key, value = (
         part(x).reshape(*x.shape[:2], self._num_heads, size)
@@ -45,6 +49,8 @@ class DirectedAttention(hk.Module):
     )
     logits = jnp.einsum('nikc,njkc->nkij', query * size**-0.5, key)
     bias = make_directed_bias(self._num_heads, x.shape[1])
+    is_frame = jnp.arange(x.shape[1]) < num_frames
+    bias = jnp.where(is_frame[None, None], bias, _HIDDEN)
     weights = jax.nn.softmax(logits + bias[None], axis=-1)
     mixed = jnp.einsum('nkij,njkc->nikc', weights, value)
     return self._output(mixed.reshape(x.shape))
@@ -63,8 +69,10 @@ class TransformerLayer(hk.Module):
     self._up = hk.Linear(channels * _WIDENING, name='up')
     self._down = hk.Linear(channels, name='down')
 
-  def __call__(self, x: Float[Array, 'n t c']) -> Float[Array, 'n t c']:
-    x += self._attention(self._norms[0](x))
+  def __call__(
+      self, x: Float[Array, 'n t c'], num_frames: NumFrames
+  ) -> Float[Array, 'n t c']:
+    x += self._attention(self._norms[0](x), num_frames)
     return x + self._down(self._activate(self._up(self._norms[1](x))))
 
 
@@ -111,10 +119,15 @@ class TemporalTransformer(hk.Module):
     self._norm = make_layer_norm('layer_norm', with_offset=True)
     self._output = FirstColumns(output_channels, used_outputs, name='output')
 
-  def __call__(self, x: Float[Array, 'n t c']) -> Float[Array, 'n t o']:
+  def __call__(
+      self, x: Float[Array, 'n t c'], num_frames: NumFrames | None = None
+  ) -> Float[Array, 'n t o']:
+    """Returns the outputs; frames from `num_frames` on are not looked at."""
+    if num_frames is None:
+      num_frames = np.asarray(x.shape[1])
     x = self._input(x)
     for layer in self._layers:
-      x = layer(x)
+      x = layer(x, num_frames)
     return self._output(self._norm(x))
 
 

@@ -270,7 +270,7 @@ def make_small_tracker():
 @pytest.mark.slow
 @pytest.mark.xdist_group('tapnet')
 def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
-  monkeypatch.setattr(padding, 'QUERY_CAPACITY', 32)
+  monkeypatch.setattr(padding, '_QUERY_CAPACITY', 32)
   generator = np.random.default_rng(0)
   videos = [
       make_video(f'v{t}', int(t), int(n))
@@ -316,7 +316,7 @@ def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_devices_share_the_videos(tmp_path, monkeypatch):
-  monkeypatch.setattr(padding, 'QUERY_CAPACITY', 16)
+  monkeypatch.setattr(padding, '_QUERY_CAPACITY', 16)
   tracker = make_small_tracker()
   results = [
       evaluation.evaluate(

@@ -141,14 +141,14 @@ def test_memory_does_not_grow_with_the_video(monkeypatch):
   seen = []
   advance = tracking._advance_chain
 
-  def watch(functions, params, blocks, origin, progress):
-    seen.append(jax.tree.map(lambda leaf: leaf.shape[1], blocks))
-    return advance(functions, params, blocks, origin, progress)
+  def watch(functions, params, features, origin, progress):
+    seen.append(jax.tree.map(lambda leaf: leaf.shape[1], features))
+    return advance(functions, params, features, origin, progress)
 
   monkeypatch.setattr(tracking, '_advance_chain', watch)
   make_still_tracker().track(make_frames(11), QUERIES)
   assert len(seen) == 4
-  assert set(jax.tree.leaves(seen)) == {SMALL.window}
+  assert set(jax.tree.leaves(seen)) == {2 * SMALL.window}
 
 
 def list_windows_slowly(num_frames, size):
@@ -173,6 +173,7 @@ def test_windows_are_those_of_the_published_loop(num_frames, size):
   frames = jnp.arange(num_frames)
   progress = pips_plus_plus._begin(
       config,
+      num_frames,
       frames,
       jnp.zeros((num_frames, 1)),
       jnp.zeros((1, num_frames, num_frames, 2)),

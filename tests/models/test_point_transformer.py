@@ -36,7 +36,7 @@ SMALL = point_transformer.PointTransformerConfig(
 def test_sets_are_of_one_frame_and_in_order(frames, sets):
   """Rows behind the last are those of nobody."""
   rows = jax.jit(point_transformer.assign_sets, static_argnums=1)(
-      jnp.asarray(frames), 3
+      jnp.asarray(frames), 3, len(frames)
   )
   assert rows.shape == (len(frames), 3)
   np.testing.assert_array_equal(rows[: len(sets)], sets)
@@ -73,7 +73,7 @@ def test_windows_begin_where_the_last_ended(num_frames, query_frame, window):
 
   ours = jax.jit(
       lambda grids, points, frame: point_transformer.follow_points(
-          predict, window, grids, points, frame
+          predict, window, grids, points, frame, num_frames
       )
   )(jnp.asarray(grids), jnp.asarray(start), jnp.asarray(query_frame))
 
