@@ -159,8 +159,8 @@ def read_config(path: str) -> RunConfig:
   config = make_config()
   if not isinstance(config, RunConfig):
     raise ValueError(
-        f'get_config() of {path} must return a TrainConfig or another '
-        f'RunConfig; got {config!r}'
+        f'get_config() of {path} must return a TrainConfig; got {config!r} - '
+        'or another config of experiments/config.py'
     )
   return config
 

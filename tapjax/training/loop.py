@@ -11,10 +11,9 @@ from collections.abc import Mapping
 import dataclasses
 import math
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from tapjax.models.base import Params
@@ -51,6 +50,7 @@ class LoopConfig:
         )
 
 
+@runtime_checkable
 class UpdateMetrics(Protocol):
   """What an update tells: a `NamedTuple` of numbers, the loss first."""
 
@@ -143,10 +143,9 @@ def train(
 
 
 def _fetch(metrics: UpdateMetrics) -> dict[str, float]:
-  return {
-      name: np.asarray(value).item()
-      for name, value in jax.device_get(metrics._asdict()).items()
-  }
+  scalars = metrics._asdict()
+  values = jax.device_get(list(scalars.values()))
+  return dict(zip(scalars, map(float, values), strict=True))
 
 
 def _check_finite(

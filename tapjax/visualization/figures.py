@@ -16,6 +16,7 @@ from tapjax.pillow import import_pillow
 from tapjax.visualization.overlay import make_track_colors
 
 Color = tuple[int, int, int]
+Number = int | float
 
 _BLACK = (0, 0, 0)
 _GRAY = (110, 110, 110)
@@ -45,10 +46,10 @@ _MOST_NUMBERS = 13
 class Box(NamedTuple):
   """A part of a picture, in its pixels."""
 
-  left: float
-  top: float
-  width: float
-  height: float
+  left: Number
+  top: Number
+  width: Number
+  height: Number
 
 
 class Canvas:
@@ -86,8 +87,8 @@ class Canvas:
       self,
       points: Float[np.ndarray, 'n 2'],
       color: Color,
-      width: float = 1.5,
-      dash: float | None = None,
+      width: Number = 1.5,
+      dash: Number | None = None,
   ) -> None:
     """Joins points, with dashes of a length or without a gap."""
     width = round(_OVERSAMPLING * width)
@@ -98,7 +99,7 @@ class Canvas:
         self._draw.line(places, color, width, joint='curve')
 
   def circle(
-      self, center: Float[np.ndarray, '2'], radius: float, color: Color
+      self, center: Float[np.ndarray, '2'], radius: Number, color: Color
   ) -> None:
     """Draws a ring on a dark one, so that it shows on any ground."""
     for grown, shade, width in ((1, _BLACK, 4), (0, color, 2)):
@@ -108,7 +109,7 @@ class Canvas:
       self._draw.ellipse((*low, *high), outline=shade, width=2 * width)
 
   def cross(
-      self, center: Float[np.ndarray, '2'], radius: float, color: Color
+      self, center: Float[np.ndarray, '2'], radius: Number, color: Color
   ) -> None:
     """Draws an x on a dark one."""
     for shade, width in ((_BLACK, 4.0), (color, 2.0)):
@@ -117,7 +118,7 @@ class Canvas:
         self.line(np.stack([center - arm, center + arm]), shade, width)
 
   def star(
-      self, center: Float[np.ndarray, '2'], radius: float, color: Color
+      self, center: Float[np.ndarray, '2'], radius: Number, color: Color
   ) -> None:
     """Draws a filled star of five points."""
     turns = np.pi * (np.arange(10) / 5 - 0.5)
@@ -141,11 +142,11 @@ class Canvas:
 
   def text(
       self,
-      x: float,
-      y: float,
+      x: Number,
+      y: Number,
       text: str,
       anchor: str = 'mm',
-      size: float = _FONT,
+      size: Number = _FONT,
       color: Color = _BLACK,
   ) -> None:
     """Writes a line; the anchor is Pillow's, such as 'lm' for left middle."""
@@ -157,7 +158,7 @@ class Canvas:
         anchor=anchor,
     )
 
-  def upright_text(self, x: float, y: float, text: str) -> None:
+  def upright_text(self, x: Number, y: Number, text: str) -> None:
     """Writes a line that runs up, around its middle."""
     from PIL import ImageDraw
 
@@ -287,7 +288,7 @@ def draw_curves(
   low, high = ticks[0], ticks[-1]
   last = max((len(curve) for curve in curves.values()), default=1)
 
-  def place(x: float, y: float) -> tuple[float, float]:
+  def place(x: Number, y: Number) -> tuple[float, float]:
     share = (x - 1) / max(last - 1, 1)
     return (
         box.left + box.width * share,
@@ -315,12 +316,14 @@ def draw_curves(
       canvas.circle(points[0], 2.0, color)
     y = box.top + 18 + 20 * i
     right = box.left + box.width
-    canvas.line(np.asarray([[right - 190, y], [right - 160, y]]), color, 3.0)
+    canvas.line(
+        np.asarray([[right - 190.0, y], [right - 160.0, y]]), color, 3.0
+    )
     canvas.text(right - 152, y, name, 'lm')
   return canvas.finish()
 
 
-def choose_ticks(low: float, high: float) -> list[float]:
+def choose_ticks(low: Number, high: Number) -> list[float]:
   """Returns round numbers, a few, of which the outer two are around both."""
   span = high - low
   if not span > 0:
@@ -334,7 +337,7 @@ def choose_ticks(low: float, high: float) -> list[float]:
 
 
 def cut_dashes(
-    points: Float[np.ndarray, 'n 2'], dash: float
+    points: Float[np.ndarray, 'n 2'], dash: Number
 ) -> list[Float[np.ndarray, '_ 2']]:
   """Cuts the line that joins points into dashes, as long as the gaps."""
   lengths = np.linalg.norm(np.diff(points, axis=0), axis=-1)
