@@ -57,8 +57,8 @@ class PointMetrics(NamedTuple):
   """The losses of an update under their published names."""
 
   total_loss: Float[Array, '']
-  l1_loss: Float[Array, '']
   epe: Float[Array, '']
+  l1_loss: Float[Array, '']
   temporal_loss: Float[Array, '']
   bad_updates: Any
 
@@ -147,7 +147,7 @@ class _Run:
     self._step = place.latest_step
     self._history = read_history(place.folder / 'history.csv')
     del self._history[self._step // num_batches :]
-    self._losses: list[Array] = []
+    self._losses: list[tuple[Array, Array]] = []
     self._update = make_point_update(config.model, config.training, num_batches)
     self._judge = _make_judge(config)
 
@@ -165,11 +165,11 @@ class _Run:
     key = jax.random.fold_in(self._drop_key, self._step)
     state, losses = self._update(state, _to_device(batch), key)
     self._step += 1
-    self._losses.append(losses.total)
+    self._losses.append((losses.total, losses.end_point))
     return state, PointMetrics(
         losses.total,
-        losses.position,
         losses.end_point,
+        losses.position,
         losses.motion,
         count_bad_steps(state.optimizer),
     )
@@ -187,22 +187,25 @@ class _Run:
     # A batch with fewer windows weighs as much as the others, as published.
     means = np.mean(jax.device_get(rows), axis=0).astype(float).tolist()
     losses, still = PointLosses(*means[:4]), PointLosses(*means[4:])
-    trained = float(np.mean(jax.device_get(self._losses)))
+    trained = np.mean(jax.device_get(self._losses), axis=0).astype(float)
     self._losses.clear()
-    self._history.append(EpochLosses(trained, losses.total, still.total))
+    self._history.append(
+        EpochLosses(float(trained[0]), losses.total, still.total)
+    )
     write_history(self._folder / 'history.csv', self._history)
     picture = draw_history(self._history)
     self._keep(step, 'loss_history', f'loss_history_epoch{epoch}', picture)
     scalars = {
-        'total_loss': losses.total,
-        'l1_loss': losses.position,
-        'epe': losses.end_point,
-        'temporal_loss': losses.motion,
-        'still_epe': still.end_point,
+        'train_epoch/total_loss': trained[0],
+        'train_epoch/epe': trained[1],
+        'validation/total_loss': losses.total,
+        'validation/epe': losses.end_point,
+        'validation/l1_loss': losses.position,
+        'validation/temporal_loss': losses.motion,
+        'validation/still_epe': still.end_point,
     }
     return Evaluation(
-        -losses.total,
-        {f'validation/{name}': value for name, value in scalars.items()},
+        -losses.total, {name: float(value) for name, value in scalars.items()}
     )
 
   def _draw(

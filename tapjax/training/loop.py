@@ -7,6 +7,7 @@ draw(step) ──► update(state, batch) ──► state
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import math
@@ -20,6 +21,9 @@ from tapjax.models.base import Params
 from tapjax.training.snapshots import Snapshots
 from tapjax.training.step import TrainState
 from tapjax.types import PyTree
+
+# Of an update's numbers, those that the progress bar shows.
+_NUM_SHOWN = 2
 
 
 class TrainingStoppedError(ValueError):
@@ -52,7 +56,7 @@ class LoopConfig:
 
 @runtime_checkable
 class UpdateMetrics(Protocol):
-  """What an update tells: a `NamedTuple` of numbers, the loss first."""
+  """What an update tells: numbers, and first those that matter."""
 
   @property
   def bad_updates(self) -> Any:
@@ -124,7 +128,7 @@ def train(
         reported, since = step, now
         scalars = {f'train/{k}': v for k, v in measured.items()}
         write_scalars(step, scalars | {'steps_per_second': speed})
-        bar.set_postfix_str(f'loss {next(iter(measured.values())):.4g}')
+        bar.set_postfix_str(_list_numbers(list(measured.items())[:_NUM_SHOWN]))
       score = None
       if evaluates:
         evaluation = evaluate(step, state.params)
@@ -169,9 +173,13 @@ def _check_finite(
 
 
 def _describe(step: int, evaluation: Evaluation) -> str:
-  numbers = '  '.join(
-      f'{name} {value:.4g}'
+  numbers = _list_numbers(
+      (name, value)
       for name, value in evaluation.scalars.items()
       if math.isfinite(value)
   )
   return f'step {step}: {numbers}'
+
+
+def _list_numbers(numbers: Iterable[tuple[str, float]]) -> str:
+  return '  '.join(f'{name} {value:.4g}' for name, value in numbers)

@@ -10,7 +10,10 @@ from tapjax.data.point_odyssey_clips import read_clip
 from tapjax.data.procedural import make_example
 from tapjax.data.procedural import ProceduralConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures('quick_compilation'),
+]
 
 SMALL = ProceduralConfig(
     num_frames=3,
