@@ -7,16 +7,19 @@ import pathlib
 import runpy
 from typing import Any
 
+from tapjax.data.clip_batches import ClipDataConfig
 from tapjax.data.point_batches import PointDataConfig
 from tapjax.data.point_odyssey_windows import WindowConfig
 from tapjax.data.pool import PoolConfig
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.models import registry
+from tapjax.models.pips_plus_plus import PipsPlusPlusConfig
 from tapjax.models.point_transformer import PointTransformerConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET
 from tapjax.training.loop import LoopConfig
+from tapjax.training.pips import PipsTrainingConfig
 from tapjax.training.point_transformer import PointTrainingConfig
 from tapjax.training.step import StepConfig
 
@@ -144,6 +147,34 @@ class PointTrainConfig(RunConfig):
         resolution=self.model.resolution,
         most_frames=self.data.most_frames,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class PipsTrainConfig(RunConfig):
+  """Training of PIPs++ on clips of PointOdyssey.
+
+  Clips are of the model's resolution, which `data.clips.crop` repeats.
+
+  Attributes:
+    data: what is learned from.
+    training: loss and optimizer.
+    loop: how often what happens; a line is printed with every report.
+  """
+
+  data: ClipDataConfig = dataclasses.field(default_factory=ClipDataConfig)
+  training: PipsTrainingConfig = dataclasses.field(
+      default_factory=PipsTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(
+      default_factory=lambda: LoopConfig(
+          report_every=1, evaluate_every=1000, save_every=1000
+      )
+  )
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, PipsPlusPlusConfig):
+      raise ValueError(f'preset must be pips_plus_plus; got {self.preset!r}')
 
 
 def read_config(path: str) -> RunConfig:

@@ -15,9 +15,11 @@ import sys
 from absl import flags
 import jax
 
+from experiments import pips_clips
 from experiments import point_windows
 from experiments import procedural
 from experiments.config import override_config
+from experiments.config import PipsTrainConfig
 from experiments.config import PointTrainConfig
 from experiments.config import read_config
 from experiments.config import RunConfig
@@ -49,6 +51,8 @@ def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
   """Returns the recipe of a config, which its kind decides."""
   if isinstance(config, PointTrainConfig):
     return point_windows.make_recipe(config, place)
+  if isinstance(config, PipsTrainConfig):
+    return pips_clips.make_recipe(config, place)
   return procedural.make_recipe(config, place)
 
 
