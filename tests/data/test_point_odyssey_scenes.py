@@ -7,12 +7,13 @@ import pytest
 from tapjax.data import point_odyssey
 from tapjax.data import point_odyssey_scenes
 from tapjax.data.point_odyssey_clips import read_clip
-from tapjax.data.procedural import make_example
 from tapjax.data.procedural import ProceduralConfig
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures('quick_compilation'),
+    # What is compiled serves both.
+    pytest.mark.xdist_group('scenes'),
 ]
 
 SMALL = ProceduralConfig(
@@ -33,7 +34,7 @@ def test_scenes_are_read_as_they_were_made(tmp_path):
   assert not np.array_equal(first.positions, second.positions)
 
   key = jax.random.fold_in(jax.random.key(5), 1)
-  example = jax.jit(make_example, static_argnums=1)(key, SMALL)
+  example, _ = point_odyssey_scenes._make(key, SMALL)
   # Here the center of the first pixel is the origin.
   np.testing.assert_allclose(
       second.positions,
