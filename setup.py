@@ -20,14 +20,16 @@ _CORE = [
     'safetensors>=0.4.3',
     'tqdm>=4.66',
 ]
+# Pillow resizes and decodes the videos of benchmarks as their numbers need.
+_EVALUATE = [
+    'pillow>=10.1',
+]
+# Pillow also reads training data and draws figures of training.
 _TRAIN = [
+    *_EVALUATE,
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.30',
     'tensorboardX>=2.6.2',
-]
-# Pillow resizes and decodes the videos of benchmarks as their numbers need.
-_EVALUATE = [
-    'pillow>=10',
 ]
 # A classical tracker to compare with.
 _BENCHMARK = [

@@ -7,12 +7,20 @@ import pathlib
 import runpy
 from typing import Any
 
+from tapjax.data.clip_batches import ClipDataConfig
+from tapjax.data.point_batches import PointDataConfig
+from tapjax.data.point_odyssey_windows import WindowConfig
 from tapjax.data.pool import PoolConfig
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.models import registry
+from tapjax.models.pips_plus_plus import PipsPlusPlusConfig
+from tapjax.models.point_transformer import PointTransformerConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
+from tapjax.training.backbones import IMAGENET
 from tapjax.training.loop import LoopConfig
+from tapjax.training.pips import PipsTrainingConfig
+from tapjax.training.point_transformer import PointTrainingConfig
 from tapjax.training.step import StepConfig
 
 
@@ -34,28 +42,19 @@ class ValidationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-  """Everything that a training run depends on.
+class RunConfig:
+  """What every training run depends on.
 
   Attributes:
     preset: whose architecture is trained.
-    model: its settings; those of the preset by default.
-    data: what is learned from.
-    validation: what weights are judged by.
-    step: losses and optimizer.
-    loop: how often what happens.
+    model: its settings; those of the preset by default, also where another
+      preset is chosen.
     initial: weights to begin with; None draws them at random.
     seed: of the weights and of the data.
   """
 
   preset: str
   model: Any = None
-  data: PoolConfig = dataclasses.field(default_factory=PoolConfig)
-  validation: ValidationConfig = dataclasses.field(
-      default_factory=ValidationConfig
-  )
-  step: StepConfig = dataclasses.field(default_factory=StepConfig)
-  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
   initial: str | None = None
   seed: int = 0
 
@@ -65,7 +64,120 @@ class TrainConfig:
       object.__setattr__(self, 'model', preset.config)
 
 
-def read_config(path: str) -> TrainConfig:
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(RunConfig):
+  """Training on procedural videos.
+
+  Attributes:
+    data: what is learned from.
+    validation: what weights are judged by.
+    step: losses and optimizer.
+    loop: how often what happens.
+  """
+
+  data: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+  validation: ValidationConfig = dataclasses.field(
+      default_factory=ValidationConfig
+  )
+  step: StepConfig = dataclasses.field(default_factory=StepConfig)
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochLoopConfig:
+  """How often what happens where training goes by epochs.
+
+  After each one weights are judged and everything is saved.
+
+  Attributes:
+    report_every: updates between scalars.
+    draw_every: updates of an epoch between figures of what is trained on.
+    num_latest: snapshots kept to resume from, besides the best one.
+  """
+
+  report_every: int = 1
+  draw_every: int = 50
+  num_latest: int = 2
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) < 1:
+        raise ValueError(
+            f'{field.name} must be at least 1; got {getattr(self, field.name)}'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PointTrainConfig(RunConfig):
+  """Training of a point transformer on windows of PointOdyssey.
+
+  How many frames and points a window has, and its resolution, are those of the
+  model.
+
+  Attributes:
+    backbone: weights of the residual network to begin with: 'imagenet', which
+      downloads those of torchvision, or a file in that layout; None draws them
+      at random. `initial` goes before it.
+    data: what is learned from.
+    training: loss and optimizer.
+    loop: how often what happens.
+  """
+
+  backbone: str | None = IMAGENET
+  data: PointDataConfig = dataclasses.field(default_factory=PointDataConfig)
+  training: PointTrainingConfig = dataclasses.field(
+      default_factory=PointTrainingConfig
+  )
+  loop: EpochLoopConfig = dataclasses.field(default_factory=EpochLoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, PointTransformerConfig):
+      raise ValueError(
+          'preset must be a point transformer, such as '
+          f'point_transformer_resnet18; got {self.preset!r}'
+      )
+
+  @property
+  def windows(self) -> WindowConfig:
+    """Settings of the windows that the model is trained on."""
+    return WindowConfig(
+        num_frames=self.model.window,
+        num_points=self.model.num_points,
+        resolution=self.model.resolution,
+        most_frames=self.data.most_frames,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PipsTrainConfig(RunConfig):
+  """Training of PIPs++ on clips of PointOdyssey.
+
+  Clips are of the model's resolution, which `data.clips.crop` repeats.
+
+  Attributes:
+    data: what is learned from.
+    training: loss and optimizer.
+    loop: how often what happens; a line is printed with every report.
+  """
+
+  data: ClipDataConfig = dataclasses.field(default_factory=ClipDataConfig)
+  training: PipsTrainingConfig = dataclasses.field(
+      default_factory=PipsTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(
+      default_factory=lambda: LoopConfig(
+          report_every=1, evaluate_every=1000, save_every=1000
+      )
+  )
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, PipsPlusPlusConfig):
+      raise ValueError(f'preset must be pips_plus_plus; got {self.preset!r}')
+
+
+def read_config(path: str) -> RunConfig:
   """Runs a config file and returns what its `get_config` does."""
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(
@@ -76,9 +188,10 @@ def read_config(path: str) -> TrainConfig:
   if make_config is None:
     raise ValueError(f'{path} must define get_config(); it does not')
   config = make_config()
-  if not isinstance(config, TrainConfig):
+  if not isinstance(config, RunConfig):
     raise ValueError(
-        f'get_config() of {path} must return a TrainConfig; got {config!r}'
+        f'get_config() of {path} must return a TrainConfig; got {config!r} - '
+        'or another config of experiments/config.py'
     )
   return config
 
@@ -110,7 +223,11 @@ def _replace(config: Any, path: list[str], value: Any) -> Any:
     if not hasattr(config, name):
       replace_settings(config, {name: None})  # Raises, and says what there is.
     value = _replace(getattr(config, name), rest, value)
-  return replace_settings(config, {name: value})
+  changed = replace_settings(config, {name: value})
+  if isinstance(config, RunConfig) and name == 'preset':
+    # Settings of one preset are not those of another.
+    return dataclasses.replace(changed, model=None)
+  return changed
 
 
 def _parse(text: str) -> Any:

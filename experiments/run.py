@@ -2,6 +2,8 @@
 
 --task=train --config=experiments/configs/FILE.py --workdir=DIR [--set a.b=c]
     Trains, or goes on from where DIR has come to.
+--task=generate --workdir=DIR --num_scenes=16 [--set num_frames=24]
+    Writes procedural scenes in PointOdyssey's format, to train on.
 --task=cycle --model=tapir_tiny --videos=FOLDER
     Tracks videos there and back, and prints how far points are from home.
 --task=release --workdir=DIR --output=FILE.safetensors
@@ -23,13 +25,22 @@ from absl import logging
 from experiments import benchmark
 from experiments import cycle
 from experiments import evaluate
+from experiments import generate
 from experiments import release
 from experiments import training
 
 _TASK = flags.DEFINE_enum(
     'task',
     None,
-    ['benchmark', 'cycle', 'evaluate', 'release', 'report', 'train'],
+    [
+        'benchmark',
+        'cycle',
+        'evaluate',
+        'generate',
+        'release',
+        'report',
+        'train',
+    ],
     'What to do.',
     required=True,
 )
@@ -61,6 +72,8 @@ def _run(task: str, workdir: str) -> None:
     cycle.run(benchmark.MODELS.value)
   elif task == 'train':
     training.run(workdir)
+  elif task == 'generate':
+    generate.run(workdir, training.CHANGES.value)
   elif task == 'release':
     release.run(workdir)
   elif task == 'evaluate':

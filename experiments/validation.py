@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from experiments.config import ValidationConfig
+from experiments.recipes import WritePicture
 from tapjax.data.procedural import make_example
 from tapjax.data.queries import Queries
 from tapjax.data.queries import sample_queries_first
@@ -20,9 +21,6 @@ from tapjax.pretrained import Tracker
 from tapjax.training.loop import Evaluation
 from tapjax.types import Tracks
 from tapjax.visualization.overlay import draw_tracks
-
-# Takes a step, a name and a picture.
-WritePicture = Callable[[int, str, UInt8[np.ndarray, 'h w 3']], None]
 
 # Distances are counted in frames of this size.
 _SCALE = 256

@@ -22,6 +22,16 @@ def pytest_configure(config):
   jax.config.update('jax_disable_most_optimizations', is_default)
 
 
+@pytest.fixture
+def quick_compilation():
+  """For what takes longer to compile than to run, in the slow run too."""
+  name = 'jax_disable_most_optimizations'
+  before = jax.config.read(name)
+  jax.config.update(name, True)
+  yield
+  jax.config.update(name, before)
+
+
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import Resolution
+from tapjax.pillow import import_pillow
 
 _FORMATS = ('JPEG', 'PNG')
 
@@ -151,15 +152,3 @@ def decode_images(
         f'{name}: there must be frames, all of one size; got {sorted(sizes)}'
     )
   return np.stack(pictures)
-
-
-def import_pillow() -> Any:
-  """Returns `PIL.Image`, or raises ImportError that says how to get it."""
-  try:
-    from PIL import Image
-  except ImportError:
-    raise ImportError(
-        'resizing and decoding images of benchmarks needs Pillow - install '
-        "with pip install 'tapjax[evaluate]'"
-    ) from None
-  return Image

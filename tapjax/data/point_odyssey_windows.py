@@ -22,11 +22,11 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax.data.annotated import import_pillow
 from tapjax.data.point_odyssey import list_frames
 from tapjax.data.point_odyssey import PointAnnotations
 from tapjax.data.point_odyssey import read_annotations
 from tapjax.geometry import Resolution
+from tapjax.pillow import import_pillow
 
 _CENTER = 0.5
 

@@ -111,6 +111,9 @@ RESNET18 = PointTransformerConfig()
 RESNET34 = dataclasses.replace(RESNET18, backbone_blocks=(3, 4, 6, 3))
 RESNET50 = dataclasses.replace(RESNET34, backbone='bottleneck')
 
+# Of the residual network's modules.
+BACKBONE_PREFIX = 'point_transformer/~/backbone/~/'
+
 _HIDDEN = 4
 # Of token indices; the slowest wave takes about 600 of them.
 _TEMPERATURE = 100.0
@@ -622,7 +625,7 @@ def list_weight_names(config: PointTransformerConfig) -> Iterator[WeightName]:
   torch = 'feature_extractor.backbone.'
   stages = range(4, 4 + len(config.backbone_blocks))
   yield from list_torchvision_names(
-      f'{ours}backbone/~/',
+      BACKBONE_PREFIX,
       config.resnet,
       (f'{torch}0', f'{torch}1'),
       [f'{torch}{stage}.' for stage in stages],

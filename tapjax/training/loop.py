@@ -7,22 +7,23 @@ draw(step) ──► update(state, batch) ──► state
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from tapjax.models.base import Params
 from tapjax.training.snapshots import Snapshots
-from tapjax.training.step import Metrics
 from tapjax.training.step import TrainState
-from tapjax.training.step import Update
-from tapjax.types import Example
+from tapjax.types import PyTree
+
+# Of an update's numbers, those that the progress bar shows.
+_NUM_SHOWN = 2
 
 
 class TrainingStoppedError(ValueError):
@@ -53,6 +54,18 @@ class LoopConfig:
         )
 
 
+@runtime_checkable
+class UpdateMetrics(Protocol):
+  """What an update tells: numbers, and first those that matter."""
+
+  @property
+  def bad_updates(self) -> Any:
+    """How many of the latest updates in a row were not finite."""
+
+  def _asdict(self) -> dict[str, Any]:
+    """All numbers by name."""
+
+
 class Evaluation(NamedTuple):
   """How good the weights are: one number to compare, and others to look at."""
 
@@ -62,8 +75,8 @@ class Evaluation(NamedTuple):
 
 def train(
     state: TrainState,
-    update: Update,
-    draw: Callable[[int], Example],
+    update: Callable[[TrainState, Any], tuple[TrainState, Any]],
+    draw: Callable[[int], PyTree],
     *,
     num_steps: int,
     max_bad_steps: int,
@@ -77,7 +90,7 @@ def train(
 
   Args:
     state: where to begin; it is given up.
-    update: as `make_update` returns it.
+    update: from a state and a batch to the next state and `UpdateMetrics`.
     draw: from a step to its batch.
     num_steps: of the whole training.
     max_bad_steps: in a row with a gradient that is not finite, after which
@@ -108,13 +121,14 @@ def train(
       saves = ends or step % config.save_every == 0
       if reports or evaluates or saves:
         measured = _fetch(metrics)
-        _check_finite(measured, step, max_bad_steps, snapshots)
+        bad_updates = int(measured['bad_updates'])
+        _check_finite(bad_updates, step, max_bad_steps, snapshots)
         now = time.monotonic()
         speed = (step - reported) / max(now - since, 1e-9)
         reported, since = step, now
-        scalars = {f'train/{k}': v for k, v in measured._asdict().items()}
+        scalars = {f'train/{k}': v for k, v in measured.items()}
         write_scalars(step, scalars | {'steps_per_second': speed})
-        bar.set_postfix_str(f'loss {measured.loss:.3f}')
+        bar.set_postfix_str(_list_numbers(list(measured.items())[:_NUM_SHOWN]))
       score = None
       if evaluates:
         evaluation = evaluate(step, state.params)
@@ -132,20 +146,22 @@ def train(
   return state
 
 
-def _fetch(metrics: Metrics) -> Metrics:
-  return jax.tree.map(lambda value: np.asarray(value).item(), metrics)
+def _fetch(metrics: UpdateMetrics) -> dict[str, float]:
+  scalars = metrics._asdict()
+  values = jax.device_get(list(scalars.values()))
+  return dict(zip(scalars, map(float, values), strict=True))
 
 
 def _check_finite(
-    metrics: Metrics, step: int, max_bad_steps: int, snapshots: Snapshots
+    bad_updates: int, step: int, max_bad_steps: int, snapshots: Snapshots
 ) -> None:
   """Raises TrainingStoppedError after too many bad steps in a row."""
-  if metrics.bad_updates < max_bad_steps:
+  if bad_updates < max_bad_steps:
     return
   snapshots.wait()
   kept = snapshots.latest_step
   raise TrainingStoppedError(
-      f'{metrics.bad_updates} steps in a row, up to step {step}, had a loss or '
+      f'{bad_updates} steps in a row, up to step {step}, had a loss or '
       'gradient that is not finite - lower the learning rate, or look at the '
       'data; '
       + (
@@ -157,9 +173,13 @@ def _check_finite(
 
 
 def _describe(step: int, evaluation: Evaluation) -> str:
-  numbers = '  '.join(
-      f'{name} {value:.2f}'
+  numbers = _list_numbers(
+      (name, value)
       for name, value in evaluation.scalars.items()
       if math.isfinite(value)
   )
   return f'step {step}: {numbers}'
+
+
+def _list_numbers(numbers: Iterable[tuple[str, float]]) -> str:
+  return '  '.join(f'{name} {value:.4g}' for name, value in numbers)

@@ -9,6 +9,7 @@ in pixels of the network. Visibility is not used: a hidden point whose position
 is known weighs as much as a visible one.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import NamedTuple
 
@@ -17,14 +18,21 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
+from jaxtyping import Int
 from jaxtyping import Shaped
 import optax
 
 from tapjax.geometry import Resolution
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
+from tapjax.training.optimizers import count_bad_steps
+from tapjax.training.step import TrainState
+from tapjax.types import PyTree
 from tapjax.types import TrackState
 
+# Pixels of 256x256.
+THRESHOLDS = (1, 2, 4, 8, 16)
+_SIDE = 256.0
 _EPSILON = 1e-6
 # The learning rate begins at a share of its peak and ends at one of that.
 _START_SHARE = 1 / 25
@@ -47,6 +55,8 @@ class PipsTrainingConfig:
     b1: decay of the mean of gradients.
     b2: decay of the mean of squared gradients.
     discount: what an iteration weighs less than the next one.
+    max_bad_steps: consecutive updates with a non-finite gradient that change
+      nothing; one more is let through.
   """
 
   num_steps: int = 200_000
@@ -56,6 +66,7 @@ class PipsTrainingConfig:
   b1: float = 0.9
   b2: float = 0.999
   discount: float = 0.8
+  max_bad_steps: int = 5
 
 
 class PipsBatch(NamedTuple):
@@ -68,6 +79,26 @@ class PipsBatch(NamedTuple):
   video: Float[Array, 'b t h w 3']
   target_points: Float[Array, 'b n t 2']
   valid: Bool[Array, 'b n t']
+
+
+class PipsMetrics(NamedTuple):
+  """What one update tells.
+
+  Attributes:
+    loss: what is minimized.
+    d_avg: percent of valid points behind the first frame that are closer to the
+      truth than 1, 2, 4, 8 and 16 pixels of 256x256, and the mean of these.
+    bad_updates: how many of the latest ones in a row were not finite.
+  """
+
+  loss: Float[Array, '']
+  d_avg: Float[Array, '']
+  bad_updates: Int[Array, '']
+
+
+Update = Callable[
+    [TrainState, PipsBatch, Array], tuple[TrainState, PipsMetrics]
+]
 
 
 def compute_pips_loss(
@@ -96,18 +127,48 @@ def compute_batch_loss(
 
   On the first frame these are the queries.
   """
+  # The last state is the answer, with tracks back on their queries.
+  positions = refine_batch(functions, params, batch.video, start)[:-1]
+  return compute_pips_loss(
+      positions, batch.target_points, batch.valid, discount
+  )
+
+
+def refine_batch(
+    functions: TrackerFunctions,
+    params: Params,
+    video: Float[Array, 'b t h w 3'],
+    start: Float[Array, 'b n t 2'],
+) -> Float[Array, 'i b n t 2']:
+  """Returns positions after each iteration, and at last the answer."""
   query_points = jnp.pad(
       jnp.flip(start[:, :, 0], axis=-1), ((0, 0), (0, 0), (1, 0))
   )
-  features = functions.encode_video(params, batch.video)
+  features = functions.encode_video(params, video)
   queries = functions.describe_queries(params, features, query_points)
   states, _ = functions.refine_tracks(
       params, features, queries, TrackState(start, None, None)
   )
-  # The last state is the answer, with tracks back on their queries.
-  return compute_pips_loss(
-      states.positions[:-1], batch.target_points, batch.valid, discount
+  return states.positions
+
+
+def measure_accuracy(
+    positions: Float[Array, 'b n t 2'],
+    target_points: Float[Array, 'b n t 2'],
+    valid: Bool[Array, 'b n t'],
+    resolution: Resolution,
+) -> Float[Array, '']:
+  """Returns `PipsMetrics.d_avg`, as `evaluation.pips_metrics` does."""
+  height, width = resolution
+  scale = jnp.asarray([_SIDE / width, _SIDE / height], positions.dtype)
+  errors = (positions - target_points) * scale.reshape(1, 1, 1, 2)
+  distances = jnp.linalg.norm(errors, axis=-1)[:, :, 1:]
+  counts = valid[:, :, 1:]
+  within = distances[..., None] < jnp.asarray(THRESHOLDS).reshape(1, 1, 1, -1)
+  shares = jnp.sum(within & counts[..., None], axis=(0, 1, 2)) / (
+      _EPSILON + jnp.sum(counts)
   )
+  return 100 * jnp.mean(shares)
 
 
 def draw_start_tracks(
@@ -164,4 +225,66 @@ def make_pips_optimizer(
           eps=1e-8,
           weight_decay=config.weight_decay,
       ),
+  )
+
+
+def make_pips_state(params: Params, config: PipsTrainingConfig) -> TrainState:
+  """Returns the state before the first update."""
+  optimizer = _make_guarded_optimizer(config)
+  return TrainState(
+      jnp.zeros((), jnp.int32), params, optimizer.init(params.weights)
+  )
+
+
+def make_pips_update(
+    functions: TrackerFunctions, config: PipsTrainingConfig
+) -> Update:
+  """Compiles the update of a state, on one device.
+
+  It takes a key for the tracks to start with.
+  """
+  optimizer = _make_guarded_optimizer(config)
+  resolution = functions.resolution
+
+  @jax.jit
+  def update(
+      state: TrainState, batch: PipsBatch, key: Array
+  ) -> tuple[TrainState, PipsMetrics]:
+    start = draw_start_tracks(key, batch.target_points, resolution)
+
+    def compute(weights: PyTree) -> tuple[Array, Array]:
+      params = state.params._replace(weights=weights)
+      positions = refine_batch(functions, params, batch.video, start)
+      loss = compute_pips_loss(
+          positions[:-1], batch.target_points, batch.valid, config.discount
+      )
+      return loss, positions[-1]
+
+    weights = state.params.weights
+    (loss, positions), gradients = jax.value_and_grad(compute, has_aux=True)(
+        weights
+    )
+    changes, new_optimizer = optimizer.update(
+        gradients, state.optimizer, weights
+    )
+    params = state.params._replace(
+        weights=optax.apply_updates(weights, changes)
+    )
+    accuracy = measure_accuracy(
+        positions, batch.target_points, batch.valid, resolution
+    )
+    return (
+        TrainState(state.num_updates + 1, params, new_optimizer),
+        PipsMetrics(loss, accuracy, count_bad_steps(new_optimizer)),
+    )
+
+  return update
+
+
+def _make_guarded_optimizer(
+    config: PipsTrainingConfig,
+) -> optax.GradientTransformation:
+  """Returns the optimizer; it skips updates that are not finite."""
+  return optax.apply_if_finite(
+      make_pips_optimizer(config), config.max_bad_steps
   )

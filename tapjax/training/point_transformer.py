@@ -21,6 +21,7 @@ import optax
 from tapjax.models.base import Params
 from tapjax.models.point_transformer import PointTransformerConfig
 from tapjax.models.point_transformer import predict_clips
+from tapjax.training.optimizers import count_bad_steps
 from tapjax.training.step import TrainState
 from tapjax.types import PyTree
 
@@ -40,6 +41,8 @@ class PointTrainingConfig:
     b1: decay of the mean of gradients.
     b2: decay of the mean of squared gradients.
     motion_weight: of the error of motion from frame to frame.
+    max_bad_steps: consecutive updates with a non-finite gradient that change
+      nothing; one more is let through.
   """
 
   num_epochs: int = 50
@@ -49,6 +52,11 @@ class PointTrainingConfig:
   b1: float = 0.9
   b2: float = 0.999
   motion_weight: float = 0.1
+  max_bad_steps: int = 5
+
+  def __post_init__(self):
+    if self.num_epochs < 1:
+      raise ValueError(f'num_epochs must be at least 1; got {self.num_epochs}')
 
 
 class PointBatch(NamedTuple):
@@ -135,7 +143,10 @@ def make_point_schedule(
 def make_point_optimizer(
     config: PointTrainingConfig, updates_per_epoch: int
 ) -> optax.GradientTransformation:
-  """Returns AdamW behind a limit of the gradients' norm."""
+  """Returns AdamW behind a limit of the gradients' norm.
+
+  It skips updates whose gradients are not finite.
+  """
 
   def clip(gradients: PyTree, params: PyTree) -> PyTree:
     del params  # The limit is that of gradients.
@@ -143,7 +154,7 @@ def make_point_optimizer(
     scale = jnp.minimum(scale, 1)
     return jax.tree.map(lambda gradient: gradient * scale, gradients)
 
-  return optax.chain(
+  optimizer = optax.chain(
       optax.stateless(clip),
       optax.adamw(
           make_point_schedule(config, updates_per_epoch),
@@ -153,6 +164,7 @@ def make_point_optimizer(
           weight_decay=config.weight_decay,
       ),
   )
+  return optax.apply_if_finite(optimizer, config.max_bad_steps)
 
 
 def make_point_state(
@@ -195,6 +207,12 @@ def make_point_update(
     gradients, (losses, statistics) = jax.grad(compute, has_aux=True)(weights)
     changes, new_optimizer = optimizer.update(
         gradients, state.optimizer, weights
+    )
+    # Running averages would never forget a value that is not finite.
+    statistics = jax.tree.map(
+        lambda new, old: jnp.where(count_bad_steps(new_optimizer), old, new),
+        statistics,
+        state.params.statistics,
     )
     params = Params(optax.apply_updates(weights, changes), statistics)
     return TrainState(state.num_updates + 1, params, new_optimizer), losses

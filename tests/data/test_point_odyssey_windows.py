@@ -7,8 +7,8 @@ import pytest
 
 from tapjax.data import point_odyssey
 from tapjax.data import point_odyssey_windows as windows_module
-from tapjax.data.annotated import import_pillow
 from tapjax.data.point_odyssey_windows import WindowConfig
+from tapjax.pillow import import_pillow
 
 SMALL = WindowConfig(num_frames=4, num_points=4, resolution=(64, 64))
 

@@ -6,6 +6,9 @@ import pytest
 from experiments.config import override_config
 from experiments.config import read_config
 from experiments.config import TrainConfig
+from tapjax.data.point_batches import PointDataConfig
+from tapjax.data.point_odyssey_windows import WindowConfig
+from tapjax.training.point_transformer import PointTrainingConfig
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'experiments' / 'configs'
 
@@ -53,12 +56,52 @@ def test_overrides_that_do_not_fit(config, change, message):
   assert change in str(caught.value)
 
 
+def test_another_preset_brings_its_own_settings():
+  config = read_config(str(CONFIGS / 'point_transformer_pointodyssey.py'))
+  changed = override_config(
+      config,
+      [
+          'model.dropout=0.2',
+          'preset=point_transformer_resnet50',
+          'model.window=12',
+          'model.num_points=4',
+          'model.resolution=(128, 160)',
+          'data.scenes=("a", "b")',
+          'backbone=None',
+      ],
+  )
+  assert changed.model.backbone == 'bottleneck'
+  assert changed.model.dropout == 0.1
+  assert changed.windows == WindowConfig(12, 4, (128, 160), 20)
+  assert changed.data.scenes == ('a', 'b')
+  assert changed.backbone is None
+  with pytest.raises(ValueError, match="got 'tapir'"):
+    override_config(config, ['preset=tapir'])
+  with pytest.raises(ValueError, match='did you mean tapnet'):
+    override_config(TrainConfig('tapir_tiny'), ['preset=tapnett'])
+
+
+def test_published_options_have_their_published_defaults():
+  config = read_config(str(CONFIGS / 'point_transformer_pointodyssey.py'))
+  assert config.preset == 'point_transformer_resnet18'
+  assert config.backbone == 'imagenet'
+  assert config.windows == WindowConfig(8, 8, (256, 256), 20)
+  assert config.data == PointDataConfig(
+      batch_size=4, num_workers=4, train_share=0.8
+  )
+  assert config.training == PointTrainingConfig(
+      num_epochs=50, peak_lr=1e-4, max_norm=1.0, weight_decay=1e-4
+  )
+  assert config.loop.draw_every == 50
+
+
 @pytest.mark.parametrize(
     'path', sorted(CONFIGS.glob('[!_]*.py')), ids=lambda path: path.stem
 )
 def test_configs_are_read(path):
   config = read_config(str(path))
-  assert path.stem.startswith(config.preset)
+  tracker, _, _ = config.preset.partition('_resnet')
+  assert path.stem.startswith(tracker)
   assert dataclasses.is_dataclass(config.model)
   opening = path.read_text(encoding='utf-8')
   assert f'--config=experiments/configs/{path.name}' in opening

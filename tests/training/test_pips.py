@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.models import pips_plus_plus
 from tapjax.models.base import flatten_params
 from tapjax.models.base import unflatten_params
@@ -77,6 +78,19 @@ def test_transposed_twice_is_the_same():
   jax.tree.map(
       np.testing.assert_array_equal, pips.transpose_batch(swapped), batch
   )
+
+
+def test_accuracy_is_that_of_the_evaluation():
+  generator = np.random.default_rng(4)
+  target = generator.uniform(0, 40, (2, 30, 6, 2)).astype(np.float32)
+  noise = generator.normal(0, 1, target.shape).astype(np.float32)
+  valid = generator.random((2, 30, 6)) < 0.7
+  ours = jax.jit(pips.measure_accuracy, static_argnums=3)(
+      target + noise, target, valid, (40, 60)
+  )
+  theirs = compute_pips_metrics(target + noise, target, valid, (40, 60))
+  assert 20 < theirs.d_avg < 80
+  np.testing.assert_allclose(ours, theirs.d_avg, rtol=1e-5)
 
 
 @pytest.fixture

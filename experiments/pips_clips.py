@@ -1,0 +1,230 @@
+"""The recipe of PIPs++ that learns from clips of PointOdyssey.
+
+With every report it prints a line as users of PIPs++ know it: seconds that
+reading and the update took, the loss, its mean, and the mean d_avg of training
+and of validation, over the last thousand values.
+"""
+
+import collections
+from collections.abc import Callable
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+import numpy as np
+from tqdm import tqdm
+
+from experiments.config import PipsTrainConfig
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from tapjax import parallel
+from tapjax.data.clip_batches import ClipBatch
+from tapjax.data.clip_batches import make_clip_draw
+from tapjax.evaluation.pips_metrics import compute_pips_metrics
+from tapjax.geometry import normalize_frames
+from tapjax.models import pips_plus_plus
+from tapjax.models.base import Params
+from tapjax.training.loop import Evaluation
+from tapjax.training.pips import compute_pips_loss
+from tapjax.training.pips import make_pips_state
+from tapjax.training.pips import make_pips_update
+from tapjax.training.pips import PipsBatch
+from tapjax.training.pips import PipsMetrics
+from tapjax.training.pips import refine_batch
+from tapjax.training.pips import transpose_batch
+from tapjax.training.step import TrainState
+from tapjax.visualization.figures import draw_predictions
+
+# Values of which running means are.
+_MEMORY = 1000
+# Of the figure.
+_SHOWN_FRAMES = 8
+_SHOWN_POINTS = 12
+_TRANSPOSED_SHARE = 0.5
+
+
+def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on one device."""
+  if config.model.resolution != config.data.clips.crop:
+    raise ValueError(
+        'model.resolution and data.clips.crop must be the same; got '
+        f'{config.model.resolution} and {config.data.clips.crop}'
+    )
+  functions = make_functions(config)
+  data = config.data
+  draw = make_clip_draw(data.root, data, data.augmentation, config.seed)
+  # Other clips than those of any step, and as they are.
+  judged = make_clip_draw(
+      data.validation_root or data.root, data, None, config.seed + 1
+  )
+  weight_key, start_key = jax.random.split(jax.random.key(config.seed))
+  params = load_initial(config)
+  if params is None:
+    params = functions.init(weight_key)
+  run = _Run(config, place, draw, judged, start_key)
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  state = make_pips_state(params, config.training)
+  return Recipe(
+      state=parallel.replicate(mesh, state),
+      update=run.update,
+      draw=run.draw,
+      num_steps=config.training.num_steps,
+      max_bad_steps=config.training.max_bad_steps,
+      loop=config.loop,
+      evaluate=run.evaluate,
+  )
+
+
+class _Run:
+  """Updates and judges, and prints how it goes."""
+
+  def __init__(
+      self,
+      config: PipsTrainConfig,
+      place: Workplace,
+      draw: Callable[[int], ClipBatch],
+      judged: Callable[[int], ClipBatch],
+      start_key: Array,
+  ):
+    self._config = config
+    self._place = place
+    self._draw = draw
+    self._judged = judged
+    self._start_key = start_key
+    self._step = place.latest_step
+    self._reading = 0.0
+    self._losses: collections.deque[float] = collections.deque(maxlen=_MEMORY)
+    self._trained: collections.deque[float] = collections.deque(maxlen=_MEMORY)
+    self._validated: collections.deque[float] = collections.deque(
+        maxlen=_MEMORY
+    )
+    # Plain, and with rows and columns of frames swapped.
+    self._updates = [
+        make_pips_update(
+            pips_plus_plus.make_functions(
+                dataclasses.replace(config.model, resolution=resolution)
+            ),
+            config.training,
+        )
+        for resolution in (
+            config.model.resolution,
+            config.model.resolution[::-1],
+        )
+    ]
+    self._judge = _make_judge(config)
+
+  def draw(self, step: int) -> ClipBatch:
+    """Returns the batch of a step, and notes how long that took."""
+    before = time.monotonic()
+    batch = self._draw(step)
+    self._reading = time.monotonic() - before
+    return batch
+
+  def update(
+      self, state: TrainState, batch: ClipBatch
+  ) -> tuple[TrainState, PipsMetrics]:
+    """Updates a state, half of the time with clips lying on their side."""
+    before = time.monotonic()
+    chance = np.random.default_rng([self._config.seed, 1, self._step]).random()
+    swaps = chance < _TRANSPOSED_SHARE
+    clips = _to_device(batch)
+    clips = transpose_batch(clips) if swaps else clips
+    key = jax.random.fold_in(self._start_key, self._step)
+    state, metrics = self._updates[swaps](state, clips, key)
+    self._step += 1
+    if self._step % self._config.loop.report_every == 0:
+      self._print_line(metrics, before)
+    return state, metrics
+
+  def evaluate(self, step: int, params: Params) -> Evaluation:
+    """Judges weights by clips without augmentation, from standing tracks."""
+    rows = []
+    for index in range(self._config.data.num_validation):
+      batch = self._judged(index)
+      loss, positions = jax.device_get(self._judge(params, _to_device(batch)))
+      metrics = compute_pips_metrics(
+          positions,
+          batch.target_points,
+          batch.valid,
+          self._config.model.resolution,
+          drop_unstarted=True,
+      )
+      rows.append((loss, metrics.d_avg, metrics.survival, metrics.median_l2))
+      if not index:
+        self._draw_first(step, batch, positions)
+    names = ('loss', 'd_avg', 'survival', 'median_l2')
+    means = np.nanmean(np.asarray(rows, float), axis=0).tolist()
+    scalars = dict(zip(names, means, strict=True))
+    self._validated.append(scalars['d_avg'])
+    return Evaluation(
+        scalars['d_avg'],
+        {f'validation/{name}': value for name, value in scalars.items()},
+    )
+
+  def _print_line(self, metrics: PipsMetrics, before: float) -> None:
+    loss, accuracy = map(float, jax.device_get(metrics[:2]))
+    self._losses.append(loss)
+    self._trained.append(accuracy)
+    tqdm.write(
+        f'{self._place.folder.name}; '
+        f'step {self._step:06}/{self._config.training.num_steps}; '
+        f'rtime {self._reading:.2f}; itime {time.monotonic() - before:.2f}; '
+        f'loss {loss:.3f}; loss_t {_average(self._losses):.2f}; '
+        f'd_t {_average(self._trained):.1f}; '
+        f'd_v {_average(self._validated):.1f}'
+    )
+
+  def _draw_first(
+      self, step: int, batch: ClipBatch, positions: Float[np.ndarray, 'b n t 2']
+  ) -> None:
+    """Draws some points on some frames of the first clip of a batch."""
+    frames = batch.frames[0]
+    shown = np.linspace(0, len(frames) - 1, _SHOWN_FRAMES).astype(int)
+    shown = np.unique(shown)
+    scale = np.asarray(frames.shape[2:0:-1], np.float32)
+    paths = [
+        tracks[0][:_SHOWN_POINTS, shown].swapaxes(0, 1) / scale
+        for tracks in (positions, batch.target_points)
+    ]
+    self._place.write_picture(
+        step, 'validation/predictions', draw_predictions(frames[shown], *paths)
+    )
+
+
+def _make_judge(config: PipsTrainConfig) -> Callable[[Params, PipsBatch], Any]:
+  """Returns loss and positions with twice as many iterations, as published."""
+  functions = pips_plus_plus.make_functions(
+      dataclasses.replace(
+          config.model, num_iterations=2 * config.model.num_iterations
+      )
+  )
+
+  @jax.jit
+  def judge(params: Params, batch: PipsBatch) -> tuple[Array, Array]:
+    target = batch.target_points
+    start = jnp.repeat(target[:, :, :1], target.shape[2], axis=2)
+    positions = refine_batch(functions, params, batch.video, start)
+    loss = compute_pips_loss(
+        positions[:-1], target, batch.valid, config.training.discount
+    )
+    return loss, positions[-1]
+
+  return judge
+
+
+@jax.jit
+def _to_device(batch: ClipBatch) -> PipsBatch:
+  return PipsBatch(
+      normalize_frames(batch.frames), batch.target_points, batch.valid
+  )
+
+
+def _average(values: collections.deque[float]) -> float:
+  return sum(values) / len(values) if values else math.nan

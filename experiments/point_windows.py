@@ -1,0 +1,299 @@
+"""The recipe of a point transformer that learns from windows of PointOdyssey.
+
+Besides what every run leaves, with epochs counted from 0 in names of files,
+
+DIR/history.csv                                 losses of every epoch
+DIR/visualizations/loss_history_epoch0.png      the same as curves
+DIR/visualizations/val_predictions_epoch0.png   where points are and should be
+DIR/visualizations/val_attention_epoch0.png     which frame looks at which
+DIR/visualizations/predictions_epoch0_batch50.png, attention_epoch0_batch50.png
+"""
+
+from collections.abc import Callable
+import csv
+import io
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from experiments.config import PointTrainConfig
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from tapjax import parallel
+from tapjax.data.point_batches import find_windows
+from tapjax.data.point_batches import make_batches
+from tapjax.data.point_batches import WindowBatch
+from tapjax.data.point_batches import WindowBatches
+from tapjax.files import write_atomically
+from tapjax.geometry import normalize_frames
+from tapjax.models.base import Params
+from tapjax.models.point_transformer import BACKBONE_PREFIX
+from tapjax.models.point_transformer import predict_clips
+from tapjax.pillow import import_pillow
+from tapjax.training.backbones import load_backbone
+from tapjax.training.loop import Evaluation
+from tapjax.training.loop import LoopConfig
+from tapjax.training.optimizers import count_bad_steps
+from tapjax.training.point_transformer import compute_point_losses
+from tapjax.training.point_transformer import make_point_state
+from tapjax.training.point_transformer import make_point_update
+from tapjax.training.point_transformer import PointBatch
+from tapjax.training.point_transformer import PointLosses
+from tapjax.training.step import TrainState
+from tapjax.visualization.figures import draw_attention
+from tapjax.visualization.figures import draw_curves
+from tapjax.visualization.figures import draw_predictions
+
+
+class PointMetrics(NamedTuple):
+  """The losses of an update under their published names."""
+
+  total_loss: Float[Array, '']
+  epe: Float[Array, '']
+  l1_loss: Float[Array, '']
+  temporal_loss: Float[Array, '']
+  bad_updates: Any
+
+
+class EpochLosses(NamedTuple):
+  """What an epoch came to; `still` is the loss of points that never move."""
+
+  train: float
+  validation: float
+  still: float
+
+
+class _Judgment(NamedTuple):
+  """What a batch of windows gives without training on it.
+
+  `attention` is how much each frame of the first window takes of each other, in
+  the first head of the first block.
+  """
+
+  losses: PointLosses
+  still: PointLosses
+  positions_unit: Float[Array, 'b t n 2']
+  attention: Float[Array, 't t']
+
+
+def make_recipe(config: PointTrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on one device."""
+  # What would stop the run later is told before anything is read.
+  functions = make_functions(config)
+  import_pillow()
+  train, validation = find_windows(config.data, config.windows, config.seed)
+  data = config.data
+  batches, judged = (
+      make_batches(
+          windows, config.windows, data.batch_size, data.num_workers, seed
+      )
+      for windows, seed in ((train, config.seed), (validation, None))
+  )
+  weight_key, drop_key = jax.random.split(jax.random.key(config.seed))
+  params = load_initial(config)
+  if params is None:
+    params = functions.init(weight_key)
+    if config.backbone is not None:
+      params = load_backbone(
+          params, BACKBONE_PREFIX, config.model.resnet, config.backbone
+      )
+  num_batches = batches.num_batches
+  state = make_point_state(params, config.training, num_batches)
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  run = _Run(config, place, num_batches, judged, drop_key)
+  return Recipe(
+      state=parallel.replicate(mesh, state),
+      update=run.update,
+      draw=batches.draw,
+      num_steps=config.training.num_epochs * num_batches,
+      max_bad_steps=config.training.max_bad_steps,
+      loop=LoopConfig(
+          report_every=config.loop.report_every,
+          evaluate_every=num_batches,
+          save_every=num_batches,
+          num_latest=config.loop.num_latest,
+      ),
+      evaluate=run.evaluate,
+  )
+
+
+class _Run:
+  """Updates and judges, and remembers the losses of each epoch."""
+
+  def __init__(
+      self,
+      config: PointTrainConfig,
+      place: Workplace,
+      num_batches: int,
+      judged: WindowBatches,
+      drop_key: Array,
+  ):
+    self._num_batches = num_batches
+    self._judged = judged
+    self._drop_key = drop_key
+    self._draw_every = config.loop.draw_every
+    self._folder = place.folder
+    self._write_picture = place.write_picture
+    self._figures = place.folder / 'visualizations'
+    self._figures.mkdir(exist_ok=True)
+    self._step = place.latest_step
+    self._history = read_history(place.folder / 'history.csv')
+    del self._history[self._step // num_batches :]
+    self._losses: list[tuple[Array, Array]] = []
+    self._update = make_point_update(config.model, config.training, num_batches)
+    self._judge = _make_judge(config)
+
+  def update(
+      self, state: TrainState, batch: WindowBatch
+  ) -> tuple[TrainState, PointMetrics]:
+    """Updates a state, and now and then draws what it makes of the batch."""
+    epoch, index = divmod(self._step, self._num_batches)
+    if index and index % self._draw_every == 0:
+      first = WindowBatch(*(array[:1] for array in batch))
+      judgment = self._judge(state.params, _to_device(first))
+      self._draw(
+          self._step, 'train', f'epoch{epoch}_batch{index}', first, judgment
+      )
+    key = jax.random.fold_in(self._drop_key, self._step)
+    state, losses = self._update(state, _to_device(batch), key)
+    self._step += 1
+    self._losses.append((losses.total, losses.end_point))
+    return state, PointMetrics(
+        losses.total,
+        losses.end_point,
+        losses.position,
+        losses.motion,
+        count_bad_steps(state.optimizer),
+    )
+
+  def evaluate(self, step: int, params: Params) -> Evaluation:
+    """Judges weights on all windows kept for it, after an epoch."""
+    epoch = step // self._num_batches - 1
+    rows = []
+    for index in range(self._judged.num_batches):
+      batch = self._judged.draw(index)
+      judgment = self._judge(params, _to_device(batch))
+      rows.append((*judgment.losses, *judgment.still))
+      if not index:
+        self._draw(step, 'validation', f'epoch{epoch}', batch, judgment)
+    # A batch with fewer windows weighs as much as the others, as published.
+    means = np.mean(jax.device_get(rows), axis=0).astype(float).tolist()
+    losses, still = PointLosses(*means[:4]), PointLosses(*means[4:])
+    trained = np.mean(jax.device_get(self._losses), axis=0).astype(float)
+    self._losses.clear()
+    self._history.append(
+        EpochLosses(float(trained[0]), losses.total, still.total)
+    )
+    write_history(self._folder / 'history.csv', self._history)
+    picture = draw_history(self._history)
+    self._keep(step, 'loss_history', f'loss_history_epoch{epoch}', picture)
+    scalars = {
+        'train_epoch/total_loss': trained[0],
+        'train_epoch/epe': trained[1],
+        'validation/total_loss': losses.total,
+        'validation/epe': losses.end_point,
+        'validation/l1_loss': losses.position,
+        'validation/temporal_loss': losses.motion,
+        'validation/still_epe': still.end_point,
+    }
+    return Evaluation(
+        -losses.total, {name: float(value) for name, value in scalars.items()}
+    )
+
+  def _draw(
+      self,
+      step: int,
+      part: str,
+      name: str,
+      batch: WindowBatch,
+      judgment: _Judgment,
+  ) -> None:
+    """Draws the first window of a batch."""
+    frames, targets = (array[0] for array in batch)
+    pictures = {
+        'predictions': draw_predictions(
+            frames, np.asarray(judgment.positions_unit[0]), targets
+        ),
+        'attention': draw_attention(frames, np.asarray(judgment.attention)),
+    }
+    prefix = 'val_' if part == 'validation' else ''
+    for kind, picture in pictures.items():
+      self._keep(step, f'{part}/{kind}', f'{prefix}{kind}_{name}', picture)
+
+  def _keep(
+      self,
+      step: int,
+      title: str,
+      name: str,
+      picture: UInt8[np.ndarray, 'h w 3'],
+  ) -> None:
+    self._write_picture(step, title, picture)
+    with write_atomically(self._figures / f'{name}.png') as file:
+      import_pillow().fromarray(picture).save(file, format='png')
+
+
+def draw_history(
+    history: list[EpochLosses],
+) -> UInt8[np.ndarray, 'h w 3']:
+  """Draws losses over epochs, beside that of points that never move."""
+  train, validation, still = zip(*history, strict=True)
+  curves = {'train': train, 'validation': validation, 'no motion': still}
+  return draw_curves(curves, 'Loss', 'epoch')
+
+
+def read_history(path: pathlib.Path) -> list[EpochLosses]:
+  """Returns the losses of all epochs so far."""
+  if not path.exists():
+    return []
+  with path.open(encoding='utf-8', newline='') as file:
+    _, *rows = csv.reader(file)
+  return [EpochLosses(*map(float, row[1:])) for row in rows]
+
+
+def write_history(path: pathlib.Path, history: list[EpochLosses]) -> None:
+  """Writes the losses of all epochs, which count from 1."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['epoch', *EpochLosses._fields])
+  for epoch, losses in enumerate(history, start=1):
+    writer.writerow([epoch, *losses])
+  with write_atomically(path) as file:
+    file.write(text.getvalue().encode())
+
+
+def _make_judge(
+    config: PointTrainConfig,
+) -> Callable[[Params, PointBatch], _Judgment]:
+  model = config.model
+
+  @jax.jit
+  def judge(params: Params, batch: PointBatch) -> _Judgment:
+    targets = batch.targets_unit
+    prediction = predict_clips(model, params, batch.video, targets[:, 0])
+    weight = config.training.motion_weight
+    still = jnp.repeat(targets[:, :1], targets.shape[1], axis=1)
+    first = prediction.attention[0][0, 0]
+    # Means over pairs of points.
+    frames, points = targets.shape[1:3]
+    pairs = first.reshape(frames, points, frames, points)
+    return _Judgment(
+        compute_point_losses(prediction.positions_unit, targets, weight),
+        compute_point_losses(still, targets, weight),
+        prediction.positions_unit,
+        jnp.mean(pairs, axis=(1, 3)),
+    )
+
+  return judge
+
+
+@jax.jit
+def _to_device(batch: WindowBatch) -> PointBatch:
+  return PointBatch(normalize_frames(batch.frames), batch.positions_unit)

@@ -1,0 +1,40 @@
+"""The recipe of a tracker that learns from procedural videos."""
+
+import functools
+
+import jax
+
+from experiments.config import TrainConfig
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import make_tracker
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from experiments.validation import make_evaluate
+from tapjax import parallel
+from tapjax.data.pool import make_draw
+from tapjax.training.step import make_train_state
+from tapjax.training.step import make_update
+
+
+def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on all devices."""
+  functions = make_functions(config)
+  mesh = parallel.make_mesh()
+  weight_key, data_key = jax.random.split(jax.random.key(config.seed))
+  state = make_train_state(functions, config.step, weight_key)
+  if (params := load_initial(config)) is not None:
+    state = state._replace(params=params)
+  return Recipe(
+      state=parallel.replicate(mesh, state),
+      update=make_update(functions, config.step, mesh),
+      draw=make_draw(data_key, config.data, mesh),
+      num_steps=config.step.optimizer.num_steps,
+      max_bad_steps=config.step.optimizer.max_bad_steps,
+      loop=config.loop,
+      evaluate=make_evaluate(
+          functools.partial(make_tracker, config),
+          config.validation,
+          place.write_picture,
+      ),
+  )
