@@ -82,12 +82,7 @@ def track_video(
       query_points, video.original, functions.resolution
   )
 
-  def join(*arrays: np.ndarray) -> np.ndarray:
-    rows = [array.reshape(-1, *array.shape[2:]) for array in arrays]
-    return np.concatenate(rows)[: len(query_points)]
-
-  def finish(*parts: Tracks) -> Tracks:
-    tracks = jax.tree.map(join, *parts)
+  def finish(tracks: Tracks) -> Tracks:
     positions = rescale_positions(
         tracks.positions, functions.resolution, video.original
     )
@@ -96,24 +91,50 @@ def track_video(
   chain = functions.chain
   if chain is not None and num_frames > 2 * chain.window:
     chunk = query_chunk or max(1, _ROWS_PER_CHUNK // chain.window)
-    return finish(
-        _track_chain(
-            functions,
-            chain,
-            params,
-            video.frames,
-            _chunk_queries(points, chunk),
-            frame_chunk,
-            report,
-        )
+    parts = _track_chain(
+        functions,
+        chain,
+        params,
+        video.frames,
+        _chunk_queries(points, chunk),
+        frame_chunk,
+        report,
     )
+    return finish(_join_chunks([parts], len(points)))
   features = encode_in_pieces(
       functions, params, video.frames, frame_chunk, report
   )
+  return finish(
+      track_features(
+          functions,
+          params,
+          features,
+          points,
+          num_frames,
+          query_chunk=query_chunk,
+          report=report,
+      )
+  )
+
+
+def track_features(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    query_points: Float[Array | np.ndarray, 'n 3'],
+    num_frames: int,
+    *,
+    query_chunk: int | None = None,
+    report: Report | None = None,
+) -> Tracks:
+  """Tracks one query or more through a video that was encoded.
+
+  As `track_video`, but queries and tracks are in pixels of the model.
+  """
+  points = jnp.asarray(query_points)
   if functions.queries_independent:
-    if query_chunk is None:
-      query_chunk = max(1, _ROWS_PER_CHUNK // num_frames)
-    calls = [_chunk_queries(points, query_chunk)]
+    chunk = query_chunk or count_queries_at_once(num_frames)
+    calls = [_chunk_queries(points, chunk)]
     if report is not None:
       calls = [chunk[None] for chunk in calls[0]]
   else:
@@ -129,7 +150,12 @@ def track_video(
     if report is not None:
       done += call.shape[0] * call.shape[1]
       report('track', min(done, len(points)), len(points))
-  return finish(*parts)
+  return _join_chunks(parts, len(points))
+
+
+def count_queries_at_once(num_frames: int) -> int:
+  """Returns how many queries are refined at once, unless the caller says."""
+  return max(1, _ROWS_PER_CHUNK // num_frames)
 
 
 def prepare_video(
@@ -278,6 +304,16 @@ def _advance_chain(
   assert chain is not None, 'only trackers with a chain come here'
   advance = functools.partial(chain.advance, params, features, origin)
   return jax.lax.map(advance, progress)
+
+
+def _join_chunks(parts: list[Tracks], num_queries: int) -> Tracks:
+  """Returns chunks `[k, n, ...]` of tracks as rows, without the padding."""
+
+  def join(*arrays: np.ndarray) -> np.ndarray:
+    rows = [array.reshape(-1, *array.shape[2:]) for array in arrays]
+    return np.concatenate(rows)[:num_queries]
+
+  return jax.tree.map(join, *parts)
 
 
 def _fetch(tree: PyTree) -> PyTree:
