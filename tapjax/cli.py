@@ -40,9 +40,11 @@ _MOTION_SETTINGS = {
     'detect_every': 4,
     'min_detections': 2,
     'correction': 0.7,
-    'shrinking': 0.2,
+    'shrinking': 0.1,
     'joins_parts': True,
     'part_share': 0.4,
+    'fill': 8,
+    'tolerance': 0.3,
 }
 # Boxes that are given count on their own frame.
 _GIVEN_SETTINGS = {'detect_every': 1}

@@ -3,6 +3,7 @@
 Boxes are (left, top, right, bottom) in raster pixels.
 """
 
+import itertools
 from typing import NamedTuple
 
 from jaxtyping import Bool
@@ -46,11 +47,16 @@ def measure_shared(
 
 
 def measure_areas(
-    boxes: Num[np.ndarray, '*n 4'],
-) -> Float[np.ndarray, '*n']:
+    boxes: Num[np.ndarray, 'n 4'],
+) -> Float[np.ndarray, 'n']:
   """Returns widths times heights."""
-  sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+  sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
   return np.prod(sides, axis=-1, dtype=np.float64)
+
+
+def measure_area(box: Num[np.ndarray, '4']) -> float:
+  """Returns width times height."""
+  return float(measure_areas(box[None])[0])
 
 
 def are_inside(
@@ -140,6 +146,23 @@ def correct_box(
   change = (other - box).astype(np.float64)
   is_outward = change * np.asarray([-1, -1, 1, 1]) > 0
   return box + np.where(is_outward, outward, inward) * change
+
+
+def fill_holes(
+    boxes: Num[np.ndarray, 't 4'], known: Bool[np.ndarray, 't'], longest: int
+) -> tuple[Num[np.ndarray, 't 4'], Bool[np.ndarray, 't']]:
+  """Interpolates boxes through short holes; also returns what is known then."""
+  filled, present = boxes.copy(), known.copy()
+  frames = np.flatnonzero(known)
+  for start, stop in itertools.pairwise(frames):
+    if 1 < stop - start <= longest + 1:
+      share = (np.arange(start + 1, stop) - start)[:, None] / (stop - start)
+      ends = to_shape(boxes[[start, stop]])
+      filled[start + 1 : stop] = from_shape(
+          (1 - share) * ends[:1] + share * ends[1:]
+      )
+      present[start + 1 : stop] = True
+  return filled, present
 
 
 def smooth_boxes(

@@ -156,7 +156,7 @@ class ObjectMachine:
     nowhere = _Estimate(reading, np.zeros(count, bool), None, None)
     if visible.sum() < max(least, 1):
       return nowhere
-    size = np.sqrt(max(float(boxes_lib.measure_areas(item.box)), 1.0))
+    size = np.sqrt(max(boxes_lib.measure_area(item.box), 1.0))
     motion = boxes_lib.fit_similarity(
         item.places[visible],
         reading.positions[visible],
@@ -325,7 +325,7 @@ class ObjectMachine:
     if overlap >= settings.match:
       return float(overlap)
     shared = boxes_lib.measure_shared(expected[None], box[None])[0, 0]
-    part = float(shared / boxes_lib.measure_areas(box))
+    part = float(shared / boxes_lib.measure_area(box))
     is_part = settings.joins_parts and part >= settings.part_share
     return 0.1 * part if is_part else 0.0
 
@@ -340,7 +340,7 @@ class ObjectMachine:
     stacked = np.stack([item.shown[frame].box for item in shown])
     overlaps = boxes_lib.measure_overlaps(stacked, box[None])[:, 0]
     shared = boxes_lib.measure_shared(stacked, box[None])[:, 0]
-    part = shared / boxes_lib.measure_areas(box)
+    part = shared / boxes_lib.measure_area(box)
     claimed = (overlaps >= self._settings.match) | (
         part >= self._settings.part_share
     )
@@ -408,7 +408,7 @@ class ObjectMachine:
     item.points = self._source.add(places)
     item.places = places.astype(np.float64)
     item.box = box.astype(np.float64)
-    item.sampled_area = float(boxes_lib.measure_areas(item.box))
+    item.sampled_area = boxes_lib.measure_area(item.box)
     is_all = np.ones(len(places), bool)
     estimate = _Estimate(Reading(places, is_all), is_all, item.box, None)
     self._show(item, frame, estimate, detected=True)
@@ -442,7 +442,7 @@ class ObjectMachine:
       return
     inside = boxes_lib.are_inside(estimate.reading.positions, mixed)
     share = float((inside & estimate.agreeing).mean())
-    growth = boxes_lib.measure_areas(mixed) / max(item.sampled_area, 1e-9)
+    growth = boxes_lib.measure_area(mixed) / max(item.sampled_area, 1e-9)
     limit = settings.reinitialize_growth
     # A closer look at the same points is no growth.
     scale = abs(np.linalg.det(estimate.motion.matrix))
@@ -500,8 +500,8 @@ class ObjectMachine:
       if estimate.box is None or self._is_taken(item, t, estimate.box):
         return
       if t in item.shown:
-        area = boxes_lib.measure_areas(item.shown[t].box)
-        if area > _AS_LARGE * boxes_lib.measure_areas(estimate.box):
+        area = boxes_lib.measure_area(item.shown[t].box)
+        if area > _AS_LARGE * boxes_lib.measure_area(estimate.box):
           return
       self._show(item, t, estimate)
 

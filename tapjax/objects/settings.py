@@ -47,8 +47,10 @@ class ObjectSettings:
     min_detections: objects with fewer detections are not reported.
     patience: an object that has not yet been reported is dropped after this
       many calls of the detector that did not see it.
-    max_hidden: frames after which a hidden object is forgotten, and the longest
-      hole that is filled.
+    max_hidden: frames after which a hidden object is forgotten, and the most
+      that are looked back when it is found.
+    fill: boxes are interpolated through holes of up to this many frames, as if
+      the object were seen; needs windows.
     smoothing: standard deviation, in frames, over which boxes are averaged;
       frame by frame, over which sides are.
     window: frames that are tracked at once.
@@ -62,7 +64,7 @@ class ObjectSettings:
   min_visible_share: float = 0.4
   min_points: int = 4
   outlier_deviations: float | None = 2.0
-  tolerance: float = 0.15
+  tolerance: float = 0.25
   padding: float = 0.0
   match: float = 0.3
   part_share: float = 0.7
@@ -75,6 +77,7 @@ class ObjectSettings:
   min_detections: int = 1
   patience: int = 2
   max_hidden: int = 100
+  fill: int = 0
   smoothing: float = 1.5
   window: int = 32
   overlap: int = 8
@@ -89,6 +92,7 @@ class ObjectSettings:
         'min_detections': 1,
         'patience': 0,
         'max_hidden': 0,
+        'fill': 0,
         'window': 2,
         'overlap': 0,
         'padding': 0,

@@ -6,7 +6,7 @@ frames.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -35,6 +35,7 @@ class Reading(NamedTuple):
   visible: Bool[np.ndarray, 'n']
 
 
+@runtime_checkable
 class PointSource(Protocol):
   """Tracks the points of objects."""
 

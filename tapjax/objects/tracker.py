@@ -215,8 +215,11 @@ def _gather(
       seen = state.points[state.points_visible]
       points[t].append(seen)
       owners[t].append(np.full(len(seen), item.number))
-    known = boxes_lib.smooth_boxes(boxes[row], visible[row], settings.smoothing)
-    boxes[row] = _pad(known, settings.padding)
+    filled, visible[row] = boxes_lib.fill_holes(
+        boxes[row], visible[row], settings.fill
+    )
+    smooth = boxes_lib.smooth_boxes(filled, visible[row], settings.smoothing)
+    boxes[row] = _pad(smooth, settings.padding)
   return ObjectTracks(
       np.asarray([item.number for item in items], int),
       [item.label for item in items],
