@@ -12,8 +12,14 @@ from jaxtyping import Num
 import numpy as np
 
 # Residuals beyond this many times the usual one count little.
-_CLIP = 2.0
-_ROUNDS = 8
+_CLIP = 1.0
+_ROUNDS = 12
+# First rotations, and the share of points that must come near with one.
+_TURNS = tuple(
+    np.asarray([[c, -s], [s, c]], np.float64)
+    for c, s in ((1, 0), (0, 1), (0, -1), (-1, 0))
+)
+_ENOUGH = 0.6
 
 
 class Similarity(NamedTuple):
@@ -74,16 +80,35 @@ def fit_similarity(
   """Returns the similarity that takes most sources near their targets.
 
   It begins at the shift and the scale that medians tell, and then gives points
-  less weight the farther they are off. Those within the tolerance agree.
+  less weight the farther they are off; where few come near, it begins again
+  with quarter turns. Those within the tolerance agree.
   """
   x, y = np.asarray(sources, np.float64), np.asarray(targets, np.float64)
+  best = None
+  for turn in _TURNS:
+    motion = _fit_from(x, y, tolerance, turn)
+    if best is None or motion.agrees.sum() > best.agrees.sum():
+      best = motion
+    if best.agrees.mean() >= _ENOUGH:
+      break
+  assert best is not None, 'there is at least one turn'
+  return best
+
+
+def _fit_from(
+    x: Float[np.ndarray, 'n 2'],
+    y: Float[np.ndarray, 'n 2'],
+    tolerance: float,
+    turn: Float[np.ndarray, '2 2'],
+) -> Similarity:
+  """Returns the similarity found from a first rotation."""
   middle_x, middle_y = np.median(x, axis=0), np.median(y, axis=0)
   spread = [
       np.median(np.linalg.norm(points - middle, axis=-1))
       for points, middle in ((x, middle_x), (y, middle_y))
   ]
   scale = spread[1] / spread[0] if spread[0] > 1e-6 else 1.0
-  matrix = np.eye(2) * min(max(scale, 0.2), 5.0)
+  matrix = turn * min(max(scale, 0.2), 5.0)
   shift = middle_y - matrix @ middle_x
   for _ in range(_ROUNDS):
     errors = np.linalg.norm(x @ matrix.T + shift - y, axis=-1)
