@@ -12,7 +12,7 @@ from jaxtyping import Num
 import numpy as np
 
 # Residuals beyond this many times the usual one count little.
-_CLIP = 1.0
+_CLIP = 2.0
 _ROUNDS = 12
 # First rotations, and the share of points that must come near with one.
 _TURNS = tuple(
