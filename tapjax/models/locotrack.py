@@ -70,6 +70,7 @@ from tapjax.nn.resnet import ResNet
 from tapjax.nn.temporal_transformer import Gelu
 from tapjax.nn.temporal_transformer import TemporalTransformer
 from tapjax.ops.correlation import correlate_neighborhoods
+from tapjax.ops.heatmap import find_largest
 from tapjax.ops.heatmap import soft_argmax_near_peak
 from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_batch
@@ -330,8 +331,8 @@ class LocoTrack(hk.Module):
     positions = soft_argmax_near_peak(heatmap, _PEAK_RADIUS)
     summary = jnp.stack(
         [
-            reduce(cost, axis=(1, 2))
-            for reduce in (jnp.mean, jnp.max, jnp.min)
+            reduce(cost)
+            for reduce in (_find_mean, find_largest, _find_smallest)
             for cost in costs
         ],
         axis=-1,
@@ -685,6 +686,14 @@ def _correlate_frame(
   height, width, channels = grid.shape
   cost = vectors @ grid.reshape(-1, channels).T
   return cost.reshape(-1, height, width)
+
+
+def _find_mean(costs: Float[Array, 'n h w']) -> Float[Array, 'n']:
+  return jnp.mean(costs, axis=(1, 2))
+
+
+def _find_smallest(costs: Float[Array, 'n h w']) -> Float[Array, 'n']:
+  return -find_largest(-costs)
 
 
 def _refine_at_level(

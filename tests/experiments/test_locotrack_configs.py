@@ -62,6 +62,7 @@ def test_the_recipe_is_the_published_one(name):
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 def test_the_loss_falls_on_one_batch():
   config = override_config(read('small'), SMALL)
   functions = locotrack.make_functions(config.model)
