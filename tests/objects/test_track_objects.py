@@ -159,7 +159,7 @@ def make_time_frames():
   return frames
 
 
-@pytest.mark.parametrize('seed', [0, 1])
+@pytest.mark.parametrize('seed', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_identities_survive_a_crossing(seed):
   truth = make_truth()
   # Someone is fully hidden, for a while.
@@ -210,6 +210,7 @@ def test_one_look_is_enough_while_points_survive():
   assert not found.visible[:, :12].any()
 
 
+@pytest.mark.slow
 def test_labels_and_ids_of_the_detector_are_kept():
   truth = make_truth()
   labels = ['cat', 'dog', 'bird', 'fish']
