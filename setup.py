@@ -36,6 +36,10 @@ _BENCHMARK = [
     *_EVALUATE,
     'opencv-python-headless>=4.8',
 ]
+# Finds moving objects, for those who have no detector at hand.
+_OBJECTS = [
+    'opencv-python-headless>=4.8',
+]
 # mediapy shows videos; video files are read and written without it.
 _NOTEBOOK = [
     *_EVALUATE,
@@ -46,6 +50,7 @@ _NOTEBOOK = [
 _TEST = [
     *_BENCHMARK,
     *_NOTEBOOK,
+    *_OBJECTS,
     *_TRAIN,
     'hypothesis>=6.100',
     'import-linter>=2.1',
@@ -71,6 +76,7 @@ setuptools.setup(
         'benchmark': _BENCHMARK,
         'evaluate': _EVALUATE,
         'notebook': _NOTEBOOK,
+        'objects': _OBJECTS,
         'train': _TRAIN,
         'test': _TEST,
     },

@@ -1,5 +1,6 @@
 """The `tapjax` command: flags in, library calls out."""
 
+import ast
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import tqdm
 
 from tapjax import editing
 from tapjax import inputs
+from tapjax import objects
 from tapjax import pretrained
 from tapjax import results
 from tapjax import tracking
@@ -27,9 +29,25 @@ from tapjax.geometry import Resolution
 from tapjax.geometry import sample_grid_points
 from tapjax.geometry import sample_random_points
 from tapjax.models import registry
+from tapjax.settings import freeze
+from tapjax.settings import replace_settings
 
 _DEFAULT_GRID = 16
 _RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
+_OBJECT_RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
+# Motion comes in pieces, and now and then from nothing.
+_MOTION_SETTINGS = {
+    'detect_every': 4,
+    'min_detections': 2,
+    'correction': 0.7,
+    'shrinking': 0.1,
+    'joins_parts': True,
+    'part_share': 0.4,
+    'fill': 8,
+    'tolerance': 0.3,
+}
+# Boxes that are given count on their own frame.
+_GIVEN_SETTINGS = {'detect_every': 1}
 # Their first step takes long.
 _COMPILED_STAGES = ('encode', 'track')
 
@@ -336,6 +354,157 @@ def _parse_color(texts: list[str]) -> tuple[int, int, int]:
   return red, green, blue
 
 
+def _define_objects_flags(values: flags.FlagValues) -> None:
+  for name, text in (
+      ('video', 'Video file.'),
+      ('model', f'Preset; see `tapjax models`; {registry.DEFAULT} without it.'),
+      ('checkpoint', "Weight file; the preset's own weights without it."),
+      (
+          'detections',
+          'Boxes as text of the MOT Challenge; else what moves is found.',
+      ),
+      ('output', 'Folder for the results; objects_VIDEO without it.'),
+  ):
+    flags.DEFINE_string(name, None, text, flag_values=values)
+  flags.DEFINE_multi_string(
+      'box',
+      None,
+      'LEFT,TOP,RIGHT,BOTTOM of an object, in pixels of the video; may be '
+      'repeated.',
+      flag_values=values,
+  )
+  flags.DEFINE_integer(
+      'frame',
+      0,
+      'Index of the frame that --box is of.',
+      lower_bound=0,
+      flag_values=values,
+  )
+  flags.DEFINE_list(
+      'resolution',
+      None,
+      'HEIGHT,WIDTH at which the network sees the video.',
+      flag_values=values,
+  )
+  flags.DEFINE_multi_string(
+      'set',
+      [],
+      'NAME=VALUE of a setting of tapjax.objects.ObjectSettings; may be '
+      'repeated.',
+      flag_values=values,
+  )
+  flags.register_multi_flags_validator(
+      ['detections', 'box'],
+      lambda chosen: sum(value is not None for value in chosen.values()) <= 1,
+      'say where objects are by one of --detections and --box',
+      flag_values=values,
+  )
+
+
+def _track_objects(values: flags.FlagValues) -> None:
+  """Follows objects through a video file and writes where they are."""
+  if values.video is None:
+    raise flags.Error('--video must name the video')
+  resolution = _parse_resolution(values.resolution)
+  changes = _parse_settings(values.set)
+  source = _find_source(values.video)
+  detector, settings = _plan_detector(values, source.info, changes)
+  output = pathlib.Path(
+      values.output or f'objects_{pathlib.Path(values.video).stem}'
+  )
+  with results.make_folder(output, _OBJECT_RESULTS), _Progress() as progress:
+    progress.report('load', 0, 1)
+    tracker = pretrained.load(
+        values.model, checkpoint=values.checkpoint, resolution=resolution
+    )
+    progress.report('load', 1, 1)
+    total = source.info.num_frames
+    progress.report('track', 0, total)
+    with source.open_blocks() as blocks:
+      found = objects.track_object_blocks(
+          tracker,
+          blocks,
+          detector,
+          settings,
+          lambda done: progress.report('track', done, total),
+      )
+    num_frames = found.boxes.shape[1]
+    progress.report('track', num_frames, num_frames)
+    if values.box is not None and values.frame >= num_frames:
+      raise ValueError(
+          f'--frame must be one of the {num_frames} frames, 0 to '
+          f'{num_frames - 1}; got {values.frame}'
+      )
+    table, text, overlay = (output / name for name in _OBJECT_RESULTS)
+    with source.open_blocks() as blocks:
+      objects.write_overlay(
+          overlay,
+          progress.follow('draw', blocks, num_frames),
+          found,
+          source.info.frame_rate,
+      )
+    objects.write_table(table, found)
+    objects.write_mot(text, found)
+  _show(
+      f'{tracker.name}: {len(found.ids)} objects in {num_frames} frames; wrote '
+      f'{", ".join(_OBJECT_RESULTS)} to {output}'
+  )
+
+
+def _plan_detector(
+    values: flags.FlagValues,
+    info: video_io.VideoInfo,
+    changes: dict[str, Any],
+) -> tuple[objects.Detector, objects.ObjectSettings]:
+  """Returns the detector that the flags describe, and settings to go with it.
+
+  What can be wrong with given boxes is found before any work is done.
+  """
+  given = None
+  if values.detections is not None:
+    given = objects.read_mot(values.detections)
+  elif values.box is not None:
+    boxes = np.stack([_parse_box(text, info) for text in values.box])
+    given = {values.frame: objects.Detections(boxes)}
+  defaults = _MOTION_SETTINGS if given is None else _GIVEN_SETTINGS
+  settings = replace_settings(objects.ObjectSettings(), defaults | changes)
+  if given is None:
+    return objects.MotionDetector(), settings
+  return objects.ListedDetections(given, settings.detect_every), settings
+
+
+def _parse_box(text: str, info: video_io.VideoInfo) -> np.ndarray:
+  sides = _parse_numbers('box', text.split(','))
+  limits = [info.width, info.height, info.width, info.height]
+  if (
+      len(sides) != 4
+      or (sides < 0).any()
+      or (sides > limits).any()
+      or (sides[:2] >= sides[2:]).any()
+  ):
+    raise flags.IllegalFlagValueError(
+        '--box must be LEFT,TOP,RIGHT,BOTTOM inside of the video, '
+        f'{info.width}x{info.height}; got {text!r}'
+    )
+  return sides.astype(np.float32)
+
+
+def _parse_settings(changes: list[str]) -> dict[str, Any]:
+  """Returns the settings that `--set` names, with literals as values."""
+  settings = {}
+  for change in changes:
+    name, equals, text = change.partition('=')
+    if not equals:
+      raise flags.IllegalFlagValueError(
+          f'--set must be NAME=VALUE; got {change!r}'
+      )
+    try:
+      settings[name] = freeze(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+      settings[name] = text
+  return settings
+
+
 def _define_models_flags(values: flags.FlagValues) -> None:
   del values  # None but help.
 
@@ -404,6 +573,11 @@ _COMMANDS = {
     ),
     'edit': _Command(
         _define_edit_flags, _edit, 'Carry an edit of a frame through a video.'
+    ),
+    'track-objects': _Command(
+        _define_objects_flags,
+        _track_objects,
+        'Follow objects through a video.',
     ),
     'models': _Command(
         _define_models_flags, _list_models, 'List the known models.'
@@ -534,7 +708,7 @@ def _parse_resolution(sides: list[str] | None) -> Resolution | None:
 def _describe_usage() -> str:
   lines = ['Tracks any point through a video.', '']
   lines += [
-      f'  tapjax {name:8} {command.summary}'
+      f'  tapjax {name:14} {command.summary}'
       for name, command in _COMMANDS.items()
   ]
   lines += ['', 'tapjax COMMAND --help lists the flags of a command.']

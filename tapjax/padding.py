@@ -248,8 +248,8 @@ def track_padded(
   idle = mesh.size - len(videos)
   batch = _stack([*videos, *[videos[0]] * idle])
   shares = _stack([*work, *[_make_work((0, 0), (0, 0))] * idle])
-  dtype = videos[0].frames.dtype
-  program = compile_program(functions, sizes, mesh, dtype, is_shared=False)
+  dtypes = list_dtypes(videos[0].frames.dtype, params)
+  program = compile_program(functions, sizes, mesh, dtypes, is_shared=False)
   progress = make_progress(functions, sizes, mesh)
   progress = program.run(
       (params, None), parallel.shard(mesh, (batch, shares)), progress
@@ -289,9 +289,8 @@ def track_shared(
   """
   num_frames, num_queries = len(frames), len(query_points)
   video = parallel.replicate(mesh, pad_video(frames, query_points, sizes))
-  program = compile_program(
-      functions, sizes, mesh, frames.dtype, is_shared=True
-  )
+  dtypes = list_dtypes(frames.dtype, params)
+  program = compile_program(functions, sizes, mesh, dtypes, is_shared=True)
   progress = make_progress(functions, sizes, mesh)
   num_windows = count_windows(functions, sizes, num_frames)
   windows = _split(0, num_windows, mesh.size, 1)
@@ -411,7 +410,7 @@ def describe_progress(functions: TrackerFunctions, sizes: Sizes) -> Progress:
   points = jax.ShapeDtypeStruct((sizes.query_chunk, 3), jnp.float32)
   count = np.zeros((), np.int32)
   tracks = jax.eval_shape(
-      functools.partial(_track_chunk, functions),
+      functools.partial(track_chunk, functions),
       params,
       features,
       points,
@@ -431,12 +430,17 @@ def _describe_params(functions: TrackerFunctions) -> Params:
   return jax.eval_shape(functions.init, jax.random.key(0))
 
 
+def list_dtypes(frames: np.dtype, params: Params) -> tuple[np.dtype, ...]:
+  """Returns types that a program is compiled for: of frames and weights."""
+  return (frames, *(leaf.dtype for leaf in jax.tree.leaves(params)))
+
+
 @functools.cache
 def compile_program(
     functions: TrackerFunctions,
     sizes: Sizes,
     mesh: Mesh,
-    dtype: np.dtype,
+    dtypes: tuple[np.dtype, ...],
     *,
     is_shared: bool,
 ) -> Program:
@@ -446,7 +450,7 @@ def compile_program(
     functions: the tracker.
     sizes: of its videos.
     mesh: the devices.
-    dtype: of the frames, uint8 or float32.
+    dtypes: as `list_dtypes` returns them.
     is_shared: whether the devices share a video, or else have one each.
   """
 
@@ -468,12 +472,19 @@ def compile_program(
     )
     return jax.tree.map(lambda leaf: leaf[None], Progress(features, tracks))
 
+  dtype, *weight_dtypes = dtypes
+  shapes, structure = jax.tree.flatten(_describe_params(functions))
+  weights = [
+      jax.ShapeDtypeStruct(leaf.shape, weight_dtype)
+      for leaf, weight_dtype in zip(shapes, weight_dtypes, strict=True)
+  ]
+  params = jax.tree.unflatten(structure, weights)
   video = _describe_video(functions, sizes, dtype)
   work = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
       _make_work((0, 0), (0, 0)),
   )
-  whole = (_describe_params(functions), video if is_shared else None)
+  whole = (params, video if is_shared else None)
   cut = (None if is_shared else video, work)
   compiled = (
       parallel.map_shards(run, mesh, donate=(2,))
@@ -536,20 +547,21 @@ def _track(
             whole, part, start, axis=0
         ),
         tracks,
-        _track_chunk(functions, params, features, points, extent),
+        track_chunk(functions, params, features, points, extent),
     )
 
   num_chunks = -(-(work.end_query - work.first_query) // size)
   return jax.lax.fori_loop(0, num_chunks, add_chunk, tracks)
 
 
-def _track_chunk(
+def track_chunk(
     functions: TrackerFunctions,
     params: Params,
     features: PyTree,
     query_points: Float[Array, 'n 3'],
     extent: Extent,
 ) -> Tracks:
+  """Tracks some queries through a video that was encoded."""
   points = query_points[None]
   queries = functions.describe_queries(params, features, points)
   state = functions.initialize_tracks(params, features, queries, points)

@@ -146,6 +146,7 @@ class Tracker:
     size = resolution or self.functions.resolution
     return tracking.warm_up(
         self.functions,
+        self.params,
         num_frames,
         num_queries,
         inputs.check_resolution(size),

@@ -31,6 +31,7 @@ from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
 from tapjax.inputs import check_frames
 from tapjax.models.base import Chain
+from tapjax.models.base import Extent
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -132,6 +133,7 @@ def track_video(
 
 def warm_up(
     functions: TrackerFunctions,
+    params: Params,
     num_frames: int,
     num_queries: int,
     resolution: Resolution,
@@ -161,7 +163,11 @@ def warm_up(
   is_resized = tuple(resolution) != functions.resolution
   dtype = np.dtype(np.float32 if is_resized else np.uint8)
   program = padding.compile_program(
-      functions, sizes, mesh, dtype, is_shared=True
+      functions,
+      sizes,
+      mesh,
+      padding.list_dtypes(dtype, params),
+      is_shared=True,
   )
   if is_resized:
     block = np.zeros((FRAME_CHUNK, *resolution, 3), np.uint8)
@@ -214,7 +220,7 @@ def split_frames(
 def encode_in_pieces(
     functions: TrackerFunctions,
     params: Params,
-    frames: Float[np.ndarray, 't h w 3'],
+    frames: UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'],
     frame_chunk: int = FRAME_CHUNK,
     report: Report | None = None,
 ) -> PyTree:
@@ -236,6 +242,37 @@ def encode_in_pieces(
       jax.block_until_ready(features)
       report('encode', piece.start + len(piece.keep), num_frames)
   return features
+
+
+def track_features(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    query_points: Float[np.ndarray, 'n 3'],
+) -> Tracks:
+  """Tracks one query or more through a video that was encoded.
+
+  As `track_video`, but queries and tracks are in pixels of the model. For
+  videos of one length there is one program, whatever the number of queries, but
+  where these depend on each other one for each round number.
+  """
+  num_frames = jax.tree.leaves(features)[0].shape[1]
+  size = max(1, _ROWS_PER_CHUNK // num_frames)
+  if not functions.queries_independent:
+    size = padding.round_capacity(functions, len(query_points))
+  parts = []
+  for start in range(0, len(query_points), size):
+    chunk = query_points[start : start + size]
+    rows = np.minimum(np.arange(size), len(chunk) - 1)
+    extent = Extent(
+        np.asarray(num_frames, np.int32), np.asarray(len(chunk), np.int32)
+    )
+    tracks = _fetch(
+        _track_features(functions, params, features, chunk[rows], extent)
+    )
+    count = len(chunk)
+    parts.append(jax.tree.map(lambda array, n=count: array[:n], tracks))
+  return _join_rows(parts)
 
 
 def _make_no_tracks(functions: TrackerFunctions, num_frames: int) -> Tracks:
@@ -446,3 +483,14 @@ def _encode_piece(
   if video.dtype == jnp.uint8:
     video = normalize_frames(video)
   return jax.tree.map(write, features, functions.encode_video(params, video))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _track_features(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    query_points: Float[Array, 'n 3'],
+    extent: Extent,
+) -> Tracks:
+  return padding.track_chunk(functions, params, features, query_points, extent)

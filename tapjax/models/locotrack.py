@@ -72,6 +72,7 @@ from tapjax.nn.resnet import ResNet
 from tapjax.nn.temporal_transformer import Gelu
 from tapjax.nn.temporal_transformer import TemporalTransformer
 from tapjax.ops.correlation import correlate_neighborhoods
+from tapjax.ops.heatmap import find_largest
 from tapjax.ops.heatmap import soft_argmax_near_peak
 from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_batch
@@ -94,9 +95,7 @@ class LocoTrackConfig:
     refined_levels: with 'last', tracks are initialized on the first of these
       resolutions and refined on the last; with 'every', they are initialized at
       `initial_resolution`, refined on one after the other, and the last
-      iterations averaged. Each has features of its own size; the published
-      programs take those of the video's size where the entry before it has that
-      size.
+      iterations averaged.
     encoder: of frames; the EfficientNet 'b0_projected' has more channels.
     temperature: of the softmax over a frame.
     radius: of the squares that are correlated, in cells of each grid.
@@ -334,8 +333,8 @@ class LocoTrack(hk.Module):
     positions = soft_argmax_near_peak(heatmap, _PEAK_RADIUS)
     summary = jnp.stack(
         [
-            reduce(cost, axis=(1, 2))
-            for reduce in (jnp.mean, jnp.max, jnp.min)
+            reduce(cost)
+            for reduce in (_find_mean, find_largest, _find_smallest)
             for cost in costs
         ],
         axis=-1,
@@ -482,8 +481,8 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       assert occlusion is not None, 'LocoTrack estimates both logits'
       assert uncertainty is not None, 'LocoTrack estimates both logits'
       states = []
-      for resolution in list_refined_resolutions(config):
-        level = resolutions.index(resolution)
+      for resolution, frames in list_refined_levels(config):
+        level = resolutions.index(frames)
         # PARITY: each level starts from the first guess of the logits, but from
         # the last level's positions (test_locotrack_parity, two levels).
         start = Refinement(
@@ -545,19 +544,32 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
   return set_precision(functions, config.precision)
 
 
+class Level(NamedTuple):
+  """A resolution of the refinement, and that of the frames it looks at."""
+
+  resolution: Resolution
+  frames: Resolution
+
+
 def list_resolutions(config: LocoTrackConfig) -> tuple[Resolution, ...]:
   """Returns the distinct resolutions at which features are computed."""
-  return tuple(
-      dict.fromkeys(
-          (_get_first_resolution(config), *list_refined_resolutions(config))
-      )
-  )
+  refined = (level.frames for level in list_refined_levels(config))
+  return tuple(dict.fromkeys((_get_first_resolution(config), *refined)))
 
 
-def list_refined_resolutions(config: LocoTrackConfig) -> tuple[Resolution, ...]:
-  """Returns the resolutions at which tracks are refined, in order."""
+def list_refined_levels(config: LocoTrackConfig) -> tuple[Level, ...]:
+  """Returns where tracks are refined, in order."""
   levels = _list_levels(config)
-  return levels if config.refined_levels == 'every' else levels[-1:]
+  if config.refined_levels == 'every':
+    return tuple(Level(level, level) for level in levels)
+  frames = levels[0]
+  for before, level in itertools.pairwise(levels):
+    # PARITY: behind a level of the video's own size, the PyTorch program takes
+    # the video as it is for the next one
+    # (test_a_level_behind_one_of_the_size_of_the_video).
+    if level != before:
+      frames = before if before == config.resolution else level
+  return (Level(levels[-1], frames),)
 
 
 def _get_first_resolution(config: LocoTrackConfig) -> Resolution:
@@ -684,6 +696,14 @@ def _correlate_frame(
   height, width, channels = grid.shape
   cost = vectors @ grid.reshape(-1, channels).T
   return cost.reshape(-1, height, width)
+
+
+def _find_mean(costs: Float[Array, 'n h w']) -> Float[Array, 'n']:
+  return jnp.mean(costs, axis=(1, 2))
+
+
+def _find_smallest(costs: Float[Array, 'n h w']) -> Float[Array, 'n']:
+  return -find_largest(-costs)
 
 
 def _refine_at_level(
@@ -1036,7 +1056,7 @@ def count_point_operations(config: LocoTrackConfig, num_frames: int) -> float:
       )
   )
   iteration = correlation + 6 * encoder + transformer
-  num_iterations = len(list_refined_resolutions(config)) * config.num_iterations
+  num_iterations = len(list_refined_levels(config)) * config.num_iterations
   return first + num_iterations * iteration
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
@@ -41,7 +42,8 @@ def soft_argmax_near_peak(
   As only cells near the largest one count, only those are exponentiated.
   """
   num, height, width = logits.shape
-  peak = jnp.max(logits, axis=(1, 2), keepdims=True)
+  # It cancels, and its gradient as well.
+  peak = jax.lax.stop_gradient(jnp.max(logits, axis=(1, 2), keepdims=True))
   # Searching for the value is much faster on a CPU than an argmax.
   cells = jnp.arange(height * width).reshape(1, height, width)
   largest = jnp.min(
@@ -66,3 +68,26 @@ def soft_argmax_near_peak(
   mean_x = jnp.sum(weights * (columns + 0.5)[:, None], axis=(1, 2)) / total
   mean_y = jnp.sum(weights * (rows + 0.5)[:, :, None], axis=(1, 2)) / total
   return jnp.stack([mean_x, mean_y], axis=-1)
+
+
+@jax.custom_jvp
+def find_largest(costs: Float[Array, 'n h w']) -> Float[Array, 'n']:
+  """Returns the largest value of each map.
+
+  The gradient of `jnp.max` is a share of those values that equal the largest,
+  and not a number where none does: compilers may compute values twice, and
+  round differently. Here it is 0 then.
+  """
+  return jnp.max(costs, axis=(1, 2))
+
+
+@find_largest.defjvp
+def _find_largest_jvp(
+    primals: tuple[Float[Array, 'n h w']],
+    tangents: tuple[Float[Array, 'n h w']],
+) -> tuple[Float[Array, 'n'], Float[Array, 'n']]:
+  (costs,), (changes,) = primals, tangents
+  largest = find_largest(costs)
+  equal = (costs == largest[:, None, None]).astype(costs.dtype)
+  share = equal / jnp.maximum(jnp.sum(equal, axis=(1, 2), keepdims=True), 1)
+  return largest, jnp.sum(changes * share, axis=(1, 2))

@@ -23,7 +23,8 @@ def test_resolutions_of_the_pytorch_program(config, resolution, first, refined):
   config = dataclasses.replace(
       getattr(locotrack, config), resolution=resolution
   )
-  assert list(locotrack.list_refined_resolutions(config)) == refined
+  levels = [level.resolution for level in locotrack.list_refined_levels(config)]
+  assert levels == refined
   assert locotrack.list_resolutions(config)[0] == first
 
 
@@ -33,8 +34,37 @@ def test_resolutions_of_the_jax_program():
       locotrack.SMALL, refined_levels='every', resolution=(384, 512)
   )
   levels = ((256, 256), (384, 512))
-  assert locotrack.list_refined_resolutions(config) == levels
+  refined = locotrack.list_refined_levels(config)
+  assert tuple(level.resolution for level in refined) == levels
   assert locotrack.list_resolutions(config) == levels
+
+
+LOW, HIGH, OTHER = (256, 256), (384, 512), (320, 320)
+
+
+@pytest.mark.parametrize(
+    ('levels', 'features'),
+    [
+        ((LOW, HIGH), (LOW,)),
+        ((HIGH,), (HIGH,)),
+        ((LOW, LOW, HIGH), (LOW,)),
+        ((LOW, HIGH, HIGH), (LOW,)),
+        ((LOW, HIGH, OTHER), (LOW, OTHER)),
+        ((OTHER, LOW, HIGH), (OTHER, LOW)),
+        ((OTHER, HIGH), (OTHER, HIGH)),
+    ],
+    ids=str,
+)
+def test_a_level_behind_one_of_the_size_of_the_video(levels, features):
+  """It looks at the video as it is, and counts in its own pixels."""
+  config = dataclasses.replace(locotrack.SMALL, refinement_resolutions=levels)
+  assert locotrack.list_resolutions(config) == features
+  (level,) = locotrack.list_refined_levels(config)
+  assert level == (levels[-1], features[-1])
+  # The JAX program resizes always.
+  config = dataclasses.replace(config, refined_levels='every')
+  refined = locotrack.list_refined_levels(config)
+  assert refined == tuple(zip(levels, levels, strict=True))
 
 
 @pytest.mark.parametrize(

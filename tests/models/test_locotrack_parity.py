@@ -251,7 +251,7 @@ def test_stages(name, reference, tmp_path):
   check(pick(heatmap, expected['cost_heatmap']), 'cost_heatmap')
 
   initial = config.initial_resolution
-  resolution = locotrack.list_refined_resolutions(config)[0]
+  resolution = locotrack.list_refined_levels(config)[0].resolution
   unit = get_unit(tracker, case)
   to_initial = np.divide(initial[::-1], unit[::-1])
   first = jax.tree.map(lambda array: array[0], outputs.states)

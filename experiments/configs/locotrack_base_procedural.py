@@ -1,0 +1,23 @@
+"""locotrack_base on procedural videos, as `locotrack_small_procedural.py`.
+
+python -m experiments.run --task=train \
+  --config=experiments/configs/locotrack_base_procedural.py --workdir=DIR
+
+Made for GPUs; no run has been made to its end, and there is no score yet.
+"""
+
+import dataclasses
+
+from experiments.config import TrainConfig
+from experiments.configs import locotrack_small_procedural
+from tapjax.models import registry
+
+
+def get_config() -> TrainConfig:
+  """Returns what is run by default."""
+  preset = 'locotrack_base'
+  return dataclasses.replace(
+      locotrack_small_procedural.get_config(),
+      preset=preset,
+      model=registry.get_preset(preset).config,
+  )

@@ -1,0 +1,93 @@
+"""Objects as files: a table, the text of the MOT Challenge, and a video."""
+
+from collections.abc import Iterable
+import csv
+import io
+import pathlib
+
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import video_io
+from tapjax import visualization
+from tapjax.files import write_atomically
+from tapjax.objects.tracker import ObjectTracks
+
+_COLUMNS = (
+    'frame',
+    'object',
+    'label',
+    'left',
+    'top',
+    'right',
+    'bottom',
+    'detected',
+    'visible_share',
+)
+
+
+def write_table(path: pathlib.Path, objects: ObjectTracks) -> None:
+  """Writes a .csv table with a line for every object on every frame."""
+  with write_atomically(path) as file:
+    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(_COLUMNS)
+    for frame, row in np.argwhere(objects.visible.T).tolist():
+      writer.writerow(
+          (
+              frame,
+              int(objects.ids[row]),
+              objects.labels[row],
+              *(f'{side:.2f}' for side in objects.boxes[row, frame].tolist()),
+              int(objects.detected[row, frame]),
+              f'{objects.visible_share[row, frame]:.3f}',
+          )
+      )
+    text.flush()
+    text.detach()
+
+
+def write_mot(path: pathlib.Path, objects: ObjectTracks) -> None:
+  """Writes `frame,id,left,top,width,height,score,-1,-1,-1` lines.
+
+  Frames and pixels count from 1, as the MOT Challenge has it; the score is the
+  share of points that are visible.
+  """
+  lines = []
+  for frame, row in np.argwhere(objects.visible.T).tolist():
+    left, top, right, bottom = objects.boxes[row, frame].tolist()
+    lines.append(
+        f'{frame + 1},{objects.ids[row]},{left + 1:.2f},{top + 1:.2f},'
+        f'{right - left:.2f},{bottom - top:.2f},'
+        f'{objects.visible_share[row, frame]:.3f},-1,-1,-1\n'
+    )
+  with write_atomically(path) as file:
+    file.write(''.join(lines).encode())
+
+
+def write_overlay(
+    path: pathlib.Path,
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+    objects: ObjectTracks,
+    frame_rate: float,
+) -> None:
+  """Writes the video with boxes, numbers and points drawn in."""
+  frames = (frame for block in blocks for frame in block)
+  drawn = (
+      draw_objects(frame, objects, index) for index, frame in enumerate(frames)
+  )
+  video_io.write_video(path, drawn, frame_rate)
+
+
+def draw_objects(
+    frame: UInt8[np.ndarray, 'h w 3'], objects: ObjectTracks, index: int
+) -> UInt8[np.ndarray, 'h w 3']:
+  """Draws the objects of a frame: boxes with their numbers, and points."""
+  shown = objects.visible[:, index]
+  return visualization.draw_boxes(
+      frame,
+      objects.boxes[shown, index],
+      objects.ids[shown],
+      objects.points[index],
+      objects.point_owners[index],
+  )

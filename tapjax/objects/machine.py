@@ -1,0 +1,568 @@
+"""The rules by which objects are found, kept, lost and found again.
+
+On every frame the visible points of an object move its box. Every so many
+frames a detector is asked as well:
+
+detections ──match──► an object's box is corrected, its points sampled anew
+               └─ no object ──► a new one
+points ──too few, or no common motion──► hidden, until points come back
+
+An object is whoever its points say it is: what comes out of hiding keeps its
+number.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import Num
+import numpy as np
+
+from tapjax.objects import boxes as boxes_lib
+from tapjax.objects.detections import Detections
+from tapjax.objects.sampling import sample_points
+from tapjax.objects.settings import ObjectSettings
+from tapjax.objects.sources import PointSource
+from tapjax.objects.sources import Reading
+
+# Boxes that overlap this much are one, if only one of them is detected.
+_SAME = 0.6
+# A box of this share of another one's area is not smaller.
+_AS_LARGE = 0.8
+# Frames after which a hidden object is no longer believed to move on.
+_COASTING = 10
+# Of the visible points of an object, how many must move as one.
+_LEAST_AGREEING = 0.4
+# Of the size at the last correction, how small and large an object may become.
+_SMALLEST_SCALE = 0.1
+_LARGEST_SCALE = 10.0
+
+
+class ObjectState(NamedTuple):
+  """An object on a frame that shows it.
+
+  Attributes:
+    id: its number, from 1.
+    label: what it is; empty where no detector says it.
+    box: (left, top, right, bottom), which may reach beyond the frame.
+    detected: whether the detector saw it here.
+    visible_share: of its points.
+    points: (x, y).
+    points_visible: which of them are seen and move as the object does.
+  """
+
+  id: int
+  label: str
+  box: Float[np.ndarray, '4']
+  detected: bool
+  visible_share: float
+  points: Float[np.ndarray, 'n 2']
+  points_visible: np.ndarray
+
+
+@dataclasses.dataclass
+class TrackedObject:
+  """What is known of an object; `shown` are the frames that show it."""
+
+  number: int
+  label: str
+  detector_id: int | None
+  points: Int[np.ndarray, 'n']
+  # What box goes with where the points are, and the size when they were taken.
+  box: Float[np.ndarray, '4']
+  places: Float[np.ndarray, 'n 2']
+  sampled_area: float
+  born: int
+  last_seen: int
+  shown: dict[int, ObjectState] = dataclasses.field(default_factory=dict)
+  num_detections: int = 1
+  num_missed: int = 0
+  corrected: int = 0
+  is_matched: bool = True
+
+
+class _Estimate(NamedTuple):
+  """Where the points of an object say it is on a frame; None if hidden."""
+
+  reading: Reading
+  agreeing: np.ndarray
+  box: np.ndarray | None
+  motion: boxes_lib.Similarity | None
+
+
+class ObjectMachine:
+  """Follows objects from frame to frame."""
+
+  def __init__(
+      self,
+      source: PointSource,
+      settings: ObjectSettings,
+      resolution: tuple[int, int],
+  ):
+    self._source = source
+    self._settings = settings
+    self._resolution = resolution
+    self._next = 1
+    # All that ever were, and those that are still looked for.
+    self.objects: list[TrackedObject] = []
+    self._living: list[TrackedObject] = []
+
+  def step(
+      self, frame: int, detections: Detections | None
+  ) -> list[TrackedObject]:
+    """Goes on to a frame of the source; returns those objects it shows.
+
+    Detections are None where the detector was not asked.
+    """
+    estimates = {
+        item.number: self._estimate(item, frame) for item in self._living
+    }
+    for item in self._living:
+      self._show(item, frame, estimates[item.number])
+    if detections is not None:
+      self._take_detections(frame, detections, estimates)
+    self._hide_doubles(frame)
+    for item in list(self._living):
+      if frame in item.shown:
+        item.last_seen = frame
+      elif frame - item.last_seen > self._settings.max_hidden or (
+          self._is_tentative(item) and item.num_missed > self._settings.patience
+      ):
+        self._source.remove(item.points)
+        self._living.remove(item)
+    return [
+        item
+        for item in self._living
+        if frame in item.shown and not self._is_tentative(item)
+    ]
+
+  def list_reported(self) -> list[TrackedObject]:
+    """Returns all objects that were detected often enough, oldest first."""
+    return [item for item in self.objects if not self._is_tentative(item)]
+
+  def _is_tentative(self, item: TrackedObject) -> bool:
+    return item.num_detections < self._settings.min_detections
+
+  def _estimate(self, item: TrackedObject, frame: int) -> _Estimate:
+    """Returns where the points of an object say that it is."""
+    settings = self._settings
+    reading = self._source.read(item.points, frame)
+    visible = reading.visible & np.isfinite(reading.positions).all(axis=-1)
+    count = len(visible)
+    least = max(
+        min(settings.min_points, count), int(settings.min_visible_share * count)
+    )
+    nowhere = _Estimate(reading, np.zeros(count, bool), None, None)
+    if visible.sum() < max(least, 1):
+      return nowhere
+    size = np.sqrt(max(boxes_lib.measure_area(item.box), 1.0))
+    motion = boxes_lib.fit_similarity(
+        item.places[visible],
+        reading.positions[visible],
+        settings.tolerance * size,
+    )
+    agreeing = np.zeros(count, bool)
+    agreeing[np.flatnonzero(visible)[motion.agrees]] = True
+    if agreeing.sum() < max(_LEAST_AGREEING * visible.sum(), 1):
+      return nowhere
+    scale = np.sqrt(abs(np.linalg.det(motion.matrix)))
+    box = boxes_lib.move_box(item.box, motion)
+    height, width = self._resolution
+    is_outside = (box[2:] <= 0).any() or (box[:2] >= [width, height]).any()
+    if is_outside or not _SMALLEST_SCALE < scale < _LARGEST_SCALE:
+      return nowhere
+    return _Estimate(reading, agreeing, box, motion)
+
+  def _show(
+      self,
+      item: TrackedObject,
+      frame: int,
+      estimate: _Estimate,
+      *,
+      detected: bool = False,
+  ) -> None:
+    """Notes where an object is; hidden ones are nowhere."""
+    if estimate.box is None:
+      return
+    item.shown[frame] = ObjectState(
+        item.number,
+        item.label,
+        estimate.box.astype(np.float32),
+        detected,
+        float(np.mean(estimate.agreeing)),
+        estimate.reading.positions.astype(np.float32),
+        estimate.agreeing,
+    )
+
+  def _take_detections(
+      self,
+      frame: int,
+      detections: Detections,
+      estimates: dict[int, _Estimate],
+  ) -> None:
+    """Gives every detection to an object, or makes one of it."""
+    pairs = self._match(frame, detections, estimates)
+    for item in self._living:
+      item.is_matched = item.number in pairs.values()
+      item.num_missed = 0 if item.is_matched else item.num_missed + 1
+    by_number = {item.number: item for item in self._living}
+    for row, number in pairs.items():
+      self._correct(
+          by_number[number], frame, detections, row, estimates.pop(number)
+      )
+    for row in range(len(detections.boxes)):
+      if row in pairs:
+        continue
+      whole = self._find_whole(frame, detections, row)
+      if whole is None:
+        self._begin(frame, detections, row)
+      elif self._settings.joins_parts:
+        estimate = estimates.pop(whole.number, None)
+        self._join(whole, frame, detections.boxes[row], estimate)
+
+  def _match(
+      self,
+      frame: int,
+      detections: Detections,
+      estimates: dict[int, _Estimate],
+  ) -> dict[int, int]:
+    """Returns the numbers of the objects that detections are of, by row."""
+    if detections.ids is not None:
+      known = {
+          item.detector_id: item.number
+          for item in self._living
+          if item.detector_id is not None
+      }
+      return {
+          row: known[int(identity)]
+          for row, identity in enumerate(detections.ids)
+          if int(identity) in known
+      }
+    settings = self._settings
+    pairs: dict[int, int] = {}
+    seen = [item for item in self._living if frame in item.shown]
+    hidden = [item for item in self._living if frame not in item.shown]
+    affinity = np.asarray(
+        [
+            [
+                self._rate(item.shown[frame].box, estimates[item.number], box)
+                for item in seen
+            ]
+            for box in detections.boxes
+        ]
+    ).reshape(len(detections.boxes), len(seen))
+    self._assign(detections, seen, affinity, settings.match, pairs)
+    overlaps = np.asarray(
+        [
+            [
+                self._rate_hidden(item, frame, estimates[item.number], box)
+                for item in hidden
+            ]
+            for box in detections.boxes
+        ]
+    ).reshape(len(detections.boxes), len(hidden))
+    self._assign(detections, hidden, overlaps, 1e-6, pairs)
+    return pairs
+
+  def _assign(
+      self,
+      detections: Detections,
+      items: list[TrackedObject],
+      affinity: Float[np.ndarray, 'n m'],
+      least: float,
+      pairs: dict[int, int],
+  ) -> None:
+    """Adds the pairs of largest affinity, of those that are large enough."""
+    from scipy import optimize  # Comes with JAX; slow to import.
+
+    labels = detections.labels
+    for row in range(len(detections.boxes)):
+      for column, item in enumerate(items):
+        other = labels is not None and labels[row] != item.label
+        if row in pairs or other:
+          affinity[row, column] = 0
+    affinity = np.where(affinity >= least, affinity, 0)
+    for row, column in zip(
+        *optimize.linear_sum_assignment(-affinity), strict=True
+    ):
+      if affinity[row, column] > 0:
+        pairs[int(row)] = items[column].number
+
+  def _rate(
+      self,
+      own: Num[np.ndarray, '4'],
+      estimate: _Estimate,
+      box: Num[np.ndarray, '4'],
+  ) -> float:
+    """Returns how well a detection fits an object that is seen."""
+    points = estimate.reading.positions[estimate.agreeing]
+    overlap = boxes_lib.measure_overlaps(own[None], box[None])[0, 0]
+    inside = boxes_lib.are_inside(points, box).mean() if len(points) else 0.0
+    return float(overlap + inside) / 2 if overlap > 0.05 else 0.0
+
+  def _rate_hidden(
+      self,
+      item: TrackedObject,
+      frame: int,
+      estimate: _Estimate,
+      box: Num[np.ndarray, '4'],
+  ) -> float:
+    """Returns how well a detection fits an object that is not seen.
+
+    Points that are back count more than a box where the object should be.
+    """
+    settings = self._settings
+    reading = estimate.reading
+    inside = reading.visible & boxes_lib.are_inside(reading.positions, box)
+    share = float(inside.mean())
+    if share >= settings.revive_share and inside.sum() >= min(
+        settings.min_points, len(inside)
+    ):
+      return 1 + share
+    expected = _extrapolate(item, frame)
+    overlap = boxes_lib.measure_overlaps(expected[None], box[None])[0, 0]
+    if overlap >= settings.match:
+      return float(overlap)
+    shared = boxes_lib.measure_shared(expected[None], box[None])[0, 0]
+    part = float(shared / boxes_lib.measure_area(box))
+    is_part = settings.joins_parts and part >= settings.part_share
+    return 0.1 * part if is_part else 0.0
+
+  def _find_whole(
+      self, frame: int, detections: Detections, row: int
+  ) -> TrackedObject | None:
+    """Returns the object that a detection is a part of, or none."""
+    shown = [item for item in self._living if frame in item.shown]
+    if detections.ids is not None or not shown:
+      return None
+    box = detections.boxes[row]
+    stacked = np.stack([item.shown[frame].box for item in shown])
+    overlaps = boxes_lib.measure_overlaps(stacked, box[None])[:, 0]
+    shared = boxes_lib.measure_shared(stacked, box[None])[:, 0]
+    part = shared / boxes_lib.measure_area(box)
+    claimed = (overlaps >= self._settings.match) | (
+        part >= self._settings.part_share
+    )
+    best = int(np.argmax(np.where(claimed, part, -1)))
+    return shown[best] if claimed[best] else None
+
+  def _join(
+      self,
+      item: TrackedObject,
+      frame: int,
+      part: Num[np.ndarray, '4'],
+      estimate: _Estimate | None,
+  ) -> None:
+    """Makes an object larger, to hold a part of it."""
+    state = item.shown[frame]
+    old = state.box.astype(np.float64)
+    box = boxes_lib.correct_box(old, part, self._settings.correction, 0.0)
+    if estimate is None:
+      item.box = box
+    else:
+      _rebase(item, estimate, box)
+    item.is_matched, item.num_missed = True, 0
+    item.shown[frame] = state._replace(box=box.astype(np.float32))
+    self._spread_correction(item, frame, old, box)
+    item.corrected = frame
+
+  def _begin(self, frame: int, detections: Detections, row: int) -> None:
+    """Begins to follow an object that was never seen before."""
+    box = detections.boxes[row].astype(np.float64)
+    label = '' if detections.labels is None else str(detections.labels[row])
+    identity = None if detections.ids is None else int(detections.ids[row])
+    item = TrackedObject(
+        self._next,
+        label,
+        identity,
+        np.zeros(0, int),
+        box,
+        np.zeros((0, 2)),
+        0.0,
+        frame,
+        frame,
+        corrected=frame,
+    )
+    self._next += 1
+    self._sample(item, frame, detections, row, box)
+    self.objects.append(item)
+    self._living.append(item)
+    self._look_back(item, frame)
+
+  def _sample(
+      self,
+      item: TrackedObject,
+      frame: int,
+      detections: Detections,
+      row: int,
+      box: Num[np.ndarray, '4'],
+  ) -> None:
+    """Takes the points of an object anew, from a detection."""
+    masks = detections.masks
+    mask = None if masks is None else masks[row]
+    if mask is not None and not mask.any():
+      mask = None
+    places = sample_points(detections.boxes[row], mask, self._settings)
+    self._source.remove(item.points)
+    item.points = self._source.add(places)
+    item.places = places.astype(np.float64)
+    item.box = box.astype(np.float64)
+    item.sampled_area = boxes_lib.measure_area(item.box)
+    is_all = np.ones(len(places), bool)
+    estimate = _Estimate(Reading(places, is_all), is_all, item.box, None)
+    self._show(item, frame, estimate, detected=True)
+
+  def _correct(
+      self,
+      item: TrackedObject,
+      frame: int,
+      detections: Detections,
+      row: int,
+      estimate: _Estimate,
+  ) -> None:
+    """Moves an object to where it was detected."""
+    settings = self._settings
+    box = detections.boxes[row].astype(np.float64)
+    item.num_detections += 1
+    expected = estimate.box
+    if expected is None:
+      expected = _extrapolate(item, frame)
+    mixed = boxes_lib.correct_box(
+        expected,
+        box,
+        settings.correction,
+        settings.correction * settings.shrinking,
+    )
+    if estimate.box is None or estimate.motion is None:
+      # It was hidden; what was true of its points may be so no more.
+      self._sample(item, frame, detections, row, mixed)
+      self._look_back(item, frame)
+      item.corrected = frame
+      return
+    inside = boxes_lib.are_inside(estimate.reading.positions, mixed)
+    share = float((inside & estimate.agreeing).mean())
+    growth = boxes_lib.measure_area(mixed) / max(item.sampled_area, 1e-9)
+    limit = settings.reinitialize_growth
+    # A closer look at the same points is no growth.
+    scale = abs(np.linalg.det(estimate.motion.matrix))
+    if growth > limit * max(1, scale) and settings.joins_parts:
+      # Now more is seen of it, and so the points say of frames before.
+      self._sample(item, frame, detections, row, mixed)
+      self._look_back(item, frame, replaces=True)
+      item.corrected = frame
+      return
+    if share < settings.reinitialize_share or growth > limit * max(1, scale):
+      self._sample(item, frame, detections, row, mixed)
+    else:
+      _rebase(item, estimate, mixed)
+      item.sampled_area *= scale
+      self._show(item, frame, estimate._replace(box=mixed), detected=True)
+    self._spread_correction(item, frame, estimate.box, mixed)
+    item.corrected = frame
+
+  def _spread_correction(
+      self,
+      item: TrackedObject,
+      frame: int,
+      old: Num[np.ndarray, '4'],
+      new: Num[np.ndarray, '4'],
+  ) -> None:
+    """Moves the boxes since the last detection, the later ones by more.
+
+    So boxes follow both detections about them. Only frames of the window are
+    still open to change.
+    """
+    begin = item.corrected
+    first = max(begin + 1, self._source.get_first_frame())
+    if any(t not in item.shown for t in range(begin, frame)):
+      return
+    change = boxes_lib.to_shape(new) - boxes_lib.to_shape(old)
+    for t in range(first, frame):
+      shape = boxes_lib.to_shape(item.shown[t].box)
+      moved = shape + change * ((t - begin) / (frame - begin))
+      box = boxes_lib.from_shape(moved).astype(np.float32)
+      item.shown[t] = item.shown[t]._replace(box=box)
+
+  def _look_back(
+      self, item: TrackedObject, frame: int, *, replaces: bool = False
+  ) -> None:
+    """Fills the frames before, while the points say where the object was.
+
+    With `replaces`, boxes that are known give way to larger ones.
+    """
+    for t in range(frame - 1, self._source.get_first_frame() - 1, -1):
+      if frame - t > self._settings.max_hidden:
+        return
+      if t in item.shown and not replaces:
+        return
+      estimate = self._estimate(item, t)
+      if estimate.box is None or self._is_taken(item, t, estimate.box):
+        return
+      if t in item.shown:
+        area = boxes_lib.measure_area(item.shown[t].box)
+        if area > _AS_LARGE * boxes_lib.measure_area(estimate.box):
+          return
+      self._show(item, t, estimate)
+
+  def _is_taken(
+      self, item: TrackedObject, frame: int, box: Num[np.ndarray, '4']
+  ) -> bool:
+    """Returns whether another object is where a box is."""
+    others = [
+        other.shown[frame].box
+        for other in self.objects
+        if other is not item and frame in other.shown
+    ]
+    if not others:
+      return False
+    overlaps = boxes_lib.measure_overlaps(np.stack(others), box[None])
+    return bool(overlaps.max() > _SAME)
+
+  def _hide_doubles(self, frame: int) -> None:
+    """Hides objects whose points went over to another one, or are behind it.
+
+    Of two with the same box, the one stays that was detected last.
+    """
+    shown = [item for item in self._living if frame in item.shown]
+    for item in shown:
+      rivals = [
+          other.shown[frame].box
+          for other in shown
+          if other is not item
+          and other.is_matched
+          and not item.is_matched
+          and frame in other.shown
+      ]
+      if rivals:
+        overlaps = boxes_lib.measure_overlaps(
+            np.stack(rivals), item.shown[frame].box[None]
+        )
+        if overlaps.max() > _SAME:
+          del item.shown[frame]
+
+
+def _rebase(
+    item: TrackedObject, estimate: _Estimate, box: Num[np.ndarray, '4']
+) -> None:
+  """Takes a box for that of where points are now, of all points."""
+  assert estimate.motion is not None, 'what is hidden has no box'
+  places = estimate.motion.apply(item.places)
+  places[estimate.agreeing] = estimate.reading.positions[estimate.agreeing]
+  item.places, item.box = places, box
+
+
+def _extrapolate(item: TrackedObject, frame: int) -> Float[np.ndarray, '4']:
+  """Returns where a hidden object should be, if it went on as it did."""
+  frames = sorted(item.shown)
+  last = frames[-1]
+  before = next((t for t in reversed(frames) if last - t >= 3), last)
+  box = item.shown[last].box.astype(np.float64)
+  if before == last:
+    return box
+  shift = np.tile(
+      boxes_lib.to_shape(box)[:2]
+      - boxes_lib.to_shape(item.shown[before].box)[:2],
+      2,
+  )
+  return box + shift * min(frame - last, _COASTING) / (last - before)

@@ -1,0 +1,249 @@
+"""Where points of objects are: tracked frame by frame, or window by window.
+
+Both know a point by a number, are told of new points on the current frame and
+say where all points are on it. A window also says where they are on its other
+frames.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import Num
+import numpy as np
+
+from tapjax import streaming
+from tapjax import tracking
+from tapjax.geometry import rescale_positions
+from tapjax.geometry import rescale_query_points
+from tapjax.objects.detections import Frame
+from tapjax.objects.sampling import find_outliers
+from tapjax.objects.settings import ObjectSettings
+from tapjax.pretrained import Tracker
+
+# Frames that the points of objects began on are put before a window; their
+# number is rounded up, so that little is compiled anew.
+_REFERENCE_STEP = 4
+
+
+class Reading(NamedTuple):
+  """Where points are on a frame."""
+
+  positions: Float[np.ndarray, 'n 2']
+  visible: Bool[np.ndarray, 'n']
+
+
+@runtime_checkable
+class PointSource(Protocol):
+  """Tracks the points of objects."""
+
+  def add(self, points: Num[np.ndarray, 'n 2']) -> Int[np.ndarray, 'n']:
+    """Begins to track points (x, y) of the current frame; returns numbers."""
+
+  def remove(self, numbers: Int[np.ndarray, 'n']) -> None:
+    """Ceases to track points."""
+
+  def read(self, numbers: Int[np.ndarray, 'n'], frame: int) -> Reading:
+    """Returns where points are on a frame."""
+
+  def get_first_frame(self) -> int:
+    """Returns the index of the earliest frame that can be read."""
+
+
+class StreamedPoints:
+  """Points tracked frame by frame, by a tracker that sees only the past."""
+
+  def __init__(self, tracker: Tracker):
+    self._tracker = tracker
+    self._session: streaming.Session | None = None
+    self._frame: Frame | None = None
+    self._index = -1
+    self._known: dict[int, tuple[np.ndarray, bool]] = {}
+
+  def step(self, frame: Frame) -> None:
+    """Goes on to the next frame."""
+    self._frame, self._index = frame, self._index + 1
+    if self._session is None or not len(self._session.ids):
+      return
+    self._session, tracks = self._tracker.step(self._session, frame)
+    self._known = {
+        int(number): (position, bool(visible))
+        for number, position, visible in zip(
+            self._session.ids,
+            tracks.positions[:, 0],
+            tracks.visible[:, 0],
+            strict=True,
+        )
+    }
+
+  def add(self, points: Num[np.ndarray, 'n 2']) -> Int[np.ndarray, 'n']:
+    """Begins to track points (x, y) of the current frame; returns numbers."""
+    assert self._frame is not None, 'points are those of a frame'
+    points_yx = np.asarray(points, np.float32)[:, ::-1]
+    if self._session is None:
+      first = 0
+      self._session = self._tracker.start(self._frame, points_yx)
+    else:
+      first = int(self._session.num_added)
+      self._session = self._tracker.add(self._session, self._frame, points_yx)
+    numbers = np.arange(first, first + len(points))
+    for number, point in zip(numbers, points, strict=True):
+      self._known[int(number)] = (np.asarray(point, np.float32), True)
+    return numbers
+
+  def remove(self, numbers: Int[np.ndarray, 'n']) -> None:
+    """Ceases to track points."""
+    if self._session is not None and len(numbers):
+      self._session = self._tracker.remove(self._session, numbers)
+
+  def read(self, numbers: Int[np.ndarray, 'n'], frame: int) -> Reading:
+    """Returns where points are on the current frame."""
+    assert frame == self._index, 'only the current frame is known'
+    known = [self._known[int(number)] for number in numbers]
+    return Reading(
+        np.asarray([position for position, _ in known]).reshape(-1, 2),
+        np.asarray([visible for _, visible in known], bool),
+    )
+
+  def get_first_frame(self) -> int:
+    """Returns the current frame: there is no way back."""
+    return self._index
+
+
+class WindowedPoints:
+  """Points tracked through one window after the other, by any tracker.
+
+  Every window begins with the frames that its points were taken from, so that a
+  point is never described anew by where it is believed to be.
+  """
+
+  def __init__(self, tracker: Tracker, settings: ObjectSettings):
+    self._tracker = tracker
+    self._settings = settings
+    self._size: tuple[int, int] = (1, 1)
+    # The frame of the video and the query (x, y) of each point.
+    self._origins: dict[int, tuple[int, np.ndarray]] = {}
+    self._references: dict[int, np.ndarray] = {}
+    self._frames: np.ndarray | None = None
+    self._first = 0
+    self._current = 0
+    self._num_added = 0
+    self._places: dict[int, int] = {}
+    self._length = 0
+    self._tracked: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+  def open_window(
+      self, blocks: Iterable[np.ndarray], num_kept: int, first: int
+  ) -> int:
+    """Goes on to the next window, and returns how many frames are in it.
+
+    Args:
+      blocks: its frames.
+      num_kept: frames of the last window that are seen again.
+      first: index in the video of the first new frame.
+    """
+    video = tracking.prepare_video(blocks, self._tracker.functions.resolution)
+    self._size = video.original
+    num_new = len(video.frames)
+    old = self._frames
+    self._frames = video.frames
+    if old is not None and num_kept:
+      self._frames = np.concatenate([old[-num_kept:], video.frames])
+    self._first = first + num_new - len(self._frames)
+    self._current = first
+    self._encode()
+    self._tracked = {}
+    self._track(list(self._origins))
+    return num_new
+
+  def go_to(self, frame: int) -> None:
+    """Makes a frame of the window the current one."""
+    self._current = frame
+
+  def add(self, points: Num[np.ndarray, 'n 2']) -> Int[np.ndarray, 'n']:
+    """Begins to track points (x, y) of the current frame; returns numbers."""
+    assert self._frames is not None, 'points are those of a window'
+    numbers = np.arange(self._num_added, self._num_added + len(points))
+    self._num_added += len(points)
+    for number, point in zip(numbers, points, strict=True):
+      self._origins[int(number)] = (self._current, np.asarray(point))
+    self._references[self._current] = self._frames[self._current - self._first]
+    self._track(numbers.tolist())
+    return numbers
+
+  def remove(self, numbers: Int[np.ndarray, 'n']) -> None:
+    """Ceases to track points."""
+    for number in numbers.tolist():
+      del self._origins[number]
+    used = {frame for frame, _ in self._origins.values()}
+    self._references = {
+        frame: image
+        for frame, image in self._references.items()
+        if frame in used
+    }
+
+  def read(self, numbers: Int[np.ndarray, 'n'], frame: int) -> Reading:
+    """Returns where points are on a frame of the window."""
+    known = [self._tracked[int(number)] for number in numbers]
+    index = frame - self._first
+    return Reading(
+        np.asarray([positions[index] for positions, _ in known]).reshape(-1, 2),
+        np.asarray([visible[index] for _, visible in known], bool),
+    )
+
+  def get_first_frame(self) -> int:
+    """Returns the first frame of the window."""
+    return self._first
+
+  def _encode(self) -> None:
+    """Computes the features of the window and of what is put before it."""
+    assert self._frames is not None, 'there is a window'
+    before = [
+        frame for frame in sorted(self._references) if frame < self._first
+    ]
+    missing = -len(before) % _REFERENCE_STEP
+    shown = [self._references[frame] for frame in before]
+    # What fills up is a standstill of the frame that the window goes on with.
+    shown += [self._frames[0]] * missing
+    self._places = {frame: i for i, frame in enumerate(before)}
+    self._length = len(shown) + len(self._frames)
+    frames = np.stack([*shown, *self._frames])
+    functions, params = self._tracker.functions, self._tracker.params
+    self._features = tracking.encode_in_pieces(functions, params, frames)
+
+  def _track(self, numbers: list[int]) -> None:
+    """Tracks some of the points through the window."""
+    if not numbers:
+      return
+    functions, params = self._tracker.functions, self._tracker.params
+    num_before = self._length - self._count_frames()
+    queries = np.asarray(
+        [
+            (
+                self._places.get(frame, frame - self._first + num_before),
+                point[1],
+                point[0],
+            )
+            for frame, point in (self._origins[number] for number in numbers)
+        ],
+        np.float32,
+    )
+    queries = np.asarray(
+        rescale_query_points(queries, self._size, functions.resolution)
+    )
+    tracks = tracking.track_features(functions, params, self._features, queries)
+    positions = np.asarray(tracks.positions[:, num_before:])
+    visible = np.array(tracks.visible[:, num_before:])
+    if self._settings.outlier_deviations is not None:
+      visible &= ~find_outliers(positions, self._settings.outlier_deviations)
+    positions = np.asarray(
+        rescale_positions(positions, functions.resolution, self._size)
+    )
+    for row, number in enumerate(numbers):
+      self._tracked[number] = (positions[row], visible[row])
+
+  def _count_frames(self) -> int:
+    assert self._frames is not None, 'there is a window'
+    return len(self._frames)

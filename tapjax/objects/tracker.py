@@ -1,0 +1,235 @@
+"""Objects followed through a video: from detector and tracker to boxes.
+
+frames ──detector, every few frames──► detections ─┐
+   └───tracker, in windows or as they come──► points ──ObjectMachine──► boxes
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import itertools
+from typing import NamedTuple
+
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import inputs
+from tapjax import tracking
+from tapjax.objects import boxes as boxes_lib
+from tapjax.objects.detections import check_detections
+from tapjax.objects.detections import Detections
+from tapjax.objects.detections import Detector
+from tapjax.objects.detections import Frame
+from tapjax.objects.machine import ObjectMachine
+from tapjax.objects.machine import ObjectState
+from tapjax.objects.machine import TrackedObject
+from tapjax.objects.settings import ObjectSettings
+from tapjax.objects.sources import StreamedPoints
+from tapjax.objects.sources import WindowedPoints
+from tapjax.pretrained import Tracker
+from tapjax.tracking import Report
+
+
+class ObjectTracks(NamedTuple):
+  """Where every object is on every frame, in pixels of the frames.
+
+  Attributes:
+    ids: numbers of the objects, from 1.
+    labels: what they are; empty where no detector says it.
+    boxes: (left, top, right, bottom), not a number where an object is hidden.
+    visible: where it is not.
+    detected: where the detector saw it.
+    visible_share: of its points.
+    points: of every frame, the points (x, y) of the objects on it.
+    point_owners: of every frame, the numbers of the objects that they are of.
+  """
+
+  ids: Int[np.ndarray, 'k']
+  labels: list[str]
+  boxes: Float[np.ndarray, 'k t 4']
+  visible: Bool[np.ndarray, 'k t']
+  detected: Bool[np.ndarray, 'k t']
+  visible_share: Float[np.ndarray, 'k t']
+  points: list[Float[np.ndarray, '_ 2']]
+  point_owners: list[Int[np.ndarray, '_']]
+
+
+def track_objects(
+    tracker: Tracker,
+    frames: UInt8[np.ndarray, 't h w 3'],
+    detector: Detector,
+    settings: ObjectSettings | None = None,
+    *,
+    report: Report | None = None,
+) -> ObjectTracks:
+  """Follows all objects of a video, in windows; any tracker will do.
+
+  Args:
+    tracker: of points.
+    frames: RGB.
+    detector: called on every `detect_every`-th frame, from the first one on.
+    settings: the rules.
+    report: called as `report('track', done, total)`.
+
+  Raises:
+    ValueError: the frames are no video, or a detection is no box of a frame.
+  """
+  frames = inputs.check_frames(frames)
+
+  def report_done(done: int) -> None:
+    if report is not None:
+      report('track', done, len(frames))
+
+  return track_object_blocks(
+      tracker, tracking.split_frames(frames), detector, settings, report_done
+  )
+
+
+def track_object_blocks(
+    tracker: Tracker,
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+    detector: Detector,
+    settings: ObjectSettings | None = None,
+    report_done: tracking.Callable[[int], None] | None = None,
+) -> ObjectTracks:
+  """As `track_objects`, for a video that arrives in blocks of a few frames.
+
+  A window of frames is held at a time, at the resolution of the network.
+  """
+  settings = settings or ObjectSettings()
+  source = WindowedPoints(tracker, settings)
+  found: dict[int, Detections] = {}
+  sizes: list[tuple[int, int]] = []
+  machine: ObjectMachine | None = None
+  arriving = _detect(blocks, detector, settings.detect_every, found, sizes)
+  first = 0
+  while True:
+    window = list(itertools.islice(arriving, settings.window))
+    if not window:
+      break
+    if machine is None:
+      machine = ObjectMachine(source, settings, sizes[0])
+    kept = min(first, settings.overlap)
+    source.open_window(_stack(window), kept, first)
+    stop = first + len(window)
+    del window
+    for frame in range(first, stop):
+      source.go_to(frame)
+      machine.step(frame, found.pop(frame, None))
+      if report_done is not None:
+        report_done(frame + 1)
+    first = stop
+  if machine is None:
+    raise ValueError('the video must have at least one frame; got none')
+  return _gather(machine.list_reported(), first, settings)
+
+
+def stream_objects(
+    tracker: Tracker,
+    frames: Iterable[Frame],
+    detector: Detector,
+    settings: ObjectSettings | None = None,
+) -> Iterator[list[ObjectState]]:
+  """Yields the objects of every frame as it arrives.
+
+  Only the past is seen: there is no filling of holes, boxes are averaged over
+  sides alone, and unusual steps are not looked for. The tracker must stream.
+  """
+  settings = settings or ObjectSettings()
+  source = StreamedPoints(tracker)
+  machine: ObjectMachine | None = None
+  sides: dict[int, np.ndarray] = {}
+  for index, frame in enumerate(frames):
+    inputs.check_frames(np.asarray(frame)[None])
+    if machine is None:
+      machine = ObjectMachine(source, settings, frame.shape[:2])
+    source.step(frame)
+    detections = None
+    if index % settings.detect_every == 0:
+      detections = check_detections(detector(frame), frame.shape[:2])
+    shown = machine.step(index, detections)
+    yield [_smooth_sides(item.shown[index], sides, settings) for item in shown]
+    for item in machine.objects:
+      # Only what extrapolation needs is kept of the past.
+      for old in [t for t in item.shown if t < index - settings.max_hidden]:
+        del item.shown[old]
+
+
+def _detect(
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+    detector: Detector,
+    every: int,
+    found: dict[int, Detections],
+    sizes: list[tuple[int, int]],
+) -> Iterator[Frame]:
+  """Yields the frames one by one, and notes what the detector says of them."""
+  index = 0
+  for block in blocks:
+    for frame in block:
+      if not sizes:
+        sizes.append(frame.shape[:2])
+      if index % every == 0:
+        found[index] = check_detections(detector(frame), frame.shape[:2])
+      yield frame
+      index += 1
+
+
+def _stack(frames: list[Frame]) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
+  for start in range(0, len(frames), tracking.FRAME_CHUNK):
+    yield np.stack(frames[start : start + tracking.FRAME_CHUNK])
+
+
+def _smooth_sides(
+    state: ObjectState, sides: dict[int, np.ndarray], settings: ObjectSettings
+) -> ObjectState:
+  """Averages the sides of boxes over the past, and leaves their centers."""
+  shape = boxes_lib.to_shape(state.box)
+  share = 1 / (1 + settings.smoothing)
+  before = sides.get(state.id, shape[2:])
+  sides[state.id] = before + share * (shape[2:] - before)
+  box = boxes_lib.from_shape(np.concatenate([shape[:2], sides[state.id]]))
+  return state._replace(box=_pad(box, settings.padding).astype(np.float32))
+
+
+def _pad(box: np.ndarray, share: float) -> np.ndarray:
+  margin = share * (box[..., 2:] - box[..., :2])
+  return np.concatenate([box[..., :2] - margin, box[..., 2:] + margin], -1)
+
+
+def _gather(
+    items: list[TrackedObject], num_frames: int, settings: ObjectSettings
+) -> ObjectTracks:
+  """Returns arrays of all objects, with smooth boxes."""
+  shape = len(items), num_frames
+  boxes = np.full((*shape, 4), np.nan, np.float32)
+  visible, detected = np.zeros(shape, bool), np.zeros(shape, bool)
+  shares = np.zeros(shape, np.float32)
+  points: list[list[np.ndarray]] = [[] for _ in range(num_frames)]
+  owners: list[list[np.ndarray]] = [[] for _ in range(num_frames)]
+  for row, item in enumerate(items):
+    for t, state in item.shown.items():
+      boxes[row, t], visible[row, t] = state.box, True
+      detected[row, t], shares[row, t] = state.detected, state.visible_share
+      seen = state.points[state.points_visible]
+      points[t].append(seen)
+      owners[t].append(np.full(len(seen), item.number))
+    filled, visible[row] = boxes_lib.fill_holes(
+        boxes[row], visible[row], settings.fill
+    )
+    smooth = boxes_lib.smooth_boxes(filled, visible[row], settings.smoothing)
+    boxes[row] = _pad(smooth, settings.padding)
+  return ObjectTracks(
+      np.asarray([item.number for item in items], int),
+      [item.label for item in items],
+      boxes,
+      visible,
+      detected,
+      shares,
+      [
+          np.concatenate([np.zeros((0, 2), np.float32), *rows])
+          for rows in points
+      ],
+      [np.concatenate([np.zeros(0, int), *rows]) for rows in owners],
+  )
