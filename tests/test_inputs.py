@@ -144,12 +144,12 @@ def test_resolutions_are_refused(resolution):
 
 
 def test_chunks_hold_at_least_one():
-  inputs.check_chunks(None, 1)
+  inputs.check_chunks(None, None)
   inputs.check_chunks(1, np.int64(2))
   with pytest.raises(ValueError, match=r'query_chunk .* above 0; got 0'):
     inputs.check_chunks(0, 1)
-  with pytest.raises(ValueError, match=r'frame_chunk .* above 0; got None'):
-    inputs.check_chunks(None, None)
+  with pytest.raises(ValueError, match=r'frame_chunk .* above 0; got -1'):
+    inputs.check_chunks(None, -1)
   with pytest.raises(ValueError, match=r'query_chunk .* above 0; got 2\.5'):
     inputs.check_chunks(2.5, 1)
 

@@ -138,7 +138,7 @@ def make_oracle(share=1.0):
       ),
       describe_queries=lambda params, features, points: points,
       initialize_tracks=initialize,
-      refine_tracks=lambda params, features, queries, state, memory=None: (
+      refine_tracks=lambda params, features, queries, state, *rest: (
           jax.tree.map(lambda array: array[None], state),
           None,
       ),

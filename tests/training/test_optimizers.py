@@ -49,6 +49,7 @@ def arrays(reference):
     return dict(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
 def test_schedule(name, arrays):
   schedule = make_schedule(CONFIGS[name])
@@ -61,7 +62,13 @@ def test_schedule(name, arrays):
   )
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != 'adam_tapir'))
+        for name in CONFIGS
+    ],
+)
 def test_updates(name, arrays):
   """Five updates, one of them with a NaN, which changes nothing."""
   optimizer = make_optimizer(CONFIGS[name])
