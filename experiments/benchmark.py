@@ -93,15 +93,8 @@ def run() -> None:
 
 def measure(model: str, num_frames: int, num_queries: int) -> Row:
   """Times a preset with random weights on a random video."""
-  preset = registry.get_preset(model)
-  settings = {}
-  if RESOLUTION.value is not None:
-    settings['resolution'] = tuple(int(side) for side in RESOLUTION.value)
-  config = replace_settings(preset.config, settings)
-  functions = preset.architecture.make_functions(config)
-  params = functions.init(jax.random.key(0))
-  tracker = Tracker(model, config, functions, params)
-
+  tracker = make_random_tracker(model)
+  config = tracker.config
   generator = np.random.default_rng(0)
   frames = generator.uniform(-1, 1, (num_frames, *config.resolution, 3))
   video = tracking.PreparedVideo(frames.astype(np.float32), config.resolution)
@@ -131,7 +124,7 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
     calls.append(call())
   rates.append(measure_product_rate())
   seconds = min(calls)
-  operations = preset.architecture.count_operations(
+  operations = registry.get_preset(model).architecture.count_operations(
       config, num_frames, num_queries
   )
   return Row(
@@ -146,6 +139,18 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
       peak_gb=measure_peak_memory(),
       efficiency=operations / seconds / max(rates),
   )
+
+
+def make_random_tracker(model: str) -> Tracker:
+  """Returns a preset with random weights, at the resolution of the flag."""
+  preset = registry.get_preset(model)
+  settings = {}
+  if RESOLUTION.value is not None:
+    settings['resolution'] = tuple(int(side) for side in RESOLUTION.value)
+  config = replace_settings(preset.config, settings)
+  functions = preset.architecture.make_functions(config)
+  params = functions.init(jax.random.key(0))
+  return Tracker(model, config, functions, params)
 
 
 def measure_product_rate() -> float:

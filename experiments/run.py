@@ -10,6 +10,8 @@
     Packs the best weights of a training run in half precision.
 --task=benchmark --model=tapir --frames=50 --queries=100
     Times a tracker on this machine and prints one row a setting.
+--task=overhead --model=tapir
+    Times what evaluation costs over bare calls.
 --task=evaluate --model=tapir --benchmark=davis_first --data=DIR --workdir=DIR
     Evaluates trackers on benchmarks; goes on where it was interrupted.
 --task=report --workdir=DIR
@@ -26,6 +28,7 @@ from experiments import benchmark
 from experiments import cycle
 from experiments import evaluate
 from experiments import generate
+from experiments import overhead
 from experiments import release
 from experiments import training
 
@@ -37,6 +40,7 @@ _TASK = flags.DEFINE_enum(
         'cycle',
         'evaluate',
         'generate',
+        'overhead',
         'release',
         'report',
         'train',
@@ -48,7 +52,7 @@ _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Folder for everything a task writes.'
 )
 # Tasks that only print.
-_WITHOUT_FOLDER = ('benchmark', 'cycle')
+_WITHOUT_FOLDER = ('benchmark', 'cycle', 'overhead')
 
 
 def main(argv: list[str]) -> None:
@@ -74,6 +78,8 @@ def _run(task: str, workdir: str) -> None:
     training.run(workdir)
   elif task == 'generate':
     generate.run(workdir, training.CHANGES.value)
+  elif task == 'overhead':
+    overhead.run()
   elif task == 'release':
     release.run(workdir)
   elif task == 'evaluate':

@@ -1,0 +1,105 @@
+"""What evaluation costs over bare calls: padding, chunks and few programs.
+
+Videos of different lengths and numbers of queries are tracked as evaluation
+does it, and then each by a call that was compiled for its very shape.
+"""
+
+from collections.abc import Callable
+import sys
+import time
+
+import jax
+import numpy as np
+
+from experiments import benchmark as speed
+import tapjax
+from tapjax import padding
+from tapjax.evaluation import subjects
+from tapjax.geometry import normalize_frames
+from tapjax.geometry import sample_random_points
+from tapjax.pretrained import Tracker
+from tapjax.types import Tracks
+
+# Frames and queries of the videos.
+_SHAPES = ((24, 10), (31, 25), (40, 18), (47, 40), (55, 32))
+_CALLS = 3
+
+
+def run() -> None:
+  """Prints a row for every model."""
+  sys.stdout.write('preset  videos  programs  evaluation_s  bare_s  ratio\n')
+  for model in speed.MODELS.value:
+    tracker = speed.make_random_tracker(model)
+    count, padded, bare = measure(tracker)
+    sys.stdout.write(
+        f'{model}  {len(_SHAPES)}  {count}  {padded:.3g}  {bare:.3g}'
+        f'  {padded / bare:.2f}\n'
+    )
+    sys.stdout.flush()
+
+
+def measure(tracker: Tracker) -> tuple[int, float, float]:
+  """Returns programs, then seconds a video in evaluation and by itself."""
+  generator = np.random.default_rng(0)
+  resolution = tracker.functions.resolution
+  clips = [
+      subjects.Clip(
+          generator.integers(
+              256, size=(num_frames, *resolution, 3), dtype='u1'
+          ),
+          sample_random_points(generator, num_frames, resolution, num_queries),
+      )
+      for num_frames, num_queries in _SHAPES
+  ]
+  lengths = padding.choose_lengths([len(clip.frames) for clip in clips])
+  subject = subjects.make_subject(tracker, jax.local_devices()[:1])
+  call = _make_bare_call(tracker)
+
+  def evaluate(clip: subjects.Clip) -> None:
+    length = min(length for length in lengths if length >= len(clip.frames))
+    subject.track([clip], length)
+
+  with tapjax.count_compilations() as compilations:
+    for clip in clips:
+      evaluate(clip)
+  for clip in clips:
+    call(clip)
+  # The machine may be shared: calls take turns, and the best of each counts.
+  padded, bare = [], []
+  for clip in clips:
+    seconds = [
+        (_time(evaluate, clip), _time(call, clip)) for _ in range(_CALLS)
+    ]
+    best, best_bare = np.min(seconds, axis=0)
+    padded.append(best)
+    bare.append(best_bare)
+  return compilations.count, float(np.mean(padded)), float(np.mean(bare))
+
+
+def _make_bare_call(
+    tracker: Tracker,
+) -> Callable[[subjects.Clip], Tracks]:
+  """Returns the five arrows in one program, compiled for every shape."""
+  functions = tracker.functions
+
+  @jax.jit
+  def track(params, frames, query_points):
+    points = query_points[None]
+    features = functions.encode_video(params, normalize_frames(frames)[None])
+    queries = functions.describe_queries(params, features, points)
+    state = functions.initialize_tracks(params, features, queries, points)
+    states, _ = functions.refine_tracks(params, features, queries, state)
+    return functions.finalize_tracks(states)
+
+  def call(clip: subjects.Clip) -> Tracks:
+    return jax.block_until_ready(track(tracker.params, *clip))
+
+  return call
+
+
+def _time(
+    call: Callable[[subjects.Clip], object], clip: subjects.Clip
+) -> float:
+  start = time.perf_counter()
+  call(clip)
+  return time.perf_counter() - start

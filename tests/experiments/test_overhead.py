@@ -1,0 +1,15 @@
+"""What evaluation costs is measured for any tracker."""
+
+import pytest
+from test_tracking import make_tracker
+
+from experiments import overhead
+
+pytestmark = pytest.mark.slow
+
+
+def test_measures_both_ways(monkeypatch):
+  monkeypatch.setattr(overhead, '_SHAPES', ((3, 2), (5, 4)))
+  count, padded, bare = overhead.measure(make_tracker('tapnet'))
+  assert count == 2
+  assert padded > 0 < bare
