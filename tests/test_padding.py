@@ -107,9 +107,9 @@ def test_few_programs_serve_many_videos(name):
   functions = tracker.functions._replace(chain=None)
   tracker = dataclasses.replace(tracker, functions=functions)
   generator = np.random.default_rng(0)
-  lengths = generator.permutation(np.arange(8, 28))
+  lengths = [27, *generator.permutation(np.arange(8, 27)).tolist()]
   with tapjax.count_compilations() as compilations:
-    for num_frames in lengths.tolist():
+    for num_frames in lengths:
       num_queries = int(generator.integers(1, 40))
       case = make_case(tracker, num_frames, num_queries, num_frames)
       tracks = tracker.track(*case, devices=jax.devices()[:1])
