@@ -156,13 +156,15 @@ def choose_sizes(
     num_frames: int,
     num_queries: int,
     *,
+    num_devices: int = 1,
     frame_chunk: int | None = None,
     query_chunk: int | None = None,
 ) -> Sizes:
   """Returns the sizes of a program for videos of up to `num_frames`.
 
   Chunks fit the caches of a CPU or fill an accelerator, unless the caller says,
-  and cut `num_queries` evenly. More queries than these are no problem.
+  and cut what a device gets of `num_queries` evenly. More queries than these
+  are no problem.
   """
   on_cpu = jax.default_backend() == 'cpu'
   context = functions.temporal_context
@@ -177,7 +179,8 @@ def choose_sizes(
     return Sizes(num_frames, num_queries, frame_chunk, num_queries)
   if query_chunk is None:
     query_chunk = max(1, (2048 if on_cpu else 2**15) // num_frames)
-  query_chunk = math.ceil(num_queries / math.ceil(num_queries / query_chunk))
+  share = math.ceil(num_queries / num_devices)
+  query_chunk = math.ceil(share / math.ceil(share / query_chunk))
   capacity = round_capacity(functions, num_queries)
   capacity = math.ceil(capacity / query_chunk) * query_chunk
   return Sizes(num_frames, capacity, frame_chunk, query_chunk)
@@ -373,6 +376,7 @@ def choose_program(
       functions,
       num_frames,
       num_queries,
+      num_devices=mesh.size,
       frame_chunk=frame_chunk,
       query_chunk=query_chunk,
   )
