@@ -56,8 +56,10 @@ class Source(Protocol):
   num_frames: int | None
   repeatable: bool
 
-  def open(self) -> contextlib.AbstractContextManager[Iterator[Shot]]:
-    """Yields the frames, one after the other."""
+  def open(
+      self, stopped: threading.Event
+  ) -> contextlib.AbstractContextManager[Iterator[Shot]]:
+    """Yields the frames, and waits for none when told to stop."""
     ...
 
 
@@ -95,8 +97,9 @@ class VideoFile:
     self.num_frames = info.num_frames
 
   @contextlib.contextmanager
-  def open(self) -> Iterator[Iterator[Shot]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields the frames, one after the other."""
+    del stopped  # They come without waiting.
     with video_io.decode(self._path, '-debug_ts') as process:
       assert process.stderr is not None
       log = _DecoderLog(process.stderr)
@@ -238,11 +241,11 @@ class Folder:
     self.frame_rate = frame_rate
 
   @contextlib.contextmanager
-  def open(self) -> Iterator[Iterator[Shot]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields the pictures, as long as new ones appear."""
-    yield self._list_shots()
+    yield self._list_shots(stopped)
 
-  def _list_shots(self) -> Iterator[Shot]:
+  def _list_shots(self, stopped: threading.Event) -> Iterator[Shot]:
     last: tuple[Any, ...] | None = None
     waited = time.monotonic()
     size: tuple[int, ...] | None = None
@@ -257,7 +260,8 @@ class Folder:
       if not new:
         if time.monotonic() - waited > self._patience:
           return
-        time.sleep(_POLL)
+        if stopped.wait(_POLL):
+          return
         continue
       for key, path in new:
         last = key
@@ -314,8 +318,9 @@ class Camera:
     self.frame_rate = frame_rate or (stated if stated > 0 else _FRAME_RATE)
 
   @contextlib.contextmanager
-  def open(self) -> Iterator[Iterator[Shot]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields pictures until the camera is gone."""
+    del stopped  # They come without waiting long.
     try:
       yield self._list_shots()
     finally:
@@ -371,6 +376,7 @@ class Frames:
     self.repeatable = repeatable
 
   @contextlib.contextmanager
-  def open(self) -> Iterator[Iterator[Shot]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields the frames, one after the other."""
+    del stopped  # They come without waiting.
     yield self._make_shots()

@@ -239,7 +239,7 @@ class _Run:
     total = self._options.max_frames or self._source.num_frames
     report('track', 0, total)
     began = time.perf_counter()
-    with self._source.open() as shots:
+    with self._source.open(self.stopped) as shots:
       for index, shot in enumerate(shots):
         if shot.frame is None:
           if not self._note_damage(index, shot.damage):

@@ -433,6 +433,8 @@ def _run_ffmpeg(
       stdout=stdout,
       stderr=log,
       env={**os.environ, **_NO_ICONV},
+      # Ctrl-C is for whoever runs this, who may have frames to write yet.
+      start_new_session=True,
   ) as process:
     try:
       yield process

@@ -1,8 +1,13 @@
 """Streams: tracked as they come, resumed after a kill, honest about damage."""
 
 import functools
+import os
+import pathlib
+import signal
+import subprocess
 import sys
 import threading
+import time
 import types
 
 import golden
@@ -308,7 +313,7 @@ def test_leading_damage_is_black(tmp_path):
 
 
 def take_all(source):
-  with source.open() as shots:
+  with source.open(threading.Event()) as shots:
     return list(shots)
 
 
@@ -334,7 +339,7 @@ def test_pictures_as_they_appear(tmp_path):
     (tmp_path / 'frame_10.png').write_bytes(whole)
 
   folder = frame_sources.find_source(str(tmp_path), patience=1.5)
-  with folder.open() as shots:
+  with folder.open(threading.Event()) as shots:
     first = next(shots)
     writer = threading.Thread(target=write_later)
     writer.start()
@@ -376,7 +381,7 @@ def test_whole_videos(clip):
   np.testing.assert_array_equal(
       np.stack([shot.frame for shot in shots]), video_io.read_video(clip)
   )
-  with source.open() as some:
+  with source.open(threading.Event()) as some:
     next(some)  # Leaving early ends the decoder.
 
 
@@ -612,6 +617,60 @@ def test_command(command, tmp_path):
   assert status == 1
   assert 'frame 2 is damaged' in err.splitlines()[-1]
   assert read_arrays(tmp_path / 'stopped')['positions'].shape == (2, 2, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_interrupted_commands(command, tmp_path, how):
+  """The first is resumed to the same files, the second writes what it has."""
+  frames = make_frames(40)
+  (tmp_path / 'in').mkdir()
+  for index, frame in enumerate(frames):
+    write_picture(tmp_path / 'in' / f'{index}.png', frame)
+  make_tracker().save(tmp_path / 'weights.safetensors')
+  arguments = [
+      'live',
+      '--video=in',
+      '--checkpoint=weights.safetensors',
+      '--grid=2',
+      '--save_every=5',
+      '--output=out',
+  ]
+  process = subprocess.Popen(
+      [sys.executable, '-m', 'tapjax', *arguments, '--patience=300'],
+      env={**os.environ, 'PYTHONPATH': str(pathlib.Path(__file__).parents[1])},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+      start_new_session=True,
+  )
+  state = tmp_path / 'out' / recording.FOLDER / 'state.json'
+  deadline = time.monotonic() + 300
+  while not state.is_file() or '"next_frame": 5,' in state.read_text():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  os.killpg(process.pid, how)  # As a terminal does.
+  out, _ = process.communicate(timeout=300)
+  if how == signal.SIGINT:
+    assert process.returncode == 0
+    assert 'wrote tracks.npz, tracks.csv, tracks.mp4 to out' in out
+    num_frames = read_arrays(tmp_path / 'out')['positions'].shape[1]
+    drawn = video_io.read_video(tmp_path / 'out' / 'tracks.mp4')
+    assert 10 <= num_frames == len(drawn)
+    return
+  assert process.returncode == -signal.SIGKILL
+  assert os.listdir('out') == [recording.FOLDER]
+  status, _, err = command(*arguments[1:], '--patience=0', '--resume')
+  assert status == 0, err
+  assert 'going on from frame' in err
+  assert sorted(os.listdir('out')) == sorted(live.RESULTS)
+  status, _, err = command(*arguments[1:-1], '--patience=0', '--output=whole')
+  assert status == 0, err
+  ours, theirs = (read_arrays(tmp_path / name) for name in ('out', 'whole'))
+  assert ours.keys() == theirs.keys()
+  for name in ('positions', 'occlusion_logits', 'uncertainty_logits'):
+    # Another process may have compiled with other optimizations.
+    np.testing.assert_allclose(ours[name], theirs[name], atol=2e-3)
 
 
 @pytest.mark.parametrize(
