@@ -140,7 +140,7 @@ def run(
     is_done = True
   finally:
     keep = not is_done or run.problem is not None
-    record.close(keep=keep and options.save_every is not None)
+    record.close(keep=keep and (resume or options.save_every is not None))
   if run.problem is not None:
     raise DamagedFrameError(run.problem)
   return run.summarize()
@@ -284,9 +284,9 @@ class _Run:
   def write(self, report: Callable[[str, int, int | None], None]) -> None:
     """Writes arrays and table."""
     report('write', 0, 2)
-    late = sum(np.round(t) >= self._num_frames for t, _, _ in self._points)
+    late = sum(round(t) >= self._num_frames for t, _, _ in self._points)
     if late:
-      self._tell(f'{late} of the points begin behind the last frame')
+      self._tell(f'points that begin behind the last frame: {late}')
     self._record.write_arrays(
         self._record.folder / RESULTS[0],
         self._num_frames,
@@ -318,10 +318,16 @@ class _Run:
     if is_first and self._session is None:
       chosen = self._choose_points(frame.shape[:2], index)
       self._points = [(t, y, x) for t, y, x in chosen.tolist()]
+      missed = sum(round(t) < index for t, _, _ in self._points)
+      if missed:
+        self._tell(
+            f'points that begin before frame {index}, the first whole one, '
+            f'are not tracked: {missed}'
+        )
     begin = [
         point
         for point, (t, _, _) in enumerate(self._points)
-        if np.round(t) == index and point not in self._point_of_id
+        if round(t) == index and point not in self._point_of_id
     ]
     self._add(frame, begin)
     assert self._session is not None, 'the first frame began one'
@@ -357,7 +363,7 @@ class _Run:
       return False
     self._damaged.append(index)
     if missed:
-      text += f'; the {len(missed)} points on it are not tracked'
+      text += f'; points that begin there are not tracked: {len(missed)}'
     if index >= self._resumed:
       self._tell(f'{text}; skipped')
     return True

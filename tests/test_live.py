@@ -161,8 +161,9 @@ def test_damaged_frames_are_skipped_and_told(tmp_path):
       make_source(frames, damaged=(2, 4)), tmp_path / 'out', told=told
   )
   assert summary.damaged == [2, 4]
+  untracked = 'points that begin there are not tracked: 1'
   assert told == [
-      'frame 2 is damaged: torn; the 1 points on it are not tracked; skipped',
+      f'frame 2 is damaged: torn; {untracked}; skipped',
       'frame 4 is damaged: torn; skipped',
   ]
   arrays = read_arrays(tmp_path / 'out')
@@ -230,6 +231,14 @@ def test_a_killed_run_is_resumed_to_the_same_tracks(tmp_path):
     run_live(source, folder, **options)
   with pytest.raises(ValueError, match='lost_after was 2, is 7'):
     run_live(source, folder, resume=True, **{**options, 'lost_after': 7})
+  with pytest.raises(Crash):  # Once more, without saving.
+    run_live(
+        source,
+        folder,
+        resume=True,
+        window=Screen({6: Crash}),
+        **{**options, 'save_every': None},
+    )
   told = []
   again = run_live(source, folder, resume=True, told=told, **options)
   assert told == ['going on from frame 6']
@@ -299,11 +308,23 @@ def test_the_nearest_point_is_removed(tmp_path):
 
 
 def test_leading_damage_is_black(tmp_path):
+  told = []
   run_live(
       make_source(make_frames(3), (0,)),
       tmp_path / 'out',
-      points=np.float32([[1, 5, 5]]),
+      points=np.float32([[0, 9, 9], [1, 5, 5], [7, 1, 1]]),
+      told=told,
   )
+  late = (
+      'points that begin before frame 1, the first whole one, are not tracked'
+  )
+  assert told == [
+      'frame 0 is damaged: torn; skipped',
+      f'{late}: 1',
+      'points that begin behind the last frame: 1',
+  ]
+  tracked = np.isfinite(read_arrays(tmp_path / 'out')['positions']).all(-1)
+  assert tracked.tolist() == [[False] * 3, [False, True, True], [False] * 3]
   drawn = video_io.read_video(tmp_path / 'out' / 'tracks.mp4')
   assert drawn.shape[0] == 3
   assert drawn[0].max() < 10
