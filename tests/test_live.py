@@ -179,6 +179,7 @@ def test_damaged_frames_are_skipped_and_told(tmp_path):
   assert np.abs(drawn[2].astype(int) - drawn[1]).mean() < 5  # Held.
 
 
+@pytest.mark.slow
 def test_stopping_at_damage_and_going_on(tmp_path):
   frames = make_frames(6)
   folder = tmp_path / 'out'
@@ -344,6 +345,7 @@ def write_picture(path, frame):
   Image.fromarray(frame).save(path)
 
 
+@pytest.mark.slow
 def test_pictures_as_they_appear(tmp_path):
   frames = make_frames(4)
   write_picture(tmp_path / 'frame_9.png', frames[0])

@@ -249,6 +249,7 @@ def test_sessions_tell_which_points_are_lost(tmp_path):
     tracker.step(session, frames[0], rule._replace(threshold=1.0))
 
 
+@pytest.mark.slow
 def test_labels_on_several_frames_are_averaged():
   tracker = make_tracker()
   frames, points = make_frames(3), make_points(4).reshape(2, 2, 2)
