@@ -122,7 +122,6 @@ def run() -> None:
 
 def measure(model: str, num_frames: int, num_queries: int) -> Row:
   """Times a preset with random weights on a random video."""
-  preset = registry.get_preset(model)
   tracker = make_random_tracker(model)
   config = tracker.config
 
