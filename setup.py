@@ -40,6 +40,10 @@ _BENCHMARK = [
 _OBJECTS = [
     'opencv-python-headless>=4.8',
 ]
+# A camera and a window; whatever is headless does without.
+_LIVE = [
+    'opencv-python>=4.8',
+]
 # mediapy shows videos; video files are read and written without it.
 _NOTEBOOK = [
     *_EVALUATE,
@@ -75,6 +79,7 @@ setuptools.setup(
     extras_require={
         'benchmark': _BENCHMARK,
         'evaluate': _EVALUATE,
+        'live': _LIVE,
         'notebook': _NOTEBOOK,
         'objects': _OBJECTS,
         'train': _TRAIN,

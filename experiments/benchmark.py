@@ -5,6 +5,10 @@ does in the same process in plain matrix products of 2048x2048 float32 numbers:
 1 means that nothing but such products takes time.
 
 Each row runs in a process of its own, so that peak memory is its own.
+
+With --streaming, trackers that see only the past are timed frame by frame: how
+long a step takes from a frame to its tracks, half of the time and at most but
+for one in twenty, and how many points a second that makes.
 """
 
 import resource
@@ -36,12 +40,19 @@ _QUERY_CHUNK = flags.DEFINE_integer(
 _CALLS = flags.DEFINE_integer(
     'calls', 3, 'Calls to time after the first; the fastest counts.'
 )
+_STREAMING = flags.DEFINE_bool(
+    'streaming', False, 'Time steps of a session, one for each of --frames.'
+)
 _HEADER = flags.DEFINE_bool('header', True, 'Print the names of the columns.')
 
 # Tracing, lowering and compiling, as JAX itself times them.
 _COMPILE_EVENTS = '/jax/core/compile/'
 _PRODUCT_SIZE = 2048
 _PRODUCTS = 20
+
+
+# Steps before the timed ones.
+_WARM_STEPS = 3
 
 
 class Row(NamedTuple):
@@ -59,6 +70,21 @@ class Row(NamedTuple):
   efficiency: float
 
 
+class StreamRow(NamedTuple):
+  """One measurement of a session; times as named, memory in GB."""
+
+  preset: str
+  steps: int
+  queries: int
+  resolution: str
+  device: str
+  compile_s: float
+  step_ms: float
+  slow_step_ms: float
+  points_x_frames_per_s: float
+  peak_gb: float
+
+
 def run() -> None:
   """Prints a row for every combination of the flags."""
   combinations = [
@@ -67,23 +93,26 @@ def run() -> None:
       for frames in _FRAMES.value
       for queries in _QUERIES.value
   ]
+  names = (StreamRow if _STREAMING.value else Row)._fields
   if _HEADER.value:
-    _write([name.replace('_x_', ' x ') for name in Row._fields])
+    _write(names, [name.replace('_x_', ' x ') for name in names])
   if len(combinations) == 1:
     model, frames, queries = combinations[0]
-    row = measure(model, int(frames), int(queries))
+    measure_row = measure_steps if _STREAMING.value else measure
+    row = measure_row(model, int(frames), int(queries))
     _write(
+        names,
         [
             f'{value:.3g}' if isinstance(value, float) else str(value)
             for value in row
-        ]
+        ],
     )
     return
   for model, frames, queries in combinations:
     command = [sys.executable, '-m', 'experiments.run', '--task=benchmark']
     command += [f'--model={model}', f'--frames={frames}']
     command += [f'--queries={queries}', f'--calls={_CALLS.value}']
-    command += ['--noheader']
+    command += ['--noheader', f'--streaming={_STREAMING.value}']
     if RESOLUTION.value is not None:
       command.append(f'--resolution={",".join(RESOLUTION.value)}')
     if _QUERY_CHUNK.value is not None:
@@ -95,6 +124,7 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
   """Times a preset with random weights on a random video."""
   tracker = make_random_tracker(model)
   config = tracker.config
+
   generator = np.random.default_rng(0)
   frames = generator.uniform(-1, 1, (num_frames, *config.resolution, 3))
   video = tracking.PreparedVideo(frames.astype(np.float32), config.resolution)
@@ -108,12 +138,7 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
     tracker.track_video(video, points, query_chunk=_QUERY_CHUNK.value)
     return time.perf_counter() - start
 
-  compile_seconds = []
-  jax.monitoring.register_event_duration_secs_listener(
-      lambda event, seconds, **_: compile_seconds.append(seconds)
-      if event.startswith(_COMPILE_EVENTS)
-      else None
-  )
+  compile_seconds = _time_compilation()
   call()
   compile_s = sum(compile_seconds)
   # The machine may be shared: rate and call are taken in turns, and the best
@@ -141,6 +166,35 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
   )
 
 
+def measure_steps(model: str, num_steps: int, num_queries: int) -> StreamRow:
+  """Times steps of a session of a preset with random weights."""
+  tracker = make_random_tracker(model)
+  resolution = tracker.functions.resolution
+  generator = np.random.default_rng(0)
+  frames = generator.integers(256, size=(8, *resolution, 3), dtype=np.uint8)
+  points = sample_random_points(generator, 1, resolution, num_queries)
+  compile_seconds = _time_compilation()
+  session = tracker.start(frames[0], points[:, 1:])
+  seconds = []
+  for step in range(_WARM_STEPS + num_steps):
+    start = time.perf_counter()
+    session, _ = tracker.step(session, frames[step % len(frames)])
+    seconds.append(time.perf_counter() - start)
+  timed = np.asarray(seconds[_WARM_STEPS:])
+  return StreamRow(
+      preset=model,
+      steps=num_steps,
+      queries=num_queries,
+      resolution='{}x{}'.format(*resolution),
+      device=jax.devices()[0].device_kind,
+      compile_s=sum(compile_seconds),
+      step_ms=1e3 * float(np.median(timed)),
+      slow_step_ms=1e3 * float(np.quantile(timed, 0.95)),
+      points_x_frames_per_s=num_queries * num_steps / float(timed.sum()),
+      peak_gb=measure_peak_memory(),
+  )
+
+
 def make_random_tracker(model: str) -> Tracker:
   """Returns a preset with random weights, at the resolution of the flag."""
   preset = registry.get_preset(model)
@@ -151,6 +205,17 @@ def make_random_tracker(model: str) -> Tracker:
   functions = preset.architecture.make_functions(config)
   params = functions.init(jax.random.key(0))
   return Tracker(model, config, functions, params)
+
+
+def _time_compilation() -> list[float]:
+  """Returns a list that grows by the seconds of whatever is compiled."""
+  compile_seconds: list[float] = []
+  jax.monitoring.register_event_duration_secs_listener(
+      lambda event, seconds, **_: compile_seconds.append(seconds)
+      if event.startswith(_COMPILE_EVENTS)
+      else None
+  )
+  return compile_seconds
 
 
 def measure_product_rate() -> float:
@@ -174,8 +239,8 @@ def measure_peak_memory() -> float:
   return peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
 
 
-def _write(cells: list[str]) -> None:
-  widths = [len(name) + 2 for name in Row._fields]
+def _write(names: tuple[str, ...], cells: list[str]) -> None:
+  widths = [len(name) + 2 for name in names]
   line = ''.join(
       cell.ljust(max(width, len(cell) + 2))
       for cell, width in zip(cells, widths, strict=True)

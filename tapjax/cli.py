@@ -18,12 +18,16 @@ import numpy as np
 import tqdm
 
 from tapjax import editing
+from tapjax import frame_sources
 from tapjax import inputs
+from tapjax import live
 from tapjax import objects
 from tapjax import pretrained
 from tapjax import results
+from tapjax import streaming
 from tapjax import tracking
 from tapjax import video_io
+from tapjax import windows
 from tapjax.data import demo
 from tapjax.geometry import Resolution
 from tapjax.geometry import sample_grid_points
@@ -155,6 +159,14 @@ def _define_track_flags(values: flags.FlagValues) -> None:
       'Folder for the results; tracks_VIDEO without it.',
       flag_values=values,
   )
+  _define_threshold_flag(values)
+  flags.DEFINE_bool(
+      'agreement',
+      False,
+      'Take as confidence whether points lead back to where they began, by '
+      'tracking them from several frames again.',
+      flag_values=values,
+  )
   flags.register_multi_flags_validator(
       ['queries', 'grid', 'num_points'],
       lambda chosen: sum(value is not None for value in chosen.values()) <= 1,
@@ -183,9 +195,18 @@ def _track(values: flags.FlagValues) -> None:
     num_frames = len(video.frames)
     query_points = choose_points(num_frames)
     tracks = tracker.track_video(video, query_points, report=progress.report)
+    confidence = np.asarray(tracks.confidence)
+    if values.agreement:
+      progress.report('agree', 0, 1)
+      confidence = tracker.measure_agreement(video, query_points, tracks)
+      progress.report('agree', 1, 1)
+    if values.threshold is not None:
+      tracks = tracks._replace(visible=confidence > values.threshold)
     arrays, table, overlay = (output / name for name in _RESULTS)
     frame_rate = source.info.frame_rate
-    results.write_arrays(arrays, tracks, query_points, frame_rate, tracker.name)
+    results.write_arrays(
+        arrays, tracks, query_points, frame_rate, tracker.name, confidence
+    )
     results.write_table(table, tracks)
     with source.open_blocks() as blocks:
       drawn = progress.follow('draw', blocks, num_frames)
@@ -196,6 +217,181 @@ def _track(values: flags.FlagValues) -> None:
   )
   if source.clip is not None and query_points is source.clip.query_points:
     _show(demo.describe_error(source.clip, tracks))
+
+
+def _define_live_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+      'video',
+      None,
+      'Video file, number of a camera (0 is the first), or folder in which '
+      'pictures appear, their names in the order of time.',
+      flag_values=values,
+  )
+  for name, text in (
+      ('model', f'Preset that streams; {registry.DEFAULT} without it.'),
+      ('checkpoint', "Weight file; the preset's own weights without it."),
+      ('queries', 'Points to track: .csv with t, y, x, or .npz.'),
+      ('output', 'Folder for the results; live_VIDEO without it.'),
+  ):
+    flags.DEFINE_string(name, None, text, flag_values=values)
+  for name, default, text in (
+      (
+          'grid',
+          None,
+          f'Rows and columns of points of the first frame; {_DEFAULT_GRID}.',
+      ),
+      ('num_points', None, 'Random points of the first frame.'),
+      ('save_every', None, 'Frames after which to save what --resume needs.'),
+      ('max_frames', None, 'Frames of the stream to track; all without it.'),
+      (
+          'lost_after',
+          streaming.DEFAULT_RULE.lost_after,
+          'Frames in a row without a point after which it is lost.',
+      ),
+      (
+          'found_after',
+          streaming.DEFAULT_RULE.found_after,
+          'Frames in a row with a lost point after which it is found.',
+      ),
+  ):
+    flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
+  flags.DEFINE_integer(
+      'seed', 0, 'Of random points.', lower_bound=0, flag_values=values
+  )
+  flags.DEFINE_list(
+      'resolution',
+      None,
+      'HEIGHT,WIDTH at which the network sees the video.',
+      flag_values=values,
+  )
+  _define_threshold_flag(values)
+  flags.DEFINE_float(
+      'frame_rate',
+      None,
+      'Frames per second, of pictures and of a camera that states none.',
+      lower_bound=0.001,
+      flag_values=values,
+  )
+  flags.DEFINE_float(
+      'patience',
+      5.0,
+      'Seconds without a new picture after which a folder has ended.',
+      lower_bound=0,
+      flag_values=values,
+  )
+  flags.DEFINE_enum(
+      'damaged',
+      'skip',
+      ['skip', 'stop'],
+      'What to do at a damaged frame.',
+      flag_values=values,
+  )
+  flags.DEFINE_bool(
+      'reset_at_cuts',
+      False,
+      'Forget the past where a new scene begins.',
+      flag_values=values,
+  )
+  flags.DEFINE_bool(
+      'resume',
+      False,
+      'Go on where a run with --save_every was killed.',
+      flag_values=values,
+  )
+  flags.DEFINE_enum(
+      'window',
+      'auto',
+      ['auto', 'on', 'off'],
+      f'Show points in a window; auto: if there is a screen. {windows.HELP}.',
+      flag_values=values,
+  )
+  flags.register_multi_flags_validator(
+      ['queries', 'grid', 'num_points'],
+      lambda chosen: sum(value is not None for value in chosen.values()) <= 1,
+      'choose points by one of --queries, --grid and --num_points',
+      flag_values=values,
+  )
+
+
+def _define_threshold_flag(values: flags.FlagValues) -> None:
+  flags.DEFINE_float(
+      'threshold',
+      None,
+      'A point is visible where its confidence, 0 to 1, is above this; the '
+      "preset's own without it.",
+      lower_bound=0,
+      upper_bound=0.999999,
+      flag_values=values,
+  )
+
+
+def _live(values: flags.FlagValues) -> None:
+  """Tracks a stream while it comes."""
+  if values.video is None:
+    raise flags.Error('--video must name a video file, camera or folder')
+  resolution = _parse_resolution(values.resolution)
+  chosen = None
+  if values.queries is not None:
+    chosen = inputs.read_query_points(values.queries)
+  source = frame_sources.find_source(
+      values.video, frame_rate=values.frame_rate, patience=values.patience
+  )
+  output = pathlib.Path(values.output or f'live_{source.name}')
+
+  def choose_points(size: Resolution, first: int) -> np.ndarray:
+    if chosen is not None:
+      inputs.check_queries_inside(chosen, None, size)
+      return chosen
+    if values.num_points is not None:
+      generator = np.random.default_rng(values.seed)
+      points = sample_random_points(generator, 1, size, values.num_points)
+    else:
+      points = sample_grid_points(size, values.grid or _DEFAULT_GRID)
+    return points + np.asarray([first, 0, 0], np.float32)
+
+  options = live.Options(
+      threshold=values.threshold,
+      lost_after=values.lost_after,
+      found_after=values.found_after,
+      damaged=values.damaged,
+      reset_at_cuts=values.reset_at_cuts,
+      save_every=values.save_every,
+      max_frames=values.max_frames,
+  )
+  window = windows.open_window(values.window)
+  if window is not None:
+    _show(windows.HELP)
+  with results.make_folder(
+      output, live.RESULTS
+  ), contextlib.ExitStack() as stack, _Progress() as progress:
+    if window is not None:
+      stack.callback(window.close)
+    progress.report('load', 0, 1)
+    tracker = pretrained.load(
+        values.model, checkpoint=values.checkpoint, resolution=resolution
+    )
+    progress.report('load', 1, 1)
+    summary = live.run(
+        tracker,
+        source,
+        output,
+        choose_points,
+        options,
+        resume=values.resume,
+        window=window,
+        tell=progress.tell,
+        report=progress.report,
+    )
+  _show(
+      f'{tracker.name}: {summary.num_points} points through '
+      f'{summary.num_frames} frames, {len(summary.damaged)} of them damaged; '
+      f'wrote {", ".join(live.RESULTS)} to {output}'
+  )
+  if np.isfinite(summary.first_seconds):
+    _show(
+        f'milliseconds a frame: {1000 * summary.first_seconds:.1f} in the '
+        f'first hundred, {1000 * summary.last_seconds:.1f} in the last'
+    )
 
 
 def _define_edit_flags(values: flags.FlagValues) -> None:
@@ -571,6 +767,9 @@ _COMMANDS = {
     'track': _Command(
         _define_track_flags, _track, 'Track points through a video.'
     ),
+    'live': _Command(
+        _define_live_flags, _live, 'Track points in a stream as it comes.'
+    ),
     'edit': _Command(
         _define_edit_flags, _edit, 'Carry an edit of a frame through a video.'
     ),
@@ -616,6 +815,10 @@ class _Progress(contextlib.ExitStack):
       self._bar.total = total
       self._bar.set_postfix_str('', refresh=False)
       self._bar.update(done - self._bar.n)
+
+  def tell(self, text: str) -> None:
+    """Shows a line above the bar."""
+    tqdm.tqdm.write(f'tapjax: {_join_lines(text)}', file=sys.stderr)
 
   def follow(
       self,

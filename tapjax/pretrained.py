@@ -18,6 +18,7 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
+from tapjax import agreement
 from tapjax import checkpoints
 from tapjax import inputs
 from tapjax import streaming
@@ -51,6 +52,15 @@ class Tracker:
   config: Any
   functions: TrackerFunctions
   params: Params
+
+  @property
+  def visibility_threshold(self) -> float:
+    """The confidence above which this tracker calls a point visible.
+
+    `Tracks.apply_threshold` takes another one. A tracker that tells neither
+    occlusion nor uncertainty has confidences of 0 and 1 alone.
+    """
+    return getattr(self.config, 'visibility_threshold', 0.5)
 
   def track(
       self,
@@ -189,34 +199,64 @@ class Tracker:
         report=report,
     )
 
+  def measure_agreement(
+      self,
+      video: tracking.PreparedVideo,
+      query_points: Float[np.ndarray, 'n 3'],
+      tracks: Tracks,
+      *,
+      num_checks: int = agreement.NUM_CHECKS,
+      radius: float = agreement.RADIUS,
+  ) -> Float[np.ndarray, 'n t']:
+    """Returns how well tracks lead back to their queries, in [0, 1].
+
+    From `num_checks` frames of the video the points are tracked anew; the
+    result is 1 where they meet their query and 1/2 where they miss it by
+    `radius` pixels at 256x256; see `tapjax.agreement`.
+    """
+    return agreement.measure_agreement(
+        lambda points: self.track_video(video, points),
+        inputs.check_query_points(query_points),
+        tracks,
+        video.original,
+        num_checks=num_checks,
+        radius=radius,
+        together=self.functions.queries_independent,
+    )
+
   def start(
       self,
-      frame: UInt8[np.ndarray, 'h w 3'],
-      points_yx: Float[np.ndarray, 'n 2'],
+      frame: streaming.Frames,
+      points_yx: Float[np.ndarray, '*k n 2'],
   ) -> streaming.Session:
     """Begins to track points frame by frame; see `tapjax.streaming`.
 
     The frame shows the points, (y, x) in its pixels. It is not tracked: pass it
     to `step` too if it is the first one of the video. It may be from another
-    video, or of another size.
+    video, or of another size. Several frames with points `[k, n, 2]`, NaN where
+    one is not given, describe each point by the mean over them.
     """
     return streaming.start(self.functions, self.params, frame, points_yx)
 
   def step(
-      self, session: streaming.Session, frame: UInt8[np.ndarray, 'h w 3']
+      self,
+      session: streaming.Session,
+      frame: UInt8[np.ndarray, 'h w 3'],
+      rule: streaming.LostRule = streaming.DEFAULT_RULE,
   ) -> tuple[streaming.Session, Tracks]:
     """Tracks all points of a session in the next frame.
 
     Returns the session to go on with, and tracks `[n, 1]` of the points of
-    `session.ids`, in pixels of `frame`.
+    `session.ids`, in pixels of `frame`. `session.lost` says which of them are
+    lost, by the rule.
     """
-    return streaming.step(self.functions, self.params, session, frame)
+    return streaming.step(self.functions, self.params, session, frame, rule)
 
   def add(
       self,
       session: streaming.Session,
-      frame: UInt8[np.ndarray, 'h w 3'],
-      points_yx: Float[np.ndarray, 'n 2'],
+      frame: streaming.Frames,
+      points_yx: Float[np.ndarray, '*k n 2'],
   ) -> streaming.Session:
     """Begins to track more points, as `start` does."""
     return streaming.add(self.functions, self.params, session, frame, points_yx)

@@ -45,8 +45,12 @@ def write_arrays(
     query_points: Float[np.ndarray, 'n 3'],
     frame_rate: float,
     model: str,
+    confidence: Float[np.ndarray, 'n t'] | None = None,
 ) -> None:
-  """Writes a .npz archive; logits that the model does not have are left out."""
+  """Writes a .npz archive; logits that the model does not have are left out.
+
+  The confidence is that of the tracks, unless another one is given.
+  """
   arrays = {
       name: array
       for name, array in tracks._asdict().items()
@@ -56,6 +60,7 @@ def write_arrays(
     np.savez_compressed(
         file,
         **arrays,
+        confidence=tracks.confidence if confidence is None else confidence,
         query_points=query_points,
         frame_rate=np.float64(frame_rate),
         model=np.str_(model),

@@ -6,6 +6,8 @@ pixels or cells, `c` channels, `i` refinement iteration.
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -43,6 +45,30 @@ class Tracks(NamedTuple):
   visible: Bool[Array | np.ndarray, '*b n t']
   occlusion_logits: Float[Array | np.ndarray, '*b n t'] | None
   uncertainty_logits: Float[Array | np.ndarray, '*b n t'] | None
+
+  @property
+  def confidence(self) -> Float[Array | np.ndarray, '*b n t']:
+    """The chance, in [0, 1], that a point is seen where its position is.
+
+    It is the chance that the point is not hidden, times the chance that the
+    position is right, as far as the tracker has heads for them; without any it
+    is 1 where `visible` and 0 elsewhere.
+    """
+    logits = [self.occlusion_logits, self.uncertainty_logits]
+    known = [array for array in logits if array is not None]
+    if not known:
+      return self.visible.astype(np.float32)
+    numbers = jnp if isinstance(known[0], jax.Array) else np
+    # The logarithm of a sigmoid, which overflows nowhere.
+    return numbers.exp(-sum(numbers.logaddexp(0, array) for array in known))
+
+  def apply_threshold(self, threshold: float) -> 'Tracks':
+    """Returns the tracks, visible where the confidence is above a threshold."""
+    if not 0 <= threshold < 1:
+      raise ValueError(
+          f'threshold must be at least 0 and less than 1; got {threshold}'
+      )
+    return self._replace(visible=self.confidence > threshold)
 
 
 class Example(NamedTuple):

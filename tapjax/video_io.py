@@ -49,7 +49,7 @@ _SIZE_NOTE = 'tapjax frames of height {} width {}'
 # The static ffmpeg crashes where it loads character tables (MPEG-TS titles).
 _NO_ICONV = {'GCONV_PATH': os.devnull}
 _JPEG_START = b'\xff\xd8'
-_CUT_SHORT = ('partial file', 'ended prematurely', 'LZW decode failed')
+CUT_SHORT = ('partial file', 'ended prematurely', 'LZW decode failed')
 
 
 class VideoInfo(NamedTuple):
@@ -94,17 +94,10 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoReader]:
   path = _check_source(path)
   with (
       tempfile.TemporaryFile() as log,
-      _run_ffmpeg(
-          *('-format_whitelist', _CONTAINERS, '-i', f'file:{path}'),
-          *('-map', '0:V:0', *_KEEP_EVERY_FRAME),
-          *('-c:v', 'ppm', '-pix_fmt', 'rgb24', '-f', 'image2pipe', '-'),
-          log=log,
-          stdin=subprocess.DEVNULL,
-          stdout=subprocess.PIPE,
-      ) as process,
+      _decode(path, log=log) as process,
   ):
     assert process.stdout is not None
-    frames = _read_ppm_frames(process.stdout)
+    frames = read_ppm_frames(process.stdout)
     first = next(frames, None)
     if first is None:
       process.wait()
@@ -118,6 +111,29 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoReader]:
     yield VideoReader(
         info, (np.ascontiguousarray(f[:height, :width]) for f in whole)
     )
+
+
+@contextlib.contextmanager
+def decode(
+    path: str | os.PathLike[str], *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+  """Runs ffmpeg on a video: `read_ppm_frames` of stdout, its log on stderr."""
+  with _decode(_check_source(path), *options, log=subprocess.PIPE) as process:
+    yield process
+
+
+def _decode(
+    path: pathlib.Path, *options: str, log: BinaryIO | int
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+  return _run_ffmpeg(
+      *options,
+      *('-format_whitelist', _CONTAINERS, '-i', f'file:{path}'),
+      *('-map', '0:V:0', *_KEEP_EVERY_FRAME),
+      *('-c:v', 'ppm', '-pix_fmt', 'rgb24', '-f', 'image2pipe', '-'),
+      log=log,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+  )
 
 
 def read_video(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 't h w 3']:
@@ -155,8 +171,13 @@ def read_jpeg_images(
   return images
 
 
-def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 4']:
+def read_picture(
+    path: str | os.PathLike[str], *, whole: bool = False
+) -> UInt8[np.ndarray, 'h w 4']:
   """Reads a picture (.png, .jpg, .webp, .bmp) as RGB and opacity.
+
+  With `whole`, one that was decoded with complaints counts as unreadable, as
+  pictures are that are cut short.
 
   Raises FileNotFoundError or ValueError where there is no readable picture.
   """
@@ -175,9 +196,11 @@ def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 4']:
     assert process.stdout is not None
     header, _, content = process.stdout.read().partition(b'ENDHDR\n')
     process.wait()
+    complaints = whole and '[error]' in _read_log(log)
     fields = dict(line.split() for line in header.splitlines()[1:])
     shape = tuple(int(fields.get(n, 0)) for n in (b'HEIGHT', b'WIDTH'))
-    if not all(shape) or len(content) < 4 * shape[0] * shape[1]:
+    expected = 4 * shape[0] * shape[1]
+    if complaints or not all(shape) or len(content) < expected:
       reason = _find_reason(_read_log(log))
       raise ValueError(
           f'{str(path)!r} is not a readable picture ({reason}) - save it as '
@@ -298,7 +321,8 @@ def _check_source(
   return path
 
 
-def _read_ppm_frames(stream: IO[bytes]) -> Iterator[np.ndarray]:
+def read_ppm_frames(stream: IO[bytes]) -> Iterator[np.ndarray]:
+  """Yields the pictures that ffmpeg writes to a pipe, until it ends."""
   while stream.readline() == b'P6\n':
     width, height = (int(number) for number in stream.readline().split())
     stream.readline()
@@ -329,7 +353,7 @@ def _check_complete(
     return
   counts = re.search(r'(\d+) packets read .*?; (\d+) frames decoded', text)
   held, decoded = map(int, counts.groups()) if counts else (0, count)
-  if code or held > decoded or any(words in text for words in _CUT_SHORT):
+  if code or held > decoded or any(words in text for words in CUT_SHORT):
     promised = max(info.num_frames or 0, held, count)
     raise ValueError(
         f'{str(path)!r} is damaged or cut short: {count} frames could be'
@@ -397,7 +421,7 @@ def _read_log(log: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def _run_ffmpeg(
-    *arguments: str, log: BinaryIO, stdin: int, stdout: int
+    *arguments: str, log: BinaryIO | int, stdin: int, stdout: int
 ) -> Iterator[subprocess.Popen[bytes]]:
   """Runs ffmpeg within the context, and ends it with the context."""
   import imageio_ffmpeg
@@ -409,6 +433,8 @@ def _run_ffmpeg(
       stdout=stdout,
       stderr=log,
       env={**os.environ, **_NO_ICONV},
+      # Ctrl-C is for whoever runs this, who may have frames to write yet.
+      start_new_session=True,
   ) as process:
     try:
       yield process

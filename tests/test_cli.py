@@ -212,7 +212,7 @@ def test_demo_reports_its_error(run, monkeypatch):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['trak'], "unknown command 'trak'; use track, edit, track-objects,"),
+        (['trak'], "unknown command 'trak'; use track, live, edit, track-"),
         (['--video=v'], "unknown command '--video=v'"),
         (['track', '--nosuch=1'], "'nosuch' - see tapjax track --help"),
         (['track', '--vide=v.mp4'], 'Did you mean: video'),

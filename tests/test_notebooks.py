@@ -156,3 +156,19 @@ def test_evaluate_davis(environment, monkeypatch, reference):
   assert results['num_videos'] == 2
   assert results['resolution'] == [64, 64]
   assert not results['failed']
+
+
+@pytest.mark.slow
+def test_track_online(environment, monkeypatch):
+  monkeypatch.delenv('TAPJAX_CHECKPOINT')
+  monkeypatch.setenv('TAPJAX_MODEL', 'tapir_tiny')
+  folder = environment / 'work'
+  outputs = execute(ROOT / 'colabs' / 'track_online.ipynb', folder)
+  assert '16 points in 32 slots' in outputs['session'][0].text
+  assert re.search(r'frames a second, \d+ programs', outputs['step'][0].text)
+  assert 'of 24 points are lost' in outputs['step'][0].text
+  (shown,) = outputs['show']
+  assert '<video' in shown.data['text/html']
+  assert 'session.safetensors' in outputs['save'][0].text
+  drawn = tapjax.read_video(folder / 'online' / 'tracks.mp4')
+  assert drawn.shape == (6, 256, 256, 3)

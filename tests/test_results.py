@@ -38,6 +38,7 @@ def test_arrays_round_trip(tmp_path, uncertainty):
   assert float(read.pop('frame_rate')) == 30000 / 1001
   np.testing.assert_array_equal(read.pop('query_points'), QUERIES)
   expected = {k: v for k, v in tracks._asdict().items() if v is not None}
+  expected['confidence'] = tracks.confidence
   assert read.keys() == expected.keys()
   for name, array in expected.items():
     np.testing.assert_array_equal(read[name], array)

@@ -199,6 +199,83 @@ def test_forgetting_is_as_starting_over():
   assert_close(after, fresh)
 
 
+@pytest.mark.parametrize(
+    ('seen', 'lost'),
+    [
+        ('1111', '0000'),
+        ('0101', '0000'),
+        ('0011', '0110'),
+        ('00011', '01110'),
+        ('000101011', '011111110'),
+    ],
+)
+def test_points_are_lost_and_found(seen, lost):
+  rule = streaming.LostRule(lost_after=2, found_after=2)
+  watch = streaming.Watch(np.zeros(2, np.int32), np.array([False, False]))
+  history = ''
+  for letter in seen:
+    # The second point is always seen.
+    watch = streaming.update_watch(watch, np.array([letter == '1', True]), rule)
+    history += str(int(watch.lost[0]))
+    assert not watch.lost[1]
+  assert history == lost
+
+
+def test_sessions_tell_which_points_are_lost(tmp_path):
+  tracker = make_tracker()
+  frames, points = make_frames(4), make_points(3)
+  session = tracker.start(frames[0], points[:2])
+  _, tracks = tracker.step(session, frames[0])
+  threshold = float(tracks.confidence.mean())
+  rule = streaming.LostRule(threshold, lost_after=1, found_after=1)
+  session, tracks = tracker.step(session, frames[0], rule)
+  expected = tracks.confidence[:, 0] <= threshold
+  assert expected.any()
+  assert not expected.all()
+  np.testing.assert_array_equal(session.lost, expected)
+  streaming.write_session(tmp_path / 'session.safetensors', session)
+  again = streaming.read_session(
+      tmp_path / 'session.safetensors', tracker.functions, tracker.params
+  )
+  np.testing.assert_array_equal(again.lost, expected)
+  # A point in the slot of another begins anew.
+  worst = int(np.flatnonzero(expected)[0])
+  session = tracker.remove(session, session.ids[worst : worst + 1])
+  session = tracker.add(session, frames[1], points[2:])
+  assert session.lost.tolist() == [bool(expected[1 - worst]), False]
+  with pytest.raises(ValueError, match='at least one frame'):
+    tracker.step(session, frames[0], rule._replace(lost_after=0))
+  with pytest.raises(ValueError, match='less than 1; got 1'):
+    tracker.step(session, frames[0], rule._replace(threshold=1.0))
+
+
+@pytest.mark.slow
+def test_labels_on_several_frames_are_averaged():
+  tracker = make_tracker()
+  frames, points = make_frames(3), make_points(4).reshape(2, 2, 2)
+  labels = points.copy()
+  labels[1, 0] = np.nan
+  session = tracker.start(list(frames[:2]), labels)
+  alone = [tracker.start(*pair) for pair in zip(frames, points, strict=False)]
+
+  def check(ours, first, second):
+    mean = np.stack([first[0, 0], (first[0, 1] + second[0, 1]) / 2])
+    np.testing.assert_allclose(ours[0, :2], mean, atol=1e-6)
+
+  jax.tree.map(check, session.queries, *(one.queries for one in alone))
+  _, tracks = tracker.step(session, frames[2])
+  _, first = tracker.step(alone[0], frames[2])
+  assert_close([array[:1] for array in tracks], [array[:1] for array in first])
+  # The same label twice is the label.
+  session = tracker.add(alone[0], frames[[0, 0]], points[[0, 0]])
+  _, tracks = tracker.step(session, frames[2])
+  assert_close([array[:2] for array in tracks], [array[2:] for array in tracks])
+  with pytest.raises(ValueError, match='point 1 is NaN on all'):
+    tracker.start(frames[:1], np.where([[[0], [1]]], np.nan, points[:1]))
+  with pytest.raises(ValueError, match=r'got \[2, 2, 2\] for 3 frames'):
+    streaming.check_views(frames, points)
+
+
 def test_no_points_are_no_tracks():
   tracker = make_tracker()
   frames = make_frames(1)

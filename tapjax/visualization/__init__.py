@@ -1,6 +1,7 @@
 """Tracks drawn on frames; returns frames, writes nothing."""
 
 from tapjax.visualization.boxes import draw_boxes
+from tapjax.visualization.overlay import draw_frame
 from tapjax.visualization.overlay import draw_tracks
 from tapjax.visualization.overlay import iterate_overlay
 from tapjax.visualization.overlay import make_track_colors
@@ -8,6 +9,7 @@ from tapjax.visualization.points import paint_points
 
 __all__ = [
     'draw_boxes',
+    'draw_frame',
     'draw_tracks',
     'iterate_overlay',
     'make_track_colors',

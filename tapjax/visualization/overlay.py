@@ -110,7 +110,7 @@ def _iterate_overlay(
           f' {list(frame.shape)}'
       )
     history = slice(max(index - tail, 0), count)
-    yield _draw_frame(
+    yield draw_frame(
         frame, positions[:, history], visible[:, history], tail, colors
     )
   if count != num_frames:
@@ -121,14 +121,18 @@ def _iterate_overlay(
     )
 
 
-def _draw_frame(
+def draw_frame(
     frame: UInt8[np.ndarray, 'h w 3'],
     positions: Float[np.ndarray, 'n t 2'],
     visible: Bool[np.ndarray, 'n t'],
     tail: int,
     colors: UInt8[np.ndarray, 'n 3'],
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Draws the tails of the given positions, and over them the last ones."""
+  """Draws points and tails, as `draw_tracks`, over a copy of one frame.
+
+  Positions (x, y) and visibility are those of the frames up to this one, of
+  which the last `tail` and this are enough.
+  """
   resolution = frame.shape[:2]
   scale = np.sqrt(frame.shape[0] * frame.shape[1])
   outline = 0.6 + 0.0009 * scale
