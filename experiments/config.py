@@ -15,6 +15,7 @@ from tapjax.data.procedural import ProceduralConfig
 from tapjax.models import registry
 from tapjax.models.pips_plus_plus import PipsPlusPlusConfig
 from tapjax.models.point_transformer import PointTransformerConfig
+from tapjax.models.taptr_network import TaptrConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET
@@ -22,6 +23,7 @@ from tapjax.training.loop import LoopConfig
 from tapjax.training.pips import PipsTrainingConfig
 from tapjax.training.point_transformer import PointTrainingConfig
 from tapjax.training.step import StepConfig
+from tapjax.training.taptr import TaptrTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +177,38 @@ class PipsTrainConfig(RunConfig):
     super().__post_init__()
     if not isinstance(self.model, PipsPlusPlusConfig):
       raise ValueError(f'preset must be pips_plus_plus; got {self.preset!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class TaptrTrainConfig(RunConfig):
+  """Training of TAPTRv2 on procedural videos.
+
+  Videos are of the model's resolution, which `data.video.resolution` repeats.
+
+  Attributes:
+    backbone: weights of the residual network to begin with: 'imagenet', which
+      downloads those of torchvision, or a file in that layout; None draws them
+      at random. `initial` goes before it.
+    data: what is learned from.
+    validation: what weights are judged by.
+    training: losses and optimizer.
+    loop: how often what happens.
+  """
+
+  backbone: str | None = IMAGENET
+  data: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+  validation: ValidationConfig = dataclasses.field(
+      default_factory=ValidationConfig
+  )
+  training: TaptrTrainingConfig = dataclasses.field(
+      default_factory=TaptrTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, TaptrConfig):
+      raise ValueError(f'preset must be taptrv2; got {self.preset!r}')
 
 
 def read_config(path: str) -> RunConfig:

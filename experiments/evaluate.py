@@ -1,13 +1,17 @@
 """Evaluation of trackers on benchmarks, and the report of what came out."""
 
+from collections.abc import Sequence
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 import jax
 import tqdm
 
 from experiments import benchmark as speed
+from experiments.config import override_config
+from experiments.training import CHANGES
 import tapjax
 from tapjax.data.tapvid import open_robotap
 from tapjax.evaluation import benchmarks
@@ -17,6 +21,7 @@ from tapjax.evaluation import subjects
 from tapjax.evaluation.evaluate import evaluate
 from tapjax.evaluation.evaluate import iterate_results
 from tapjax.evaluation.evaluate import Share
+from tapjax.models import registry
 
 _BENCHMARK = flags.DEFINE_list(
     'benchmark',
@@ -64,6 +69,13 @@ def show_report(workdir: str) -> None:
       _show(report.format_latex(result))
 
 
+def parse_settings(model: str, changes: Sequence[str]) -> dict[str, Any]:
+  """Returns what `--set NAME=VALUE` replaces in the config of a preset."""
+  config = override_config(registry.get_preset(model).config, changes)
+  names = {change.partition('=')[0].partition('.')[0] for change in changes}
+  return {name: getattr(config, name) for name in sorted(names)}
+
+
 def _make_subject(model: str) -> subjects.Subject:
   resolution = None
   if speed.RESOLUTION.value is not None:
@@ -74,7 +86,12 @@ def _make_subject(model: str) -> subjects.Subject:
         resolution or benchmarks.METRIC_RESOLUTION
     )
   return subjects.make_subject(
-      tapjax.load(model, checkpoint=_CHECKPOINT.value, resolution=resolution)
+      tapjax.load(
+          model,
+          checkpoint=_CHECKPOINT.value,
+          resolution=resolution,
+          **parse_settings(model, CHANGES.value),
+      )
   )
 
 

@@ -18,11 +18,13 @@ import jax
 from experiments import pips_clips
 from experiments import point_windows
 from experiments import procedural
+from experiments import taptr_videos
 from experiments.config import override_config
 from experiments.config import PipsTrainConfig
 from experiments.config import PointTrainConfig
 from experiments.config import read_config
 from experiments.config import RunConfig
+from experiments.config import TaptrTrainConfig
 from experiments.recipes import describe_scalars
 from experiments.recipes import make_tracker
 from experiments.recipes import Recipe
@@ -53,6 +55,8 @@ def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
     return point_windows.make_recipe(config, place)
   if isinstance(config, PipsTrainConfig):
     return pips_clips.make_recipe(config, place)
+  if isinstance(config, TaptrTrainConfig):
+    return taptr_videos.make_recipe(config, place)
   return procedural.make_recipe(config, place)
 
 

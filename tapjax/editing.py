@@ -26,9 +26,18 @@ from tapjax.types import Tracks
 _LEAST_FOR_HOMOGRAPHY = 6
 _LEAST_FOR_AFFINE = 3
 _NEIGHBORS = 8
-# Points that their neighbors disagree with by more pixels than this are wrong.
+# Points that their neighbors disagree with by more pixels than this are wrong,
+# or where these are far apart or bend, by more than a share of their distance.
 _LARGEST_DISAGREEMENT = 3.0
+_LARGEST_BEND = 0.5
+# Nor do points move away from the whole by more than a share of its size.
+_LARGEST_WARP = 0.25
+# Of all points, below which what they say is chance.
+_LEAST_RIGHT_SHARE = 0.1
 _ROUNDS = 6
+# Pixels this many times as far from every point as points are from each other
+# are not those of the edit.
+_REACH = 3.0
 _PIXELS_AT_ONCE = 1 << 14
 
 
@@ -183,7 +192,7 @@ def _lay_over(
   is_right[visible] = _agree_with_neighbors(
       sources[visible], positions[visible]
   )
-  if not is_right.any():
+  if np.count_nonzero(is_right) < max(1, _LEAST_RIGHT_SHARE * len(sources)):
     return frame
   motion = fit_motion(sources[is_right], positions[is_right])
   box = _find_box(layer[..., 3], motion, frame.shape[:2])
@@ -198,16 +207,24 @@ def _lay_over(
   misses = sources[is_right] - _transform(inverse, positions[is_right])
   spread = _measure_spacing(positions[is_right])
   source_spread = _measure_spacing(sources)
+  # Where some points are far from all others, they are as far from pixels.
+  reach = max(spread, (np.count_nonzero(layer[..., 3]) / len(sources)) ** 0.5)
+  reach *= max(1.0, _measure_growth(motion, sources))
   laid = np.empty((len(pixels), 4), np.float32)
   for start in range(0, len(pixels), _PIXELS_AT_ONCE):
     part = slice(start, start + _PIXELS_AT_ONCE)
     places = _transform(inverse, pixels[part])
-    places += _average_near(pixels[part], positions[is_right], misses, spread)
+    squared = _square_distances(pixels[part], positions[is_right])
+    places += _average_near(squared, misses, spread)
+    is_reached = squared.min(axis=1) <= (_REACH * reach) ** 2
+    # Wrong points are no sign that the edit can be seen.
     shown = _average_near(
-        places, sources, visible[:, None].astype(float), source_spread
+        _square_distances(places, sources),
+        is_right[:, None].astype(float),
+        source_spread,
     )
     # Half of the points around are enough, over a soft border.
-    shown = np.clip(4 * (shown - 0.375), 0, 1)
+    shown = np.clip(4 * (shown - 0.375), 0, 1) * is_reached[:, None]
     laid[part] = _read_between(layer, places) * shown
   patch = laid.reshape(bottom - top, right - left, 4)
   result = frame.copy()
@@ -228,7 +245,10 @@ def fit_motion(
   is_flat = (
       len(sources) < _LEAST_FOR_AFFINE or spread[-1] < 1e-3 * spread[0] + 1
   )
-  weights = np.ones(len(sources))
+  # Before anything is fitted, most points are taken to shift alike.
+  shifts = targets - sources
+  errors = np.linalg.norm(shifts - np.median(shifts, axis=0), axis=-1)
+  weights = _weigh(errors)
   motion = np.eye(3)
   for _ in range(_ROUNDS):
     if is_flat:
@@ -239,9 +259,14 @@ def fit_motion(
     else:
       motion = _fit_homography(sources, targets, weights)
     errors = np.linalg.norm(_transform(motion, sources) - targets, axis=-1)
-    scale = max(np.median(errors) * 2, 0.1)
-    weights = 1 / np.maximum(1, errors / scale) ** 2
+    weights = _weigh(errors)
   return motion
+
+
+def _weigh(errors: np.ndarray) -> Float[np.ndarray, 'n']:
+  """Returns what points count that are off by so many pixels."""
+  scale = max(np.median(errors) * 2, 0.1)
+  return 1 / np.maximum(1, errors / scale) ** 2
 
 
 def _fit_affine(
@@ -303,13 +328,23 @@ def _agree_with_neighbors(
   """Returns which points move about as those around them do."""
   if len(sources) < _LEAST_FOR_AFFINE:
     return np.ones(len(sources), bool)
-  misses = targets - _transform(fit_motion(sources, targets), sources)
+  motion = fit_motion(sources, targets)
+  misses = targets - _transform(motion, sources)
+  size = np.ptp(sources, axis=0).max() * _measure_growth(motion, sources)
+  is_near = np.linalg.norm(misses, axis=-1) <= max(
+      _LARGEST_DISAGREEMENT, _LARGEST_WARP * size
+  )
   squared = np.sum((sources[:, None] - sources[None]) ** 2, axis=-1)
   near = np.argsort(squared, axis=1)[:, : _NEIGHBORS + 1]
   middle = np.median(misses[near], axis=1)
   errors = np.linalg.norm(misses - middle, axis=-1)
   spread = np.median(np.linalg.norm(misses[near] - middle[:, None], axis=-1), 1)
-  return errors <= np.maximum(_LARGEST_DISAGREEMENT, 3 * spread)
+  distance = np.sqrt(np.median(np.take_along_axis(squared, near, 1), axis=1))
+  limit = np.maximum(_LARGEST_DISAGREEMENT, _LARGEST_BEND * distance)
+  # Where neighbors disagree among themselves, none of them is trusted.
+  is_calm = spread <= limit
+  agrees = errors <= np.clip(3 * spread, _LARGEST_DISAGREEMENT, limit)
+  return is_near & is_calm & agrees
 
 
 def _find_box(
@@ -337,6 +372,15 @@ def _find_box(
   return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
+def _measure_growth(
+    motion: Float[np.ndarray, '3 3'], points: Float[np.ndarray, 'n 2']
+) -> float:
+  """Returns by how much a motion stretches what is around the points."""
+  corners = np.asarray([[-0.5, -0.5], [0.5, -0.5], [0, 0.5]])
+  moved = _transform(motion, points.mean(0) + corners)
+  return float(np.linalg.norm(np.diff(moved, axis=0), 2))
+
+
 def _measure_spacing(points: np.ndarray) -> float:
   """Returns the usual distance between neighbors."""
   if len(points) < 2:
@@ -346,20 +390,29 @@ def _measure_spacing(points: np.ndarray) -> float:
   return max(1.0, float(np.median(squared.min(axis=1)) ** 0.5))
 
 
-def _average_near(
-    places: Float[np.ndarray, 'p 2'],
-    points: Float[np.ndarray, 'n 2'],
-    values: Float[np.ndarray, 'n c'],
-    spread: float,
-) -> Float[np.ndarray, 'p c']:
-  """Returns the mean of the points' values around each place."""
+def _square_distances(
+    places: Float[np.ndarray, 'p 2'], points: Float[np.ndarray, 'n 2']
+) -> Float[np.ndarray, 'p n']:
+  """Returns how far each place is from each point, squared."""
   squared = (
       np.sum(places**2, axis=1)[:, None]
       + np.sum(points**2, axis=1)[None]
       - 2 * places @ points.T
   )
-  squared -= squared.min(axis=1, keepdims=True)
-  weights = np.exp(-squared / (2 * spread**2))
+  return np.maximum(squared, 0)
+
+
+def _average_near(
+    squared: Float[np.ndarray, 'p n'],
+    values: Float[np.ndarray, 'n c'],
+    spread: float,
+) -> Float[np.ndarray, 'p c']:
+  """Returns the mean of the values of points around each place.
+
+  Places are told by their squared distances from the points.
+  """
+  nearest = squared.min(axis=1, keepdims=True)
+  weights = np.exp((nearest - squared) / (2 * spread**2))
   return weights @ values / weights.sum(axis=1, keepdims=True)
 
 

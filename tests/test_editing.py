@@ -155,3 +155,25 @@ def test_a_picture_fills_the_box():
   assert edit.opacity[12, 22] == 1
   assert edit.opacity[48, 58] == 0
   assert edit.opacity[~region].max() == 0
+
+
+def test_points_that_know_nothing_draw_nothing():
+  """As where an edit is hidden, and some points are seen where they are not."""
+  generator = np.random.default_rng(1)
+  region = make_box(32, 22, 78, 68)
+  points = editing.sample_region(region, 0, 150)
+  tracks = make_tracks(points)
+  edit = editing.fill_region(region, (255, 255, 255))
+  clean = edit_black(edit, points, tracks)
+  tracks.positions[:, 1] = generator.uniform(0, 90, (len(points), 2))
+  tracks.visible[:, 1] = np.arange(len(points)) % 8 == 0
+  # A part goes astray as one, and none of it is drawn.
+  is_astray = points[:, 2] < 45
+  tracks.positions[is_astray, 2] += [60, 15]
+  frames = edit_black(edit, points, tracks)
+  np.testing.assert_array_equal(frames[0], clean[0])
+  assert frames[1].max() == 0
+  beyond = clean[2].max(-1) == 0
+  assert frames[2][beyond].max() < 64
+  middle = transform(HOMOGRAPHIES[2], np.asarray([[65, 45.0]]))[0].astype(int)
+  assert frames[2][middle[1], middle[0]].min() > 250

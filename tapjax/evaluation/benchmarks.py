@@ -57,6 +57,7 @@ _STRIDED = {
     'causal_tapir': 58.3,
     'bootstapir': 67.4,
     'causal_bootstapir': 61.2,
+    'taptrv2': 66.4,
 }
 
 

@@ -160,16 +160,20 @@ def _compute_gradients(
       lambda array: array.reshape(config.accumulated, -1, *array.shape[1:]),
       batch,
   )
+  return average_parts(lambda part: differentiate(params.weights, part), parts)
 
-  def add(total: PyTree, part: Example) -> tuple[PyTree, None]:
-    return (
-        jax.tree.map(jnp.add, total, differentiate(params.weights, part)),
-        None,
-    )
 
-  shapes = jax.eval_shape(
-      differentiate, params.weights, jax.tree.map(lambda a: a[0], parts)
-  )
+def average_parts(compute: Callable[[PyTree], PyTree], parts: PyTree) -> PyTree:
+  """Returns the mean of what is computed of parts, one after the other.
+
+  Parts are along the first axis of all arrays.
+  """
+
+  def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
+    return jax.tree.map(jnp.add, total, compute(part)), None
+
+  shapes = jax.eval_shape(compute, jax.tree.map(lambda a: a[0], parts))
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
   total, _ = jax.lax.scan(add, zeros, parts)
-  return jax.tree.map(lambda array: array / config.accumulated, total)
+  count = len(jax.tree.leaves(parts)[0])
+  return jax.tree.map(lambda array: array / count, total)

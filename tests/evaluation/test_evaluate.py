@@ -410,6 +410,12 @@ def test_every_table_entry():
         benchmarks.open_benchmark(benchmark, None)
   assert benchmarks.get_published_jaccard('davis_first', 'tapir') == 58.5
   assert benchmarks.get_published_jaccard('davis_strided', 'tapir') == 63.3
+  for name, score in (
+      ('davis_first', 63.5),
+      ('davis_strided', 66.4),
+      ('kinetics_first', 49.7),
+  ):
+    assert benchmarks.get_published_jaccard(name, 'taptrv2') == score
   assert benchmarks.get_published_jaccard('jhmdb', 'tapir') is None
   with pytest.raises(ValueError, match='did you mean davis_first'):
     benchmarks.get_benchmark('davis_frist')

@@ -163,3 +163,16 @@ def test_a_folder_must_be_named(capsys):
 
   with pytest.raises(app.UsageError, match='--workdir must name a folder'):
     call('--task=evaluate', f'--model={classical.NAME}')
+
+
+def test_settings_of_the_preset():
+  from experiments.evaluate import parse_settings
+
+  assert parse_settings('taptrv2', []) == {}
+  # A checkpoint's own settings are replaced also by what the preset has.
+  assert parse_settings('taptrv2', ['ends=edges', 'window=8']) == {
+      'ends': 'edges',
+      'window': 8,
+  }
+  with pytest.raises(ValueError, match='did you mean ends'):
+    parse_settings('taptrv2', ['endz=edges'])

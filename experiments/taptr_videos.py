@@ -1,0 +1,70 @@
+"""The recipe of TAPTRv2 that learns from procedural videos.
+
+What is judged and left is the running average of the weights.
+"""
+
+import functools
+
+import jax
+
+from experiments.config import TaptrTrainConfig
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import make_tracker
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from experiments.validation import make_evaluate
+from tapjax import parallel
+from tapjax.data.pool import make_draw
+from tapjax.training.backbones import load_backbone
+from tapjax.training.step import TrainState
+from tapjax.training.taptr import BACKBONE_PREFIX
+from tapjax.training.taptr import draw_first_weights
+from tapjax.training.taptr import make_taptr_state
+from tapjax.training.taptr import make_taptr_update
+from tapjax.training.taptr import TaptrMetrics
+from tapjax.types import Example
+
+
+def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on all devices."""
+  if config.model.resolution != config.data.video.resolution:
+    raise ValueError(
+        'model.resolution and data.video.resolution must be the same; got '
+        f'{config.model.resolution} and {config.data.video.resolution}'
+    )
+  mesh = parallel.make_mesh()
+  weight_key, data_key, update_key = jax.random.split(
+      jax.random.key(config.seed), 3
+  )
+  # Settings that do not go together are told before anything is downloaded.
+  draw = make_draw(data_key, config.data, mesh)
+  params = load_initial(config)
+  if params is None:
+    keys = jax.random.split(weight_key)
+    params = make_functions(config).init(keys[0])
+    params = draw_first_weights(keys[1], params)
+    if config.backbone is not None:
+      params = load_backbone(
+          params, BACKBONE_PREFIX, config.model.backbone, config.backbone
+      )
+  compiled = make_taptr_update(config.model, config.training, mesh)
+
+  def update(
+      state: TrainState, batch: Example
+  ) -> tuple[TrainState, TaptrMetrics]:
+    return compiled(state, batch, update_key)
+
+  return Recipe(
+      state=parallel.replicate(mesh, make_taptr_state(params, config.training)),
+      update=update,
+      draw=draw,
+      num_steps=config.training.num_steps,
+      max_bad_steps=config.training.max_bad_steps,
+      loop=config.loop,
+      evaluate=make_evaluate(
+          functools.partial(make_tracker, config),
+          config.validation,
+          place.write_picture,
+      ),
+  )

@@ -1,0 +1,237 @@
+"""TAPTRv2's recipe: what it says, that it learns, and that it resumes."""
+
+import math
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import training
+from experiments.config import override_config
+from experiments.config import read_config
+import tapjax
+from tapjax import parallel
+from tapjax.data.pool import make_draw
+from tapjax.models import taptr
+from tapjax.models.taptr_network import TAPTRV2
+from tapjax.training.taptr import _average_weights
+from tapjax.training.taptr import choose_queries
+from tapjax.training.taptr import draw_first_weights
+from tapjax.training.taptr import make_taptr_optimizer
+from tapjax.training.taptr import make_taptr_schedule
+from tapjax.training.taptr import make_taptr_state
+from tapjax.training.taptr import make_taptr_update
+from tapjax.training.taptr import TaptrTrainingConfig
+from tapjax.types import Example
+
+CONFIG = (
+    pathlib.Path(training.__file__).parent / 'configs' / 'taptrv2_kubric.py'
+)
+VIDEO = (
+    'num_frames=5',
+    'resolution=(16,16)',
+    'num_objects=2',
+    'texture_size=8',
+    'num_leaves=2',
+    'samples_per_pixel=1',
+    'num_queries=8',
+)
+SMALL = (
+    'backbone=None',
+    'model.resolution=(16,16)',
+    'model.backbone_blocks=(1,1)',
+    'model.backbone_channels=8',
+    'model.channels=32',
+    'model.hidden_channels=32',
+    'model.num_heads=2',
+    'model.num_samples=2',
+    'model.num_groups=4',
+    'model.encoder_layers=1',
+    'model.decoder_layers=2',
+    'model.window=4',
+    *(f'data.video.{setting}' for setting in VIDEO),
+    *(f'validation.video.{setting}' for setting in VIDEO),
+    'validation.num_videos=1',
+    'data.num_queries=4',
+    'data.batch_size=2',
+    'data.num_videos=2',
+    'loop.report_every=1',
+    'loop.evaluate_every=4',
+    'loop.save_every=2',
+)
+
+
+def make_config(*changes):
+  return override_config(read_config(str(CONFIG)), (*SMALL, *changes))
+
+
+def test_the_recipe_is_the_published_one():
+  config = read_config(str(CONFIG))
+  assert config.preset == 'taptrv2'
+  assert config.model == TAPTRV2
+  assert config.backbone == 'imagenet'
+  training = config.training
+  losses = training.losses
+  assert (losses.position_weight, losses.visibility_weight) == (5, 1)
+  assert (losses.focal_balance, losses.focal_power) == (0.25, 2)
+  assert (training.b1, training.b2, training.weight_decay) == (0.9, 0.999, 1e-4)
+  assert (training.max_norm, training.average_decay) == (0.1, 0.9997)
+  schedule = make_taptr_schedule(training)
+  epoch = training.num_steps / 150
+  for number, share in ((0, 1), (99, 1), (101, 0.1), (129, 0.1), (131, 0.01)):
+    assert schedule(int(number * epoch)) == pytest.approx(share)
+  data = config.data
+  assert data.video.resolution == TAPTRV2.resolution == (512, 512)
+  assert (data.batch_size, data.video.num_frames) == (32, 24)
+  assert data.num_queries == data.video.num_queries == 800
+
+
+def test_the_rate_depends_on_the_module():
+  """Adam's first step is the sign of the gradient, times the rate."""
+  config = TaptrTrainingConfig(weight_decay=0.5)
+  names = 'taptr/~/backbone/~/stem/~/conv', 'taptr/~/describer'
+  weights = {name: {'w': jnp.asarray([2.0, -4.0])} for name in names}
+  gradients = {name: {'w': jnp.asarray([3.0, 1.0])} for name in names}
+  optimizer = make_taptr_optimizer(config)
+  changes, _ = optimizer.update(gradients, optimizer.init(weights), weights)
+  for name, rate in zip(names, (1e-5, 2e-4), strict=True):
+    expected = -rate * np.asarray([1 + 0.5 * 2, 1 - 0.5 * 4])
+    np.testing.assert_allclose(changes[name]['w'], expected, rtol=1e-4)
+
+
+def test_the_average_follows_slowly_and_heads_twice():
+  config = TaptrTrainingConfig(average_decay=0.5, average_parts=2)
+  names = 'taptr', 'taptr/~/describer', 'taptr/~/boxes_3/~/linear_1'
+  zeros = {name: {'w': jnp.zeros(1)} for name in names}
+  ones = jax.tree.map(jnp.ones_like, zeros)
+  average = _average_weights(zeros, ones, config)
+  values = [float(average[name]['w'][0]) for name in names]
+  np.testing.assert_allclose(values, [3 / 4, 3 / 4, 15 / 16])
+
+
+def test_points_begin_where_they_are_first_seen():
+  occluded = np.asarray([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]], bool)
+  example = Example(
+      video=jnp.zeros((4, 2, 2, 3)),
+      query_points=jnp.asarray([[3.0, 0, 0], [2, 0, 0], [2, 0, 0]]),
+      target_points=jnp.arange(24.0).reshape(3, 4, 2),
+      occluded=jnp.asarray(occluded),
+  )
+  chosen = choose_queries(jax.random.key(0), example, 0.0)
+  np.testing.assert_array_equal(
+      chosen.query_points, [[1, 3, 2], [0, 9, 8], [2, 21, 20]]
+  )
+  seen = [
+      np.asarray(choose_queries(jax.random.key(i), example, 1.0).query_points)
+      for i in range(24)
+  ]
+  assert {float(points[0, 0]) for points in seen} == {1, 3}
+  assert {float(points[1, 0]) for points in seen} == {0, 1, 2, 3}
+  assert {float(points[2, 0]) for points in seen} == {2}
+
+
+@pytest.mark.slow
+def test_first_weights(quick_compilation):
+  config = make_config().model
+  functions = taptr.make_functions(config)
+  drawn = functions.init(jax.random.key(0))
+  first = draw_first_weights(jax.random.key(1), drawn)
+  assert jax.tree.structure(first) == jax.tree.structure(drawn)
+  weights, old = first.weights, drawn.weights
+  ours = 'taptr/~/'
+  for i in range(config.decoder_layers):
+    last = weights[f'{ours}boxes_{i}/~/linear_2']
+    assert not last['w'].any()
+    assert not last['b'].any()
+    bias = weights[f'{ours}classes_{i}']['b']
+    np.testing.assert_allclose(bias, -math.log(99), rtol=1e-5)
+  for name in ('describer', 'updater/~/linear_0', 'window_updater/~/linear_1'):
+    matrix = weights[ours + name]['w']
+    limit = len(matrix) ** -0.5
+    assert 0.9 * limit < np.abs(matrix).max() <= limit
+  for name in ('encoder_0/~/mlp', 'decoder_1/~/mover', 'embedder', 'fuser'):
+    layer = weights[f'{ours}{name}/~/linear_0']
+    before = old[f'{ours}{name}/~/linear_0']
+    np.testing.assert_array_equal(layer['w'], before['w'])
+    limit = len(layer['w']) ** -0.5
+    assert 0.7 * limit < np.abs(layer['b']).max() <= limit
+  kept = [
+      name
+      for name in weights
+      if name.startswith((f'{ours}backbone', f'{ours}projection'))
+      or '_attention' in name.split('/~/')[-1]
+      or name.endswith(('/offsets', '_norm', '/weights'))
+  ]
+  kept += [f'{ours}encoder_0/~/{name}' for name in ('value', 'output')]
+  kept += [f'{ours}decoder_0/~/time_attention/~/output']
+  for name in kept:
+    jax.tree.map(np.testing.assert_array_equal, weights[name], old[name])
+  key = weights[f'{ours}decoder_0/~/frame_attention/~/key']['b']
+  assert key.any()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group('training')
+def test_the_loss_falls_on_one_batch(quick_compilation):
+  config = make_config('training.peak_lr=2e-3', 'training.restarted=0.0')
+  functions = taptr.make_functions(config.model)
+  params = functions.init(jax.random.key(0))
+  params = draw_first_weights(jax.random.key(1), params)
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  state = make_taptr_state(params, config.training)
+  state = parallel.replicate(mesh, state)
+  batch = make_draw(jax.random.key(2), config.data, mesh)(0)
+  update = make_taptr_update(config.model, config.training, mesh)
+  losses = []
+  for _ in range(40):
+    state, metrics = update(state, batch, jax.random.key(3))
+    assert int(metrics.bad_updates) == 0
+    losses.append(float(metrics.loss))
+  assert int(state.num_updates) == 40
+  assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group('training')
+def test_a_run_leaves_the_average_and_resumes(tmp_path, quick_compilation):
+  num_devices = len(jax.devices())
+  config = make_config(
+      'training.num_steps=6',
+      f'data.batch_size={num_devices}',
+      f'data.num_videos={num_devices}',
+  )
+  state = training.train_tracker(config, tmp_path)
+  assert int(state.num_updates) == 6
+  latest = tapjax.load(checkpoint=tmp_path / 'latest.safetensors')
+  assert latest.config == config.model
+  jax.tree.map(np.testing.assert_array_equal, latest.params, state.params)
+  moved = [
+      np.abs(average - weights).max()
+      for average, weights in zip(
+          jax.tree.leaves(state.params.weights),
+          jax.tree.leaves(state.optimizer.weights),
+          strict=True,
+      )
+  ]
+  assert max(moved) > 0
+
+  shutil.rmtree(tmp_path / 'snapshots' / '6')
+  resumed = training.train_tracker(config, tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, resumed, state)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ('model.resolution=(64,64)', 'data.video.resolution must be the same'),
+        ('preset=tapir', 'preset must be taptrv2'),
+        ('training.restarted=2.0', 'restarted must be between 0 and 1'),
+    ],
+    ids=str,
+)
+def test_what_stops_a_run_is_told_at_once(change, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    training.train_tracker(make_config(change), tmp_path)
