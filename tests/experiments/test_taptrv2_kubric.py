@@ -14,7 +14,6 @@ from experiments.config import override_config
 from experiments.config import read_config
 import tapjax
 from tapjax import parallel
-from tapjax.data.pool import make_draw
 from tapjax.models import taptr
 from tapjax.models.taptr_network import TAPTRV2
 from tapjax.training.taptr import _average_weights
@@ -66,6 +65,23 @@ SMALL = (
 
 def make_config(*changes):
   return override_config(read_config(str(CONFIG)), (*SMALL, *changes))
+
+
+def make_batch():
+  """Two videos of noise, with points that go right at different speeds."""
+  keys = jax.random.split(jax.random.key(2))
+  first = jax.random.uniform(keys[0], (2, 4, 1, 2), minval=2.0, maxval=8.0)
+  speed = jnp.asarray([0.0, 0.5, 1.0, 1.5]).reshape(1, 4, 1, 1)
+  steps = speed * jnp.arange(5.0).reshape(1, 1, 5, 1)
+  positions = first + steps * jnp.asarray([1.0, 0]).reshape(1, 1, 1, 2)
+  return Example(
+      video=jax.random.uniform(keys[1], (2, 5, 16, 16, 3), minval=-1.0),
+      query_points=jnp.pad(
+          jnp.flip(positions[:, :, 0], axis=-1), ((0, 0), (0, 0), (1, 0))
+      ),
+      target_points=positions,
+      occluded=jnp.zeros((2, 4, 5), bool),
+  )
 
 
 def test_the_recipe_is_the_published_one():
@@ -183,7 +199,7 @@ def test_the_loss_falls_on_one_batch(quick_compilation):
   mesh = parallel.make_mesh(jax.devices()[:1])
   state = make_taptr_state(params, config.training)
   state = parallel.replicate(mesh, state)
-  batch = make_draw(jax.random.key(2), config.data, mesh)(0)
+  batch = make_batch()
   update = make_taptr_update(config.model, config.training, mesh)
   losses = []
   for _ in range(40):
@@ -195,6 +211,7 @@ def test_the_loss_falls_on_one_batch(quick_compilation):
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.xdist_group('training')
 def test_a_run_leaves_the_average_and_resumes(tmp_path, quick_compilation):
   num_devices = len(jax.devices())
