@@ -83,7 +83,8 @@ class Tracker:
         tracker whose points attend to each other takes all of them without it,
         and with it each chunk as a set of its own.
       frame_chunk: frames to encode at once; bounds memory, changes no result.
-      devices: that share the work; all local ones without it.
+      devices: that share the work; without it all local GPUs or TPU cores, or
+        one CPU.
       report: called as `report(stage, done, total)` while work goes on.
 
     Returns:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -77,7 +78,8 @@ def track_video(
       or takes all where queries depend on each other. Like `frame_chunk` it
       bounds memory, and where they do not it changes no result.
     frame_chunk: frames to encode at once.
-    devices: to share the work; None takes all local ones.
+    devices: to share the work; None takes all local GPUs or TPU cores, or one
+      CPU, since several would share its cores.
     report: called after every part of the work; without it there is a single
       call to the device.
 
@@ -104,7 +106,7 @@ def track_video(
         report,
     )
   else:
-    mesh = parallel.make_mesh(devices or jax.local_devices())
+    mesh = _make_mesh(devices)
     params = parallel.replicate(mesh, params)
     tracks = _join_rows(
         padding.track_shared(
@@ -148,7 +150,7 @@ def warm_up(
     Bytes of memory that tracking such a video takes, in frames of
     `resolution`, besides the caller's own frames.
   """
-  mesh = parallel.make_mesh(devices or jax.local_devices())
+  mesh = _make_mesh(devices)
   chain = functions.chain
   # A chain takes a video piece by piece.
   piece = num_frames if chain is None else min(num_frames, 2 * chain.window)
@@ -273,6 +275,15 @@ def track_features(
     count = len(chunk)
     parts.append(jax.tree.map(lambda array, n=count: array[:n], tracks))
   return _join_rows(parts)
+
+
+def _make_mesh(devices: Sequence[jax.Device] | None) -> Mesh:
+  """Returns the devices that share a video."""
+  if devices is None:
+    devices = jax.local_devices()
+    if jax.default_backend() == 'cpu':
+      devices = devices[:1]
+  return parallel.make_mesh(devices)
 
 
 def _make_no_tracks(functions: TrackerFunctions, num_frames: int) -> Tracks:

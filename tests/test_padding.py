@@ -117,6 +117,16 @@ def test_few_programs_serve_many_videos(name):
   assert compilations.count <= 4
 
 
+@pytest.mark.parametrize('name', CASES)
+def test_devices_share_a_video(name):
+  tracker = make_tracker(name)
+  case = make_case(tracker, 11, 13)
+  one, eight = (
+      tracker.track(*case, devices=jax.devices()[:count]) for count in (1, 8)
+  )
+  assert_same(one, eight)
+
+
 @pytest.mark.xdist_group('tapnet')
 def test_nothing_is_compiled_after_a_warmup():
   tracker = make_tracker('tapnet')
