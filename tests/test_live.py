@@ -111,6 +111,7 @@ def track_by_hand(frames, points=POINTS):
   return positions
 
 
+@pytest.mark.slow
 def test_a_stream_is_a_session_written_down(tmp_path, monkeypatch):
   monkeypatch.setattr(recording, '_BLOCK', 4)  # Rows over many blocks.
   frames = make_frames(6)

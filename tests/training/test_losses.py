@@ -115,10 +115,8 @@ def test_sum_over_iterations(reference):
       np.testing.assert_allclose(array[i], arrays[key], rtol=2e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    'value',
-    [pytest.param(1e6, id='far', marks=pytest.mark.slow), np.nan],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('value', [1e6, np.nan], ids=['far', 'nan'])
 def test_hidden_targets_do_not_move_the_loss(value):
   key = jax.random.key(0)
   state = TrackState(

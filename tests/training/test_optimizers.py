@@ -62,13 +62,8 @@ def test_schedule(name, arrays):
   )
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name != 'adam_tapir'))
-        for name in CONFIGS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CONFIGS)
 def test_updates(name, arrays):
   """Five updates, one of them with a NaN, which changes nothing."""
   optimizer = make_optimizer(CONFIGS[name])
