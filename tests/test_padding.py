@@ -30,6 +30,10 @@ CASES = [
 ]
 
 
+# What other trackers compile is checked outside of CI.
+_OFTEN = ('tapir', 'taptrv2')
+
+
 def make_case(tracker, num_frames, num_queries, seed=0):
   generator = np.random.default_rng(seed)
   height, width = tracker.functions.resolution
@@ -100,7 +104,13 @@ def test_padding_changes_nothing(name, monkeypatch):
   assert not compilations.count
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.heavy] * (name not in _OFTEN))
+        for name in CONFIGS
+    ],
+)
 def test_few_programs_serve_many_videos(name):
   """Of 20 lengths and numbers of queries, with an answer for each."""
   tracker = make_tracker(name)
