@@ -140,6 +140,7 @@ def test_a_stream_is_a_session_written_down(tmp_path, monkeypatch):
   assert drawn.shape == frames.shape
 
 
+@pytest.mark.slow
 def test_thresholds_and_losing(tmp_path):
   frames = make_frames(5)
   run_live(
@@ -219,6 +220,7 @@ class Screen:
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_tracks(tmp_path):
   frames = np.concatenate([make_frames(4) // 4, 192 + make_frames(4) // 4])
   options = {'save_every': 3, 'reset_at_cuts': True, 'lost_after': 2}

@@ -11,6 +11,7 @@ from tapjax.data.procedural import ProceduralConfig
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.heavy,
     pytest.mark.usefixtures('quick_compilation'),
     # What is compiled serves both.
     pytest.mark.xdist_group('scenes'),

@@ -68,6 +68,7 @@ def read_targets(example):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(6, 8), (6, 6)], ids=str)
 def test_targets_stay_on_what_they_show(shape):
   example = make_example(*shape)

@@ -139,6 +139,7 @@ def write_scenes(root):
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 @pytest.mark.xdist_group('training')
 def test_what_a_run_leaves_and_how_it_resumes(tmp_path, quick_compilation):

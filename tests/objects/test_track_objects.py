@@ -159,7 +159,8 @@ def make_time_frames():
   return frames
 
 
-@pytest.mark.parametrize('seed', [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', [0, 1])
 def test_identities_survive_a_crossing(seed):
   truth = make_truth()
   # Someone is fully hidden, for a while.
