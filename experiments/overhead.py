@@ -84,12 +84,8 @@ def _make_bare_call(
 
   @jax.jit
   def track(params, frames, query_points):
-    points = query_points[None]
     features = functions.encode_video(params, normalize_frames(frames)[None])
-    queries = functions.describe_queries(params, features, points)
-    state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(params, features, queries, state)
-    return functions.finalize_tracks(states)
+    return padding.track_chunk(functions, params, features, query_points)
 
   def call(clip: subjects.Clip) -> Tracks:
     return jax.block_until_ready(track(tracker.params, *clip))

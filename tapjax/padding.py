@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array
+from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import Int
 from jaxtyping import UInt8
@@ -196,6 +197,11 @@ def round_capacity(functions: TrackerFunctions, num_queries: int) -> int:
   return capacity
 
 
+def round_up(number: int) -> int:
+  """Returns the power of two that is at least `number`, from 1 on."""
+  return 1 << (number - 1).bit_length()
+
+
 def count_windows(
     functions: TrackerFunctions, sizes: Sizes, num_frames: int
 ) -> int:
@@ -257,7 +263,7 @@ def track_padded(
   progress = program.run(
       (params, None), parallel.shard(mesh, (batch, shares)), progress
   )
-  tracks = _fetch(progress.tracks)
+  tracks = parallel.fetch(progress.tracks)
 
   def cut(row: int, video: PaddedVideo) -> Tracks:
     return jax.tree.map(
@@ -324,7 +330,7 @@ def track_shared(
         progress = advance(progress, *part)
         jax.block_until_ready(progress)
         report(stage, total * done // len(parts), total)
-  tracks = _fetch(progress.tracks)
+  tracks = parallel.fetch(progress.tracks)
   return jax.tree.map(
       lambda array: np.concatenate(
           [
@@ -371,7 +377,7 @@ def choose_program(
     if not functions.queries_independent:
       num_queries = round_capacity(functions, num_queries)
     if num_frames >= functions.shortest_padded:
-      num_frames = 1 << (num_frames - 1).bit_length()
+      num_frames = round_up(num_frames)
   sizes = choose_sizes(
       functions,
       num_frames,
@@ -563,7 +569,7 @@ def track_chunk(
     params: Params,
     features: PyTree,
     query_points: Float[Array, 'n 3'],
-    extent: Extent,
+    extent: Extent | None = None,
 ) -> Tracks:
   """Tracks some queries through a video that was encoded."""
   points = query_points[None]
@@ -608,17 +614,28 @@ def _encode(
     end = jnp.where(is_last, video.num_frames, start + length - context)
     keep = (frames >= first) & (frames < end)
 
-    def write(whole: Array, part: Array) -> Array:
-      old = jax.lax.dynamic_slice_in_dim(whole, start, length, axis=1)
-      mask = keep.reshape(1, -1, *(1,) * (part.ndim - 2))
-      merged = jnp.where(mask, part, old)
-      return jax.lax.dynamic_update_slice_in_dim(whole, merged, start, axis=1)
-
-    return jax.tree.map(write, features, encoded)
+    return write_window(features, encoded, start, keep)
 
   return jax.lax.fori_loop(
       work.first_window, work.end_window, add_window, features
   )
+
+
+def write_window(
+    features: PyTree,
+    encoded: PyTree,
+    start: Array,
+    keep: Bool[Array, 't'],
+) -> PyTree:
+  """Writes some frames of a window from `start` on into a whole video's."""
+
+  def write(whole: Array, part: Array) -> Array:
+    old = jax.lax.dynamic_slice_in_dim(whole, start, part.shape[1], axis=1)
+    mask = keep.reshape(1, -1, *(1,) * (part.ndim - 2))
+    merged = jnp.where(mask, part, old)
+    return jax.lax.dynamic_update_slice_in_dim(whole, merged, start, axis=1)
+
+  return jax.tree.map(write, features, encoded)
 
 
 def _count_window_frames(functions: TrackerFunctions, sizes: Sizes) -> int:
@@ -653,9 +670,3 @@ def _make_work(windows: Range, queries: Range) -> Work:
 
 def _stack(trees: Sequence[PyTree]) -> PyTree:
   return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _fetch(tree: PyTree) -> PyTree:
-  """Returns arrays of a device as NumPy's."""
-  # Waiting raises what went wrong; NumPy aborts on arrays that failed.
-  return jax.tree.map(np.asarray, jax.block_until_ready(tree))

@@ -51,6 +51,12 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
   )
 
 
+def fetch(tree: PyTree) -> PyTree:
+  """Returns arrays of a device as NumPy's."""
+  # Waiting raises what went wrong; NumPy aborts on arrays that failed.
+  return jax.tree.map(np.asarray, jax.block_until_ready(tree))
+
+
 def describe_replicated(mesh: Mesh, tree: PyTree) -> PyTree:
   """Returns shapes of what `replicate` puts on every device."""
   sharding = NamedSharding(mesh, PartitionSpec())

@@ -32,6 +32,7 @@ import numpy as np
 
 from tapjax import checkpoints
 from tapjax import inputs
+from tapjax import padding
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
@@ -376,7 +377,7 @@ def _order_slots(session: Session) -> Int[np.ndarray, 'n']:
 
 def _count_slots(num_points: int) -> int:
   """Returns the smallest sufficient number of slots."""
-  return max(_FEWEST_SLOTS, 1 << max(num_points - 1, 0).bit_length())
+  return max(_FEWEST_SLOTS, padding.round_up(max(num_points, 1)))
 
 
 def _make_template(

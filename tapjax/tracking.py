@@ -204,7 +204,7 @@ def prepare_video(
       continue
     missing = FRAME_CHUNK - len(block)
     padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
-    frames = _fetch(_prepare_frames(padded, resolution))
+    frames = parallel.fetch(_prepare_frames(padded, resolution))
     resized.append(frames[: len(block)])
   if original is None:
     raise ValueError('the video must have at least one frame; got none')
@@ -224,7 +224,6 @@ def encode_in_pieces(
     params: Params,
     frames: UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'],
     frame_chunk: int = FRAME_CHUNK,
-    report: Report | None = None,
 ) -> PyTree:
   """Encodes a video a few frames at a time; the features are those of all."""
   num_frames = len(frames)
@@ -233,16 +232,11 @@ def encode_in_pieces(
       lambda leaf: np.zeros(leaf.shape, leaf.dtype),
       _describe_features(functions, params, num_frames),
   )
-  if report is not None:
-    report('encode', 0, num_frames)
   for piece in pieces:
     window = frames[None, piece.start : piece.start + len(piece.keep)]
     features = _encode_piece(
         functions, params, features, window, piece.start, piece.keep
     )
-    if report is not None:
-      jax.block_until_ready(features)
-      report('encode', piece.start + len(piece.keep), num_frames)
   return features
 
 
@@ -269,7 +263,7 @@ def track_features(
     extent = Extent(
         np.asarray(num_frames, np.int32), np.asarray(len(chunk), np.int32)
     )
-    tracks = _fetch(
+    tracks = parallel.fetch(
         _track_features(functions, params, features, chunk[rows], extent)
     )
     count = len(chunk)
@@ -345,7 +339,7 @@ def _track_chain(
     rows = np.minimum(rows, num_frames - 1)
     return encode_in_pieces(functions, params, frames[rows], frame_chunk)
 
-  capacity = _round_up(num_frames)
+  capacity = padding.round_up(num_frames)
   progress = [
       _begin_chain(chain, chunk, np.asarray(num_frames, np.int32), capacity)
       for chunk in _chunk_queries(query_points, query_chunk)
@@ -368,7 +362,9 @@ def _track_chain(
     if report is not None:
       jax.block_until_ready(progress)
       report('track', done, len(pieces))
-  tracks = _join_rows(_fetch(_finish_chain(chain, part)) for part in progress)
+  tracks = _join_rows(
+      parallel.fetch(_finish_chain(chain, part)) for part in progress
+  )
   return jax.tree.map(
       lambda array: array[: len(query_points), :num_frames], tracks
   )
@@ -406,12 +402,6 @@ def _advance_chain(
 @functools.partial(jax.jit, static_argnums=0)
 def _finish_chain(chain: Chain, progress: PyTree) -> Tracks:
   return chain.finish(progress)
-
-
-def _fetch(tree: PyTree) -> PyTree:
-  """Returns arrays of a device as NumPy's."""
-  # Waiting raises what went wrong; NumPy aborts on arrays that failed.
-  return jax.tree.map(np.asarray, jax.block_until_ready(tree))
 
 
 def _describe_features(
@@ -456,15 +446,10 @@ def _chunk_queries(
     query_points: Float[np.ndarray, 'n 3'], chunk: int
 ) -> Float[np.ndarray, 'k m 3']:
   """Splits queries into chunks of a round size; the last query fills them."""
-  size = min(_round_up(len(query_points)), chunk)
+  size = min(padding.round_up(len(query_points)), chunk)
   num_chunks = math.ceil(len(query_points) / size)
   rows = np.minimum(np.arange(num_chunks * size), len(query_points) - 1)
   return query_points[rows].reshape(num_chunks, size, 3)
-
-
-def _round_up(number: int) -> int:
-  """Returns the next power of two."""
-  return 1 << (number - 1).bit_length()
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -484,16 +469,10 @@ def _encode_piece(
     keep: Bool[Array, 't'],
 ) -> PyTree:
   """Writes the features of a window into those of the whole video."""
-
-  def write(whole: Array, part: Array) -> Array:
-    old = jax.lax.dynamic_slice_in_dim(whole, start, part.shape[1], axis=1)
-    mask = keep.reshape(1, -1, *(1,) * (part.ndim - 2))
-    merged = jnp.where(mask, part, old)
-    return jax.lax.dynamic_update_slice_in_dim(whole, merged, start, axis=1)
-
   if video.dtype == jnp.uint8:
     video = normalize_frames(video)
-  return jax.tree.map(write, features, functions.encode_video(params, video))
+  encoded = functions.encode_video(params, video)
+  return padding.write_window(features, encoded, start, keep)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -350,7 +350,7 @@ def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
 def _fit(num_frames: int, lengths: tuple[int, ...]) -> int:
   """Returns the length to pad to; for a surprise the next power of two."""
   fitting = [length for length in lengths if length >= num_frames]
-  return min(fitting) if fitting else 1 << (num_frames - 1).bit_length()
+  return min(fitting) if fitting else padding.round_up(num_frames)
 
 
 def _get_path(folder: pathlib.Path, index: int) -> pathlib.Path:

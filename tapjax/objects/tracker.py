@@ -4,6 +4,7 @@ frames ──detector, every few frames──► detections ─┐
    └───tracker, in windows or as they come──► points ──ObjectMachine──► boxes
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 import itertools
@@ -92,7 +93,7 @@ def track_object_blocks(
     blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     detector: Detector,
     settings: ObjectSettings | None = None,
-    report_done: tracking.Callable[[int], None] | None = None,
+    report_done: Callable[[int], None] | None = None,
 ) -> ObjectTracks:
   """As `track_objects`, for a video that arrives in blocks of a few frames.
 
