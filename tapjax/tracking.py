@@ -108,6 +108,7 @@ def track_video(
   else:
     mesh = _make_mesh(devices)
     params = parallel.replicate(mesh, params)
+    sets = _list_sets(functions, len(points), query_chunk)
     tracks = _join_rows(
         padding.track_shared(
             functions,
@@ -123,9 +124,9 @@ def track_video(
                 query_chunk=query_chunk,
             ),
             mesh,
-            report,
+            _report_share(report, index, len(sets)),
         )
-        for rows in _list_sets(functions, len(points), query_chunk)
+        for index, rows in enumerate(sets)
     )
   positions = rescale_positions(
       tracks.positions, functions.resolution, video.original
@@ -303,6 +304,19 @@ def _list_sets(
       slice(start, min(start + size, num_queries))
       for start in range(0, num_queries, size)
   ]
+
+
+def _report_share(
+    report: Report | None, share: int, num_shares: int
+) -> Report | None:
+  """Returns what reports the parts of one share as parts of the whole."""
+  if report is None or num_shares == 1:
+    return report
+
+  def report_whole(stage: str, done: int, total: int) -> None:
+    report(stage, share * total + done, num_shares * total)
+
+  return report_whole
 
 
 def _join_rows(parts: Iterable[Tracks]) -> Tracks:

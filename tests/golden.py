@@ -44,16 +44,21 @@ def make_random_params(functions, seed=0):
   """Random parameters, much faster than compiling `functions.init`."""
   generator = np.random.default_rng(seed)
 
-  def fill(leaf):
+  def fill(path, leaf):
     if not np.issubdtype(leaf.dtype, np.floating):
       return np.ones(leaf.shape, leaf.dtype)
-    if leaf.ndim <= 1 or leaf.shape[0] == leaf.shape[1] == 1:
+    if path[-1].key in ('scale', 'variance', 'average', 'hidden'):
       return np.abs(generator.normal(1, 0.2, leaf.shape)).astype(leaf.dtype)
+    if leaf.ndim <= 1:
+      # Centered, so that features of different places differ.
+      return generator.normal(0, 0.2, leaf.shape).astype(leaf.dtype)
     fan_in = np.prod(leaf.shape[:-1])
     return (generator.normal(size=leaf.shape) / fan_in**0.5).astype(leaf.dtype)
 
   shapes = jax.eval_shape(functions.init, jax.random.key(0))
-  return jax.tree.map(lambda leaf: jnp.asarray(fill(leaf)), shapes)
+  return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: jnp.asarray(fill(path, leaf)), shapes
+  )
 
 
 @functools.cache

@@ -210,8 +210,8 @@ def test_chunks_of_dependent_queries_are_sets_of_their_own():
     assert_same(
         alone, tapjax.Tracks(*(a if a is None else a[rows] for a in chunked))
     )
-  tracked = [done for stage, done, _ in reports if stage == 'track']
-  assert tracked == [0, 1, 2]
+  tracked = [report[1:] for report in reports if report[0] == 'track']
+  assert tracked == [(0, 2), (1, 2), (1, 2), (2, 2)]
 
 
 def test_queries_do_not_see_each_other(tracker):

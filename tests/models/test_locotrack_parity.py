@@ -256,7 +256,7 @@ def test_stages(name, reference, tmp_path):
   to_initial = np.divide(initial[::-1], unit[::-1])
   first = jax.tree.map(lambda array: array[0], outputs.states)
   now = locotrack.Refinement(
-      first.positions * to_initial,
+      jnp.asarray(first.positions * to_initial, np.float32),
       first.occlusion_logits,
       first.uncertainty_logits,
       locotrack._repeat_over_time(

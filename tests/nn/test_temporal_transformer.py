@@ -30,7 +30,9 @@ def test_bias_of_either_direction(num_heads, slopes):
 @pytest.mark.parametrize(('half', 'seen'), [(0, [0, 1, 2, 3]), (1, [3, 4, 5])])
 def test_heads_see_one_side(half, seen):
   """What frame 3 attends to, by the half of the heads."""
-  attend = hk.transform(lambda x: DirectedAttention(8, 4, name='a')(x))
+  attend = hk.transform(
+      lambda x: DirectedAttention(8, 4, name='a')(x, np.asarray(6))
+  )
   x = jax.random.normal(jax.random.key(0), (1, 6, 8))
   params = attend.init(jax.random.key(1), x)
   other = slice(4, None) if half == 0 else slice(None, 4)
