@@ -159,6 +159,20 @@ def _define_track_flags(values: flags.FlagValues) -> None:
       'Folder for the results; tracks_VIDEO without it.',
       flag_values=values,
   )
+  flags.DEFINE_string(
+      'max_memory',
+      None,
+      'What tracking may take, such as 4GB; a longer video is seen through '
+      'windows, and waits on disk.',
+      flag_values=values,
+  )
+  flags.DEFINE_integer(
+      'window',
+      None,
+      'Frames to see at once; all of them, or what fits, without it.',
+      lower_bound=1,
+      flag_values=values,
+  )
   _define_threshold_flag(values)
   flags.DEFINE_bool(
       'agreement',
@@ -178,6 +192,7 @@ def _define_track_flags(values: flags.FlagValues) -> None:
 def _track(values: flags.FlagValues) -> None:
   """Tracks points through a video file and writes what came out."""
   resolution = _parse_resolution(values.resolution)
+  max_memory = values.max_memory and inputs.check_memory(values.max_memory)
   source = _find_source(values.video)
   choose_points = _plan_points(values, source)
   name = pathlib.Path(values.video or 'demo').stem
@@ -190,11 +205,21 @@ def _track(values: flags.FlagValues) -> None:
     progress.report('load', 1, 1)
     with source.open_blocks() as blocks:
       video = tracker.prepare(
-          progress.follow('read', blocks, source.info.num_frames)
+          progress.follow('read', blocks, source.info.num_frames),
+          on_disk=max_memory is not None or values.window is not None,
       )
     num_frames = len(video.frames)
     query_points = choose_points(num_frames)
-    tracks = tracker.track_video(video, query_points, report=progress.report)
+    window = values.window
+    if window is None and max_memory is not None and len(query_points):
+      progress.report('plan', 0, 1)
+      window = tracker.fit_window(
+          num_frames, len(query_points), video.original, max_memory
+      )
+      progress.report('plan', 1, 1)
+    tracks = tracker.track_video(
+        video, query_points, window=window, report=progress.report
+    )
     confidence = np.asarray(tracks.confidence)
     if values.agreement:
       progress.report('agree', 0, 1)
@@ -205,7 +230,13 @@ def _track(values: flags.FlagValues) -> None:
     arrays, table, overlay = (output / name for name in _RESULTS)
     frame_rate = source.info.frame_rate
     results.write_arrays(
-        arrays, tracks, query_points, frame_rate, tracker.name, confidence
+        arrays,
+        tracks,
+        query_points,
+        frame_rate,
+        tracker.name,
+        confidence,
+        window=window,
     )
     results.write_table(table, tracks)
     with source.open_blocks() as blocks:

@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import re
 import tokenize
 import zipfile
 import zlib
@@ -128,14 +129,39 @@ def check_resolution(resolution: object) -> Resolution:
   return int(sides[0]), int(sides[1])
 
 
-def check_chunks(query_chunk: object, frame_chunk: object) -> None:
+def check_chunks(
+    query_chunk: object, frame_chunk: object, window: object = None
+) -> None:
   """Raises ValueError unless chunks are at least one; None chooses them."""
-  chunks = {'query_chunk': query_chunk, 'frame_chunk': frame_chunk}
+  chunks = {
+      'query_chunk': query_chunk,
+      'frame_chunk': frame_chunk,
+      'window': window,
+  }
   for name, chunk in chunks.items():
     if chunk is None:
       continue
     if not isinstance(chunk, (int, np.integer)) or chunk < 1:
       raise ValueError(f'{name} must be a whole number above 0; got {chunk!r}')
+
+
+def check_memory(memory: object) -> int:
+  """Returns bytes from a number of them, or from text such as '4GB'.
+
+  k, M and G are powers of 1000, and Ki, Mi and Gi of 1024.
+  """
+  if isinstance(memory, str):
+    match = re.fullmatch(r'\s*(\d+(?:\.\d+)?)\s*([kMG]i?)?B\s*', memory)
+    if match:
+      number, prefix = float(match[1]), match[2] or ''
+      base = 1024 if prefix.endswith('i') else 1000
+      memory = int(number * base ** ' kMG'.index(prefix[:1] or ' '))
+  if not isinstance(memory, (int, np.integer)) or memory < 1:
+    raise ValueError(
+        "max_memory must be a number of bytes above 0, or like '4GB' or "
+        f"'500MB'; got {memory!r}"
+    )
+  return int(memory)
 
 
 def read_query_points(

@@ -37,6 +37,7 @@ import numpy as np
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
 from tapjax.models.base import Extent
+from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -405,39 +406,75 @@ def make_progress(
 @functools.cache
 def describe_progress(functions: TrackerFunctions, sizes: Sizes) -> Progress:
   """Returns the shapes of a video's features and tracks."""
-  params = _describe_params(functions)
-  length = _count_window_frames(functions, sizes)
-  window = jax.ShapeDtypeStruct(
-      (1, length, *functions.resolution, 3), jnp.float32
+  return Progress(
+      describe_features(functions, sizes.num_frames, sizes.frame_chunk),
+      describe_tracks(functions, sizes.num_frames, sizes.num_queries),
   )
-  features = jax.eval_shape(functions.encode_video, params, window)
-  features = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-          (1, sizes.num_frames, *leaf.shape[2:]), leaf.dtype
-      ),
-      features,
-  )
-  points = jax.ShapeDtypeStruct((sizes.query_chunk, 3), jnp.float32)
-  count = np.zeros((), np.int32)
-  tracks = jax.eval_shape(
-      functools.partial(track_chunk, functions),
-      params,
-      features,
-      points,
-      Extent(count, count),
-  )
-  tracks = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-          (sizes.num_queries, *leaf.shape[1:]), leaf.dtype
-      ),
-      tracks,
-  )
-  return Progress(features, tracks)
 
 
 @functools.cache
-def _describe_params(functions: TrackerFunctions) -> Params:
-  return jax.eval_shape(functions.init, jax.random.key(0))
+def describe_features(
+    functions: TrackerFunctions, num_frames: int, frame_chunk: int
+) -> PyTree:
+  """Returns the shapes of the features `[1, t, ...]` of a video."""
+  window = jax.ShapeDtypeStruct(
+      (
+          1,
+          _count_window_frames(functions, num_frames, frame_chunk),
+          *functions.resolution,
+          3,
+      ),
+      jnp.float32,
+  )
+  features = jax.eval_shape(
+      functions.encode_video, describe_params(functions), window
+  )
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          (1, num_frames, *leaf.shape[2:]), leaf.dtype
+      ),
+      features,
+  )
+
+
+@functools.cache
+def describe_tracks(
+    functions: TrackerFunctions, num_frames: int, num_queries: int
+) -> Tracks:
+  """Returns the shapes of the tracks of some queries through a video."""
+  count = np.zeros((), np.int32)
+  # Where queries are tracked together they may be too many to look at.
+  tracks = jax.eval_shape(
+      functools.partial(track_chunk, functions),
+      describe_params(functions),
+      describe_features(functions, num_frames, 1),
+      jax.ShapeDtypeStruct((1, 3), jnp.float32),
+      Extent(count, count),
+  )
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          (num_queries, *leaf.shape[1:]), leaf.dtype
+      ),
+      tracks,
+  )
+
+
+@functools.cache
+def describe_params(
+    functions: TrackerFunctions, dtypes: tuple[np.dtype, ...] | None = None
+) -> Params:
+  """Returns the shapes of a tracker's parameters, of these types or its own."""
+  params = jax.eval_shape(functions.init, jax.random.key(0))
+  if dtypes is None:
+    return params
+  leaves, structure = jax.tree.flatten(params)
+  return jax.tree.unflatten(
+      structure,
+      [
+          jax.ShapeDtypeStruct(leaf.shape, dtype)
+          for leaf, dtype in zip(leaves, dtypes, strict=True)
+      ],
+  )
 
 
 def list_dtypes(frames: np.dtype, params: Params) -> tuple[np.dtype, ...]:
@@ -469,7 +506,15 @@ def compile_program(
     own, work, progress = jax.tree.map(lambda leaf: leaf[0], (*cut, progress))
     video = shared if is_shared else own
     assert video is not None, 'a video is either shared or the own'
-    features = _encode(functions, sizes, params, video, work, progress.features)
+    features = _encode(
+        functions,
+        sizes.frame_chunk,
+        params,
+        jnp.asarray(video.frames),
+        video.num_frames,
+        (work.first_window, work.end_window),
+        progress.features,
+    )
     if is_shared and mesh.size > 1:
       # Every frame is new on one device, and zero on the others until then.
       features = jax.tree.map(
@@ -483,12 +528,7 @@ def compile_program(
     return jax.tree.map(lambda leaf: leaf[None], Progress(features, tracks))
 
   dtype, *weight_dtypes = dtypes
-  shapes, structure = jax.tree.flatten(_describe_params(functions))
-  weights = [
-      jax.ShapeDtypeStruct(leaf.shape, weight_dtype)
-      for leaf, weight_dtype in zip(shapes, weight_dtypes, strict=True)
-  ]
-  params = jax.tree.unflatten(structure, weights)
+  params = describe_params(functions, tuple(weight_dtypes))
   video = _describe_video(functions, sizes, dtype)
   work = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
@@ -496,16 +536,22 @@ def compile_program(
   )
   whole = (params, video if is_shared else None)
   cut = (None if is_shared else video, work)
-  compiled = (
-      parallel.map_shards(run, mesh, donate=(2,))
-      .lower(
+  return Program(
+      *compile_measured(
+          parallel.map_shards(run, mesh, donate=(2,)),
           parallel.describe_replicated(mesh, whole),
           *parallel.describe_shards(
               mesh, (cut, describe_progress(functions, sizes))
           ),
       )
-      .compile()
   )
+
+
+def compile_measured(
+    function: jax.stages.Wrapped, *shapes: PyTree
+) -> tuple[Callable[..., PyTree], int]:
+  """Returns a compiled function, and its bytes with all it takes and gives."""
+  compiled = function.lower(*shapes).compile()
   analysis = compiled.memory_analysis()
   assert analysis is not None, 'CPUs, GPUs and TPUs all analyse programs'
   memory = (
@@ -514,7 +560,7 @@ def compile_program(
       + analysis.temp_size_in_bytes
       - analysis.alias_size_in_bytes
   )
-  return Program(compiled, memory)
+  return compiled, memory
 
 
 def _describe_video(
@@ -582,46 +628,61 @@ def track_chunk(
   return jax.tree.map(lambda array: array[0], tracks)
 
 
+def encode_frames(
+    functions: TrackerFunctions,
+    params: Params,
+    frames: UInt8[Array, 't h w 3'] | Float[Array, 't h w 3'],
+    num_frames: NumFrames,
+    frame_chunk: int,
+) -> PyTree:
+  """Encodes a padded video a few frames at a time, as if all at once."""
+  features = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      describe_features(functions, len(frames), frame_chunk),
+  )
+  inner = jnp.maximum(1, num_frames - 2 * functions.temporal_context)
+  windows = (0, -(-inner // min(frame_chunk, len(frames))))
+  return _encode(
+      functions, frame_chunk, params, frames, num_frames, windows, features
+  )
+
+
 def _encode(
     functions: TrackerFunctions,
-    sizes: Sizes,
+    frame_chunk: int,
     params: Params,
-    video: PaddedVideo,
-    work: Work,
+    frames: UInt8[Array, 't h w 3'] | Float[Array, 't h w 3'],
+    num_frames: NumFrames,
+    windows: tuple[int | Array, int | Array],
     features: PyTree,
 ) -> PyTree:
-  """Encodes the windows that the work names; padding stays as it was.
+  """Encodes some windows of the frames; padding stays as it was.
 
   Windows overlap by the frames that features depend on. At its ends the video
   itself ends, and the last window begins early enough to be of full length.
   """
-  context, chunk = functions.temporal_context, sizes.frame_chunk
-  length = _count_window_frames(functions, sizes)
+  context, chunk = functions.temporal_context, min(frame_chunk, len(frames))
+  length = _count_window_frames(functions, len(frames), chunk)
 
   def add_window(index: Array, features: PyTree) -> PyTree:
-    last_start = jnp.maximum(video.num_frames - length, 0)
+    last_start = jnp.maximum(num_frames - length, 0)
     start = jnp.minimum(index * chunk, last_start)
-    window = jax.lax.dynamic_slice_in_dim(video.frames, start, length)
+    window = jax.lax.dynamic_slice_in_dim(frames, start, length)
     if window.dtype == jnp.uint8:
       window = normalize_frames(window)
-    encoded = functions.encode_video(
-        params, window[None], video.num_frames - start
-    )
-    frames = start + jnp.arange(length)
+    encoded = functions.encode_video(params, window[None], num_frames - start)
+    numbers = start + jnp.arange(length)
     # What a window before this one has encoded is kept.
     first = jnp.where(index == 0, 0, index * chunk + context)
-    is_last = start + length >= video.num_frames
-    end = jnp.where(is_last, video.num_frames, start + length - context)
-    keep = (frames >= first) & (frames < end)
+    is_last = start + length >= num_frames
+    end = jnp.where(is_last, num_frames, start + length - context)
+    keep = (numbers >= first) & (numbers < end)
+    return _write_window(features, encoded, start, keep)
 
-    return write_window(features, encoded, start, keep)
-
-  return jax.lax.fori_loop(
-      work.first_window, work.end_window, add_window, features
-  )
+  return jax.lax.fori_loop(*windows, add_window, features)
 
 
-def write_window(
+def _write_window(
     features: PyTree,
     encoded: PyTree,
     start: Array,
@@ -638,10 +699,10 @@ def write_window(
   return jax.tree.map(write, features, encoded)
 
 
-def _count_window_frames(functions: TrackerFunctions, sizes: Sizes) -> int:
-  return min(
-      sizes.num_frames, sizes.frame_chunk + 2 * functions.temporal_context
-  )
+def _count_window_frames(
+    functions: TrackerFunctions, num_frames: int, frame_chunk: int
+) -> int:
+  return min(num_frames, frame_chunk + 2 * functions.temporal_context)
 
 
 def _split(start: int, stop: int, parts: int, unit: int) -> list[Range]:

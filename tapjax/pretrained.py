@@ -21,6 +21,7 @@ import numpy as np
 from tapjax import agreement
 from tapjax import checkpoints
 from tapjax import inputs
+from tapjax import long_videos
 from tapjax import streaming
 from tapjax import tracking
 from tapjax.models import registry
@@ -69,6 +70,8 @@ class Tracker:
       *,
       query_chunk: int | None = None,
       frame_chunk: int | None = None,
+      max_memory: int | str | None = None,
+      window: int | None = None,
       devices: Sequence[jax.Device] | None = None,
       report: tracking.Report | None = None,
   ) -> Tracks:
@@ -83,6 +86,12 @@ class Tracker:
         tracker whose points attend to each other takes all of them without it,
         and with it each chunk as a set of its own.
       frame_chunk: frames to encode at once; bounds memory, changes no result.
+      max_memory: bytes that tracking may take besides `frames`, or text such as
+        '4GB'. A video that needs more is tracked through windows, as long as
+        memory allows.
+      window: tracks through windows of that many frames. A causal tracker gives
+        the tracks of the whole video; of another one they differ a little, and
+        a warning says so.
       devices: that share the work; without it all local GPUs or TPU cores, or
         one CPU.
       report: called as `report(stage, done, total)` while work goes on.
@@ -91,17 +100,21 @@ class Tracker:
       Tracks in pixels of `frames`, one row per query, as NumPy arrays.
 
     Raises:
-      ValueError: what was passed is not a video, or not points in it.
+      ValueError: what was passed is not a video, or not points in it, or
+        `max_memory` is too little for the tracker.
     """
     frames = inputs.check_frames(frames)
     points = inputs.check_query_points(query_points)
     inputs.check_queries_inside(points, len(frames), frames.shape[1:3])
-    inputs.check_chunks(query_chunk, frame_chunk)
+    inputs.check_chunks(query_chunk, frame_chunk, window)
+    on_disk = max_memory is not None
     return self.track_video(
-        self.prepare(tracking.split_frames(frames)),
+        self.prepare(tracking.split_frames(frames), on_disk=on_disk),
         points,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
+        max_memory=max_memory,
+        window=window,
         devices=devices,
         report=report,
     )
@@ -166,14 +179,50 @@ class Tracker:
         devices=devices,
     )
 
+  def fit_window(
+      self,
+      num_frames: int,
+      num_queries: int,
+      resolution: Sequence[int],
+      max_memory: int | str,
+      *,
+      query_chunk: int | None = None,
+      frame_chunk: int | None = None,
+      devices: Sequence[jax.Device] | None = None,
+  ) -> int | None:
+    """Returns the window for which `max_memory` is enough.
+
+    None if it is enough for the whole video, or if the tracker goes through
+    long videos in windows of its own. The caller's frames do not count.
+
+    Raises:
+      ValueError: it is enough for none.
+    """
+    return tracking.fit_window(
+        self.functions,
+        self.params,
+        num_frames,
+        num_queries,
+        inputs.check_resolution(resolution),
+        inputs.check_memory(max_memory),
+        query_chunk=query_chunk,
+        frame_chunk=frame_chunk,
+        devices=devices,
+    )
+
   def prepare(
-      self, blocks: Iterable[UInt8[np.ndarray, '_ h w 3']]
+      self,
+      blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+      *,
+      on_disk: bool = False,
   ) -> tracking.PreparedVideo:
     """Resizes a video that arrives in blocks of a few frames.
 
-    It is only held at the resolution of the network.
+    It is only held at the resolution of the network, or in a temporary file.
     """
-    return tracking.prepare_video(blocks, self.functions.resolution)
+    return tracking.prepare_video(
+        blocks, self.functions.resolution, on_disk=on_disk
+    )
 
   def track_video(
       self,
@@ -182,13 +231,36 @@ class Tracker:
       *,
       query_chunk: int | None = None,
       frame_chunk: int | None = None,
+      max_memory: int | str | None = None,
+      window: int | None = None,
       devices: Sequence[jax.Device] | None = None,
       report: tracking.Report | None = None,
   ) -> Tracks:
-    """As `track`, for a video that `prepare` made."""
+    """As `track`, for a video that `prepare` made.
+
+    The video's frames do not count for `max_memory`; keep them on disk.
+    """
     points = inputs.check_query_points(query_points)
     inputs.check_queries_inside(points, len(video.frames), video.original)
-    inputs.check_chunks(query_chunk, frame_chunk)
+    inputs.check_chunks(query_chunk, frame_chunk, window)
+    if max_memory is not None and window is None and len(points):
+      window = self.fit_window(
+          len(video.frames),
+          len(points),
+          video.original,
+          max_memory,
+          query_chunk=query_chunk,
+          frame_chunk=frame_chunk,
+          devices=devices,
+      )
+    if window is not None:
+      long_videos.check_window(self.functions, window)
+      if not long_videos.is_exact(self.functions):
+        warnings.warn(
+            f'{self.name} sees windows of {window} of the {len(video.frames)} '
+            'frames: tracks may differ from those of the whole video',
+            stacklevel=2,
+        )
     return tracking.track_video(
         self.functions,
         self.params,
@@ -196,6 +268,7 @@ class Tracker:
         points,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
+        window=window,
         devices=devices,
         report=report,
     )

@@ -46,14 +46,17 @@ def write_arrays(
     frame_rate: float,
     model: str,
     confidence: Float[np.ndarray, 'n t'] | None = None,
+    *,
+    window: int | None = None,
 ) -> None:
   """Writes a .npz archive; logits that the model does not have are left out.
 
-  The confidence is that of the tracks, unless another one is given.
+  The confidence is that of the tracks, unless another one is given. `window` is
+  there if the model saw no more than that many frames at once.
   """
   arrays = {
       name: array
-      for name, array in tracks._asdict().items()
+      for name, array in (*tracks._asdict().items(), ('window', window))
       if array is not None
   }
   with write_atomically(path) as file:

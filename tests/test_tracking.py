@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import tapjax
-from tapjax import tracking
 from tapjax.models import locotrack
 from tapjax.models import pips_plus_plus
 from tapjax.models import point_transformer
@@ -307,22 +306,6 @@ def test_still_video_keeps_the_query():
   tracks = make_matching_tracker().track(frames, points)
   expected = points[:, None, :0:-1].repeat(6, axis=1)
   np.testing.assert_allclose(tracks.positions, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize('context', [0, 1, 4])
-@pytest.mark.parametrize('num_frames', [1, 2, 7, 8, 9, 16, 23])
-def test_pieces_keep_every_frame_once_in_context(num_frames, context):
-  pieces = tracking._list_pieces(num_frames, 5, context)
-  assert len({len(piece.keep) for piece in pieces}) == 1
-  kept = np.zeros(num_frames, int)
-  for start, keep in pieces:
-    for frame in start + np.flatnonzero(keep):
-      kept[frame] += 1
-      first = 0 if start == 0 else start + context
-      last = start + len(keep)
-      last = num_frames if last == num_frames else last - context
-      assert first <= frame < last
-  assert kept.min() >= 1
 
 
 @pytest.mark.xdist_group('tapnet')

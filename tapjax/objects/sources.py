@@ -14,6 +14,7 @@ from jaxtyping import Int
 from jaxtyping import Num
 import numpy as np
 
+from tapjax import long_videos
 from tapjax import streaming
 from tapjax import tracking
 from tapjax.geometry import rescale_positions
@@ -211,7 +212,7 @@ class WindowedPoints:
     self._length = len(shown) + len(self._frames)
     frames = np.stack([*shown, *self._frames])
     functions, params = self._tracker.functions, self._tracker.params
-    self._features = tracking.encode_in_pieces(functions, params, frames)
+    self._features = long_videos.encode_in_pieces(functions, params, frames)
 
   def _track(self, numbers: list[int]) -> None:
     """Tracks some of the points through the window."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tapjax import tracking
+from tapjax import long_videos
 from tapjax.models import pips_plus_plus
 from tapjax.pretrained import Tracker
 
@@ -139,13 +139,13 @@ def test_long_videos_in_pieces_equal_whole_ones():
 def test_memory_does_not_grow_with_the_video(monkeypatch):
   """However long it is, features of two blocks are all that there is."""
   seen = []
-  advance = tracking._advance_chain
+  advance = long_videos._advance_chain
 
   def watch(functions, params, features, origin, progress):
     seen.append(jax.tree.map(lambda leaf: leaf.shape[1], features))
     return advance(functions, params, features, origin, progress)
 
-  monkeypatch.setattr(tracking, '_advance_chain', watch)
+  monkeypatch.setattr(long_videos, '_advance_chain', watch)
   make_still_tracker().track(make_frames(11), QUERIES)
   assert len(seen) == 4
   assert set(jax.tree.leaves(seen)) == {2 * SMALL.window}

@@ -133,7 +133,7 @@ def make_oracle(share=1.0):
       resolution=(SIDE, SIDE),
       temporal_context=0,
       init=lambda key: Params({}, {}),
-      encode_video=lambda params, video: jnp.round(
+      encode_video=lambda params, video, num_frames=None: jnp.round(
           (video[:, :, 0, 0, 0] + 1) / 2 * 255
       ),
       describe_queries=lambda params, features, points: points,
