@@ -349,7 +349,7 @@ def estimate_memory(
     num_queries: int,
     dtype: np.dtype,
 ) -> int:
-  """Returns the bytes that windows take, besides the video's frames."""
+  """Returns the bytes of windows, besides the parameters and the video."""
   programs = compile_windows(
       functions, windows, padding.list_dtypes(dtype, params)
   )

@@ -39,6 +39,8 @@ from tapjax.types import Tracks
 
 FRAME_CHUNK = long_videos.FRAME_CHUNK
 Report = long_videos.Report
+# What running a program takes besides its arrays, as measured on CPUs.
+_RUNTIME = 24 * 2**20
 
 
 class PreparedVideo(NamedTuple):
@@ -159,8 +161,8 @@ def warm_up(
 
   Returns:
     Bytes of memory that tracking such a video takes, in frames of
-    `resolution`, besides the caller's own frames; those of resized frames
-    among them unless these are on disk.
+    `resolution`, besides the parameters and the caller's own frames; resized
+    ones count unless they are on disk.
   """
   mesh = _make_mesh(devices)
   chain = functions.chain
@@ -189,7 +191,7 @@ def warm_up(
   on_host = num_frames * 3 * math.prod(functions.resolution) * dtype.itemsize
   # Blocks are resized one by one, and joined at the end.
   on_host *= 0 if on_disk else 2 if is_resized else 1
-  memory = program.memory
+  memory = program.memory - long_videos.count_bytes(params) + _RUNTIME
   if jax.default_backend() == 'cpu':
     # Virtual devices share the memory of the host.
     memory *= mesh.size
