@@ -11,7 +11,6 @@ DIR/visualizations/predictions_epoch0_batch50.png, attention_epoch0_batch50.png
 
 from collections.abc import Callable
 import csv
-import io
 import pathlib
 from typing import Any, NamedTuple
 
@@ -32,7 +31,7 @@ from tapjax.data.point_batches import find_windows
 from tapjax.data.point_batches import make_batches
 from tapjax.data.point_batches import WindowBatch
 from tapjax.data.point_batches import WindowBatches
-from tapjax.files import write_atomically
+from tapjax.files import write_csv
 from tapjax.geometry import normalize_frames
 from tapjax.models.base import Params
 from tapjax.models.point_transformer import BACKBONE_PREFIX
@@ -260,13 +259,8 @@ def read_history(path: pathlib.Path) -> list[EpochLosses]:
 
 def write_history(path: pathlib.Path, history: list[EpochLosses]) -> None:
   """Writes the losses of all epochs, which count from 1."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['epoch', *EpochLosses._fields])
-  for epoch, losses in enumerate(history, start=1):
-    writer.writerow([epoch, *losses])
-  with write_atomically(path) as file:
-    file.write(text.getvalue().encode())
+  rows = ([epoch, *losses] for epoch, losses in enumerate(history, start=1))
+  write_csv(path, [['epoch', *EpochLosses._fields], *rows])
 
 
 def _make_judge(

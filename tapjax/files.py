@@ -1,7 +1,12 @@
 """Files that appear whole or not at all."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
+import csv
+import io
+import itertools
 import os
 import pathlib
 import secrets
@@ -28,3 +33,27 @@ def write_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
+  """Writes a table, whose first row has the names of its columns."""
+  with write_atomically(path) as file:
+    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    text.flush()
+    text.detach()
+
+
+def write_track_table(
+    path: pathlib.Path, rows: Iterable[tuple[int, int, float, float, bool]]
+) -> None:
+  """Writes tracks as a table with a line for each query and frame.
+
+  Rows are the number of the query, that of the frame, x, y, and visibility.
+  """
+  lines = (
+      (query, frame, f'{x:.3f}', f'{y:.3f}', int(visible))
+      for query, frame, x, y, visible in rows
+  )
+  header = ('query', 'frame', 'x', 'y', 'visible')
+  write_csv(path, itertools.chain([header], lines))

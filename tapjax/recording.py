@@ -8,7 +8,6 @@ results and the folder goes away.
 
 from collections.abc import Iterator
 import contextlib
-import csv
 import io
 import json
 import os
@@ -22,6 +21,7 @@ from jaxtyping import Shaped
 import numpy as np
 
 from tapjax.files import write_atomically
+from tapjax.files import write_track_table
 from tapjax.types import Tracks
 
 FOLDER = 'unfinished'
@@ -203,20 +203,14 @@ class Recording:
   def write_table(self, path: pathlib.Path) -> None:
     """Writes a .csv table: a line for every point and frame, in time."""
     self._file.flush()
-    with write_atomically(path) as stream:
-      text = io.TextIOWrapper(stream, encoding='utf-8', newline='')
-      writer = csv.writer(text, lineterminator='\n')
-      writer.writerow(('query', 'frame', 'x', 'y', 'visible'))
-      for block in self._read_blocks(self._num_rows):
-        columns = (block[n] for n in ('point', 'frame', 'x', 'y', 'visible'))
-        writer.writerows(
-            (point, frame, f'{x:.3f}', f'{y:.3f}', int(visible))
-            for point, frame, x, y, visible in zip(
-                *(column.tolist() for column in columns), strict=True
-            )
-        )
-      text.flush()
-      text.detach()
+    write_track_table(
+        path,
+        (
+            row
+            for block in self._read_blocks(self._num_rows)
+            for row in block[['point', 'frame', 'x', 'y', 'visible']].tolist()
+        ),
+    )
 
   def close(self, *, keep: bool) -> None:
     """Ends the recording, and unless it is kept removes what it wrote."""

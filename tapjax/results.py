@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import csv
-import io
 import pathlib
 import tempfile
 
@@ -16,6 +14,7 @@ import numpy as np
 from tapjax import video_io
 from tapjax import visualization
 from tapjax.files import write_atomically
+from tapjax.files import write_track_table
 from tapjax.types import Tracks
 
 
@@ -72,21 +71,17 @@ def write_arrays(
 
 def write_table(path: pathlib.Path, tracks: Tracks) -> None:
   """Writes a .csv table with a line for every query and frame."""
-  with write_atomically(path) as file:
-    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(('query', 'frame', 'x', 'y', 'visible'))
-    for query, (track, visible) in enumerate(
-        zip(tracks.positions, tracks.visible, strict=True)
-    ):
-      writer.writerows(
-          (query, frame, f'{x:.3f}', f'{y:.3f}', int(shown))
-          for frame, ((x, y), shown) in enumerate(
-              zip(track.tolist(), visible.tolist(), strict=True)
-          )
-      )
-    text.flush()
-    text.detach()
+  rows = enumerate(
+      zip(tracks.positions.tolist(), tracks.visible.tolist(), strict=True)
+  )
+  write_track_table(
+      path,
+      (
+          (query, frame, x, y, shown)
+          for query, row in rows
+          for frame, ((x, y), shown) in enumerate(zip(*row, strict=True))
+      ),
+  )
 
 
 def write_overlay(

@@ -1,8 +1,7 @@
 """Objects as files: a table, the text of the MOT Challenge, and a video."""
 
 from collections.abc import Iterable
-import csv
-import io
+import itertools
 import pathlib
 
 from jaxtyping import UInt8
@@ -11,6 +10,7 @@ import numpy as np
 from tapjax import video_io
 from tapjax import visualization
 from tapjax.files import write_atomically
+from tapjax.files import write_csv
 from tapjax.objects.tracker import ObjectTracks
 
 _COLUMNS = (
@@ -28,23 +28,23 @@ _COLUMNS = (
 
 def write_table(path: pathlib.Path, objects: ObjectTracks) -> None:
   """Writes a .csv table with a line for every object on every frame."""
-  with write_atomically(path) as file:
-    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(_COLUMNS)
-    for frame, row in np.argwhere(objects.visible.T).tolist():
-      writer.writerow(
+  write_csv(
+      path,
+      itertools.chain(
+          [_COLUMNS],
           (
-              frame,
-              int(objects.ids[row]),
-              objects.labels[row],
-              *(f'{side:.2f}' for side in objects.boxes[row, frame].tolist()),
-              int(objects.detected[row, frame]),
-              f'{objects.visible_share[row, frame]:.3f}',
-          )
-      )
-    text.flush()
-    text.detach()
+              (
+                  frame,
+                  int(objects.ids[row]),
+                  objects.labels[row],
+                  *(f'{side:.2f}' for side in objects.boxes[row, frame]),
+                  int(objects.detected[row, frame]),
+                  f'{objects.visible_share[row, frame]:.3f}',
+              )
+              for frame, row in np.argwhere(objects.visible.T).tolist()
+          ),
+      ),
+  )
 
 
 def write_mot(path: pathlib.Path, objects: ObjectTracks) -> None:
