@@ -19,6 +19,8 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
+from tapjax.data.color_augmentation import ColorConfig
+from tapjax.data.color_augmentation import recolor_clip
 from tapjax.data.point_odyssey import clean_annotations
 from tapjax.data.point_odyssey import list_frames
 from tapjax.data.point_odyssey import PointAnnotations
@@ -87,6 +89,7 @@ class AugmentationConfig:
     occluder_clip: probability that rectangles cover parts of a clip's frames.
     occluder_frame: probability for each of these frames.
     flip: probability of a mirror image, for each axis.
+    color: how colors are changed, before all else; None leaves them.
   """
 
   resize: Resolution = (432, 560)
@@ -98,6 +101,7 @@ class AugmentationConfig:
   occluder_clip: float = 0.2
   occluder_frame: float = 0.2
   flip: float = 0.5
+  color: ColorConfig | None = dataclasses.field(default_factory=ColorConfig)
 
 
 class RawClip(NamedTuple):
@@ -164,6 +168,8 @@ def make_training_clip(
       augmentation.resize[0] if augmentation is not None else height,
   )
   if augmentation is not None:
+    if augmentation.color is not None:
+      frames = recolor_clip(frames, augmentation.color, generator)
     if generator.random() < augmentation.occluder_clip:
       frames, tracks = _cover_parts(
           frames, tracks, augmentation.occluder_frame, generator

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from tapjax.data import point_odyssey
 from tapjax.data import point_odyssey_clips as clips
+from tapjax.data.color_augmentation import ColorConfig
+from tapjax.data.color_augmentation import recolor_clip
 from tapjax.data.point_tracks import limit_positions
 
 
@@ -122,6 +125,7 @@ STILL = clips.AugmentationConfig(
     largest_padding=9,
     reversal=0.0,
     occluder_clip=0.0,
+    color=None,
 )
 
 
@@ -178,6 +182,29 @@ def read_color(frame, x, y):
   cells = frame[top : top + 2, left : left + 2, :2].astype(float)
   rows = cells[0] * (1 - dy) + cells[-1] * dy
   return rows[0] * (1 - dx) + rows[-1] * dx
+
+
+def test_colors_change_before_all_else():
+  raw, _ = make_ramp_clip()
+  noisy = dataclasses.replace(
+      STILL, color=ColorConfig(*[1.0, 1.0], *[0.0] * 7), reversal=1.0
+  )
+  plain = dataclasses.replace(STILL, reversal=1.0)
+  different = set()
+  for seed in range(12):
+    generators = [np.random.default_rng(seed) for _ in range(2)]
+    # What is drawn for the colors is drawn first.
+    recolor_clip(raw.frames, noisy.color, generators[1])
+    try:
+      clip = clips.make_training_clip(raw, SMALL, noisy, generators[0])
+      same = clips.make_training_clip(raw, SMALL, plain, generators[1])
+    except clips.ClipRejectedError:
+      continue
+    jax.tree.map(np.testing.assert_array_equal, clip.tracks, same.tracks)
+    difference = clip.frames.astype(float) - same.frames
+    different.add(seed)
+    assert 1 < difference.std() < 7.5
+  assert different
 
 
 def test_rejections_say_why():
