@@ -4,6 +4,8 @@
     Trains, or goes on from where DIR has come to.
 --task=generate --workdir=DIR --num_scenes=16 [--set num_frames=24]
     Writes procedural scenes in PointOdyssey's format, to train on.
+--task=export_clips --workdir=DIR --set root=POINT_ODYSSEY/train
+    Writes training clips of PIPs++ as videos; goes on where it was killed.
 --task=cycle --model=tapir_tiny --videos=FOLDER
     Tracks videos there and back, and prints how far points are from home.
 --task=release --workdir=DIR --output=FILE.safetensors
@@ -28,6 +30,7 @@ from absl import logging
 from experiments import benchmark
 from experiments import cycle
 from experiments import evaluate
+from experiments import export_clips
 from experiments import generate
 from experiments import overhead
 from experiments import release
@@ -40,6 +43,7 @@ _TASK = flags.DEFINE_enum(
         'benchmark',
         'cycle',
         'evaluate',
+        'export_clips',
         'generate',
         'overhead',
         'release',
@@ -79,6 +83,8 @@ def _run(task: str, workdir: str) -> None:
     training.run(workdir)
   elif task == 'generate':
     generate.run(workdir, training.CHANGES.value)
+  elif task == 'export_clips':
+    export_clips.run(workdir, training.CHANGES.value)
   elif task == 'overhead':
     overhead.run()
   elif task == 'release':

@@ -32,6 +32,7 @@ import numpy as np
 
 from tapjax import padding
 from tapjax import parallel
+from tapjax.lazy_frames import LazyFrames
 from tapjax.models.base import Chain
 from tapjax.models.base import Extent
 from tapjax.models.base import Params
@@ -47,7 +48,9 @@ SHORTEST_WINDOW = 8
 
 # Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
-Frames = Float[np.ndarray, 't h w 3'] | UInt8[np.ndarray, 't h w 3']
+Frames = (
+    Float[np.ndarray, 't h w 3'] | UInt8[np.ndarray, 't h w 3'] | LazyFrames
+)
 
 
 class Windows(NamedTuple):
@@ -123,7 +126,7 @@ def track_chain(
     functions: TrackerFunctions,
     chain: Chain,
     params: Params,
-    frames: Float[np.ndarray, 't h w 3'] | UInt8[np.ndarray, 't h w 3'],
+    frames: Frames,
     query_points: Float[np.ndarray, 'n 3'],
     query_chunk: int,
     frame_chunk: int,

@@ -31,6 +31,7 @@ from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
 from tapjax.inputs import check_frames
+from tapjax.lazy_frames import LazyFrames
 from tapjax.models.base import Extent
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -47,9 +48,12 @@ class PreparedVideo(NamedTuple):
   """A video at the model resolution, and the resolution it came with.
 
   Frames that need no resizing are as they came, and else floats in [-1, 1].
+  Those of `LazyFrames` are held all at once but by a tracker with a chain.
   """
 
-  frames: UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3']
+  frames: (
+      UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'] | LazyFrames
+  )
   original: Resolution
 
 
@@ -124,7 +128,7 @@ def track_video(
         padding.track_shared(
             functions,
             params,
-            video.frames,
+            np.asarray(video.frames),
             points[rows],
             padding.choose_program(
                 functions,

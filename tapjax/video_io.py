@@ -44,7 +44,8 @@ _BT709 = (
     *('-colorspace', 'bt709', '-color_primaries', 'bt709'),
     *('-color_trc', 'bt709', '-color_range', 'tv'),
 )
-_QUALITY = ('-c:v', 'libx264', '-preset', 'fast', '-crf', '16')
+_ENCODER = ('-c:v', 'libx264', '-preset', 'fast', '-crf')
+_QUALITY = 16
 _SIZE_NOTE = 'tapjax frames of height {} width {}'
 # The static ffmpeg crashes where it loads character tables (MPEG-TS titles).
 _NO_ICONV = {'GCONV_PATH': os.devnull}
@@ -214,12 +215,19 @@ def write_video(
     path: str | os.PathLike[str],
     frames: Iterable[np.ndarray],
     frame_rate: float | int,
+    *,
+    quality: int = _QUALITY,
+    num_threads: int = 0,
 ) -> None:
   """Writes uint8 [h, w, 3] RGB frames as an H.264 .mp4 that plays everywhere.
 
   `frames` is an array or anything that yields frames; they are taken one by
   one. The file appears under its name only when it is complete; an error or an
   interruption, also one in `frames`, leaves no file and an older one untouched.
+
+  A lower `quality` is a better one, in a larger file, as x264 counts. So many
+  threads encode, or as many as suit the machine with 0; what is written depends
+  on their number.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() != '.mp4':
@@ -242,14 +250,18 @@ def write_video(
     raise ValueError('frames must hold at least one frame; got none')
   temporary = path.with_name(f'.{secrets.token_hex(8)}.mp4')
   try:
-    _encode(temporary, itertools.chain([first], checked), frame_rate)
+    settings = (f'{quality}', '-threads', f'{num_threads}')
+    _encode(temporary, itertools.chain([first], checked), frame_rate, settings)
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
 
 
 def _encode(
-    path: pathlib.Path, frames: Iterator[np.ndarray], frame_rate: float | int
+    path: pathlib.Path,
+    frames: Iterator[np.ndarray],
+    frame_rate: float | int,
+    settings: tuple[str, ...],
 ) -> None:
   """Encodes frames into a file that nobody else looks at yet."""
   first = next(frames)
@@ -260,7 +272,7 @@ def _encode(
       _run_ffmpeg(
           *('-f', 'rawvideo', '-pix_fmt', 'rgb24', '-r', f'{frame_rate}'),
           *('-s', f'{width + width % 2}x{height + height % 2}', '-i', '-'),
-          *(*_BT709, *_QUALITY, '-pix_fmt', 'yuv420p'),
+          *(*_BT709, *_ENCODER, *settings, '-pix_fmt', 'yuv420p'),
           *('-metadata', f'comment={_SIZE_NOTE.format(height, width)}'),
           *('-movflags', '+faststart', f'file:{path}'),
           log=log,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -48,12 +48,13 @@ class Entry(NamedTuple):
   Attributes:
     name: unique in the benchmark.
     num_frames: its length; None where only reading tells.
-    read: returns the video; ValueError or OSError if it is damaged.
+    read: returns an `AnnotatedVideo`, or what the protocol of PIPs++ has, a
+      `point_videos.PointEntry`; ValueError or OSError if it is damaged.
   """
 
   name: str
   num_frames: int | None
-  read: Callable[[], AnnotatedVideo]
+  read: Callable[[], Any]
 
 
 class Source(NamedTuple):

@@ -13,9 +13,14 @@ from typing import NamedTuple
 
 from jaxtyping import Bool
 from jaxtyping import Float
+from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
+from tapjax.data.color_augmentation import ColorConfig
+from tapjax.data.color_augmentation import recolor_clip
+from tapjax.data.exported_clips import list_exported_clips
+from tapjax.data.exported_clips import read_exported_clip
 from tapjax.data.point_odyssey import list_frames
 from tapjax.data.point_odyssey import list_scenes
 from tapjax.data.point_odyssey import PointAnnotations
@@ -41,7 +46,7 @@ class ClipDataConfig:
   """Where clips come from and how they are put together.
 
   Attributes:
-    root: folder of scenes.
+    root: folder of scenes, or of clips that were exported.
     validation_root: of scenes to validate on; None takes clips of those that
       are trained on, as published.
     batch_size: clips of a batch.
@@ -89,26 +94,20 @@ def make_clip_draw(
 ) -> Callable[[int], ClipBatch]:
   """Returns the function from a number to its batch.
 
-  What is drawn depends on the number, the seed and the scenes alone. Raises
-  ValueError for a folder without clips; a batch raises it if clip after clip is
-  rejected.
+  What is drawn depends on the number, the seed and the scenes alone. A folder
+  of exported clips serves as well: of the augmentation these get the colors,
+  once more. Raises ValueError for a folder without clips; a batch raises it if
+  clip after clip is rejected.
   """
   if not root or not pathlib.Path(root).is_dir():
     raise ValueError(
-        'data.root must be a folder of scenes, such as PointOdyssey/train; got '
-        f'{root!r} - pass --set data.root=DIR'
+        'data.root must be a folder of scenes, such as PointOdyssey/train, or '
+        f'of exported clips; got {root!r} - pass --set data.root=DIR'
     )
-  scenes = list_scenes(pathlib.Path(root))
-  clips = [
-      (scene, numbers)
-      for scene in scenes
-      for numbers in list_clips(len(list_frames(scene, 'rgb')), config.clips)
-  ]
-  if not clips:
-    raise ValueError(
-        f'{root} must have scenes of at least {config.clips.num_frames} frames '
-        f'in rgbs; none of {len(scenes)} has'
-    )
+  if exported := list_exported_clips(pathlib.Path(root)):
+    color = None if augmentation is None else augmentation.color
+    return _make_exported_draw(exported, config, color, seed)
+  clips = find_clips(pathlib.Path(root), config.clips)
 
   @functools.lru_cache(maxsize=_HELD_SCENES)
   def get_annotations(scene: pathlib.Path) -> PointAnnotations:
@@ -129,6 +128,54 @@ def make_clip_draw(
         f'{root} must have clips with enough good tracks; {_MOST_ATTEMPTS} in '
         f'a row had not ({listed}) - fewer points, or data.clips.least_share?'
     )
+
+  return _make_batches(draw_clip, config)
+
+
+def find_clips(
+    root: pathlib.Path, config: ClipConfig
+) -> list[tuple[pathlib.Path, Int[np.ndarray, 't']]]:
+  """Returns every clip below a folder: its scene, and the numbers of frames.
+
+  Raises ValueError or FileNotFoundError if there is none.
+  """
+  scenes = list_scenes(root)
+  clips = [
+      (scene, numbers)
+      for scene in scenes
+      for numbers in list_clips(len(list_frames(scene, 'rgb')), config)
+  ]
+  if not clips:
+    raise ValueError(
+        f'{root} must have scenes of at least {config.num_frames} frames '
+        f'in rgbs; none of {len(scenes)} has'
+    )
+  return clips
+
+
+def _make_exported_draw(
+    folders: list[pathlib.Path],
+    config: ClipDataConfig,
+    color: ColorConfig | None,
+    seed: int,
+) -> Callable[[int], ClipBatch]:
+  """Returns what draws batches of exported clips."""
+
+  def draw_clip(number: int, item: int) -> TrainingClip:
+    generator = np.random.default_rng([seed, number, item])
+    folder = folders[generator.integers(len(folders))]
+    clip = read_exported_clip(folder, config.clips, generator)
+    if color is None:
+      return clip
+    return clip._replace(frames=recolor_clip(clip.frames, color, generator))
+
+  return _make_batches(draw_clip, config)
+
+
+def _make_batches(
+    draw_clip: Callable[[int, int], TrainingClip], config: ClipDataConfig
+) -> Callable[[int], ClipBatch]:
+  """Returns what puts clips side by side, and reads ahead."""
 
   def draw(number: int) -> ClipBatch:
     drawn = [draw_clip(number, item) for item in range(config.batch_size)]

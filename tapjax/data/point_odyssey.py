@@ -111,13 +111,16 @@ def decode_visibilities(
 
 
 def read_sequence(
-    scene: pathlib.Path, num_points: int = NUM_POINTS
+    scene: pathlib.Path,
+    num_points: int = NUM_POINTS,
+    resolution: Resolution = RESOLUTION,
 ) -> PointSequence:
   """Reads a scene as the published test does; its frames stay on disk.
 
+  `resolution` is that of the frames, which PointOdyssey has in one size only.
   Raises ValueError if no track is left, or if frames are missing.
   """
-  tracks = select_full_tracks(read_annotations(scene), RESOLUTION, num_points)
+  tracks = select_full_tracks(read_annotations(scene), resolution, num_points)
   frames = list_frames(scene, 'rgb')
   num_frames = tracks.positions.shape[1]
   if len(frames) != num_frames:

@@ -47,8 +47,8 @@ _TANGENT_BITS = 15
 class ClipRejectedError(ValueError):
   """Too few tracks of a clip are good; `stage` says where that showed."""
 
-  def __init__(self, stage: str, found: int, needed: int):
-    super().__init__(f'{stage}: {found} tracks, {needed} are needed')
+  def __init__(self, stage: str, found: int, needed: int, what: str = 'tracks'):
+    super().__init__(f'{stage}: {found} {what}, {needed} are needed')
     self.stage = stage
     self.found = found
     self.needed = needed
@@ -140,7 +140,7 @@ def read_clip(
   """
   rows = np.asarray(numbers)
   frames, masks = (
-      [_read_image(list_frames(scene, kind)[row], mode) for row in rows]
+      [read_image(list_frames(scene, kind)[row], mode) for row in rows]
       for kind, mode in (('rgb', 'RGB'), ('mask', 'L'))
   )
   return RawClip(
@@ -359,6 +359,15 @@ def resize_clip(
 def resize_image(
     image: UInt8[np.ndarray, 'h w c'], resolution: Resolution
 ) -> UInt8[np.ndarray, '_ _ c']:
+  """Resizes as `resize_values` does, and rounds."""
+  if image.shape[:2] == tuple(resolution):
+    return image
+  return np.rint(resize_values(image, resolution)).astype(np.uint8)
+
+
+def resize_values(
+    image: UInt8[np.ndarray, 'h w c'], resolution: Resolution
+) -> Float[np.ndarray, '_ _ c']:
   """Resizes bilinearly between centers of pixels, without antialiasing."""
   values = image.astype(np.float32)
   for axis, new in enumerate(resolution):
@@ -371,7 +380,7 @@ def resize_image(
     low = np.take(values, base, axis=axis)
     high = np.take(values, np.minimum(base + 1, old - 1), axis=axis)
     values = low + (high - low) * share
-  return np.rint(values).astype(np.uint8)
+  return values
 
 
 def _cover_parts(
@@ -510,7 +519,8 @@ def _dilate(image: Bool[np.ndarray, 'h w']) -> Bool[np.ndarray, 'h w']:
   return wide[:-2] | wide[1:-1] | wide[2:]
 
 
-def _read_image(path: pathlib.Path, mode: str) -> UInt8[np.ndarray, 'h w *c']:
+def read_image(path: pathlib.Path, mode: str) -> UInt8[np.ndarray, 'h w *c']:
+  """Reads a frame as 'RGB', or segments as 'L'; raises ValueError."""
   try:
     from PIL import Image
   except ImportError:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from tapjax.data import heldout
 from tapjax.data import jhmdb
 from tapjax.data import point_tables
+from tapjax.data import point_videos
 from tapjax.data import tapvid
 from tapjax.data.annotated import Source
 from tapjax.geometry import Resolution
@@ -28,10 +29,12 @@ class Benchmark(NamedTuple):
       that are made here.
     make: makes the videos, where they are made here.
     query_mode: which points are queried and which frames count.
-    metric: `tapvid` for Average Jaccard and its parts, `pck` for joints.
+    metric: `tapvid` for Average Jaccard and its parts, `pck` for joints, `pips`
+      for the scores of PIPs++.
     address: where the files are published.
     scores_key: the name in `Preset.scores` of published Average Jaccard.
     published: Average Jaccard by preset, in percent, where it is not there.
+    published_points: d_avg, survival and median_l2 by preset.
   """
 
   name: str
@@ -39,9 +42,10 @@ class Benchmark(NamedTuple):
   query_mode: Literal['first', 'strided']
   address: str
   make: Callable[[], Source] | None = None
-  metric: Literal['tapvid', 'pck'] = 'tapvid'
+  metric: Literal['tapvid', 'pck', 'pips'] = 'tapvid'
   scores_key: str = ''
   published: Mapping[str, float] = {}
+  published_points: Mapping[str, tuple[float, float, float]] = {}
 
 
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
@@ -50,6 +54,8 @@ _KINETICS = _BUCKET + 'tapvid_kinetics.zip'
 _RGB_STACKING = _BUCKET + 'tapvid_rgb_stacking.zip'
 _ROBOTAP = _BUCKET + 'robotap/robotap.zip'
 _TABLES = 'https://github.com/google-deepmind/perception_test'
+_CROHD = 'https://motchallenge.net/data/Head_Tracking_21'
+_POINT_ODYSSEY = 'https://huggingface.co/datasets/aharley/pointodyssey'
 _JHMDB = 'http://jhmdb.is.tue.mpg.de'
 _STRIDED = {
     'tapnet': 38.4,
@@ -59,6 +65,9 @@ _STRIDED = {
     'causal_bootstapir': 61.2,
     'taptrv2': 66.4,
 }
+_DAVIS_POINTS = {'pips_plus_plus': (70.6, 89.3, 6.9)}
+_CROHD_POINTS = {'pips_plus_plus': (35.5, 48.2, 20.7)}
+_ODYSSEY_POINTS = {'pips_plus_plus': (31.3, 32.7, 33.0)}
 
 
 def _open_kinetics(path: pathlib.Path) -> Source:
@@ -82,6 +91,9 @@ _BENCHMARKS = (
     Benchmark('table_first', point_tables.open_table_folder, 'first', _TABLES),
     Benchmark('table_strided', point_tables.open_table_folder, 'strided', _TABLES),  # noqa: E501
     Benchmark('jhmdb', jhmdb.open_jhmdb, 'first', _JHMDB, metric='pck'),
+    Benchmark('davis_points', point_videos.open_davis, 'first', _DAVIS, metric='pips', published_points=_DAVIS_POINTS),  # noqa: E501
+    Benchmark('crohd', point_videos.open_crohd, 'first', _CROHD, metric='pips', published_points=_CROHD_POINTS),  # noqa: E501
+    Benchmark('point_odyssey', point_videos.open_point_odyssey, 'first', _POINT_ODYSSEY, metric='pips', published_points=_ODYSSEY_POINTS),  # noqa: E501
     Benchmark('procedural_24', None, 'first', '', functools.partial(heldout.make_heldout_source, 24)),  # noqa: E501
     Benchmark('procedural_48', None, 'first', '', functools.partial(heldout.make_heldout_source, 48)),  # noqa: E501
 )
@@ -124,3 +136,11 @@ def get_published_jaccard(name: str, model: str) -> float | None:
   if benchmark.scores_key and model in registry.PRESETS:
     return registry.PRESETS[model].scores.get(benchmark.scores_key)
   return benchmark.published.get(model)
+
+
+def get_published_points(
+    name: str, model: str
+) -> tuple[float, float, float] | None:
+  """Returns published d_avg, survival and median_l2, if there are any."""
+  benchmark = BENCHMARKS.get(name)
+  return None if benchmark is None else benchmark.published_points.get(model)

@@ -24,10 +24,13 @@ from tapjax.data import jhmdb
 from tapjax.data.annotated import AnnotatedVideo
 from tapjax.data.annotated import Entry
 from tapjax.data.annotated import Source
+from tapjax.data.point_videos import PointEntry
+from tapjax.data.point_videos import PointVideo
 from tapjax.data.queries import sample_queries
 from tapjax.evaluation import metrics
 from tapjax.evaluation.benchmarks import Benchmark
 from tapjax.evaluation.benchmarks import METRIC_RESOLUTION
+from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.evaluation.subjects import Clip
 from tapjax.evaluation.subjects import Subject
 from tapjax.evaluation.subjects import track_clips
@@ -35,6 +38,12 @@ from tapjax.types import Tracks
 
 RESULTS = 'results.json'
 _SETTINGS = 'settings.json'
+_LANCZOS = 'Pillow Lanczos on uint8'
+_RESIZING = {
+    'tapvid': _LANCZOS,
+    'pck': _LANCZOS,
+    'pips': 'bilinear without antialiasing',
+}
 _VERSIONED = ('tapjax', 'jax', 'jaxlib', 'numpy')
 
 Json = dict[str, Any]
@@ -61,7 +70,7 @@ class _Job(NamedTuple):
   """A video that was read, ready to be tracked and scored."""
 
   number: int
-  video: AnnotatedVideo
+  name: str
   clip: Clip
   score: Callable[[Tracks], Json]
 
@@ -118,7 +127,7 @@ def evaluate(
     job = _prepare(benchmark, subject, index, entry, folder)
     if job is None:
       continue
-    length = _fit(len(job.video.frames), lengths)
+    length = _fit(len(job.clip.frames), lengths)
     waiting.setdefault(length, []).append(job)
     if len(waiting[length]) == subject.batch:
       _run(benchmark, subject, waiting.pop(length), length, folder)
@@ -180,7 +189,7 @@ def _describe(benchmark: Benchmark, subject: Subject) -> Json:
           'metric': benchmark.metric,
           'resolution': subject.resolution,
           'metric_resolution': METRIC_RESOLUTION,
-          'resize': 'Pillow Lanczos on uint8',
+          'resize': _RESIZING[benchmark.metric],
           'directions': ['forward', 'backward'] if both_ways else ['forward'],
           **subject.description,
           'versions': {
@@ -227,6 +236,8 @@ def _prepare(
   """Reads a video; one that cannot be evaluated is noted and left out."""
   try:
     video = entry.read()
+    if isinstance(video, PointEntry):
+      return _prepare_sequence(index, video.resize(subject.resolution))
     original = video.frames.shape[1:3]
     video = video.resize(subject.resolution)
     if benchmark.metric == 'pck':
@@ -270,7 +281,8 @@ def _prepare_points(
       result['redetections'] = events._asdict()
     return result
 
-  return _Job(index, video, Clip(video.frames, queries.query_points), score)
+  clip = Clip(video.frames, queries.query_points)
+  return _Job(index, video.name, clip, score)
 
 
 def _prepare_joints(
@@ -291,7 +303,31 @@ def _prepare_joints(
     )
     return {'metrics': metrics.compute_pck([errors]), 'joint_errors': errors}
 
-  return _Job(index, video, Clip(video.frames, points), score)
+  return _Job(index, video.name, Clip(video.frames, points), score)
+
+
+def _prepare_sequence(index: int, video: PointVideo) -> _Job:
+  starts = video.positions[:, 0, ::-1]
+  points = np.concatenate([np.zeros_like(starts[:, :1]), starts], axis=1)
+  height, width = video.frames.shape[1:3]
+
+  def score(tracks: Tracks) -> Json:
+    truth = (video.positions, video.valid, (height, width))
+    positions = np.asarray(tracks.positions, np.float64)
+    whole = compute_pips_metrics(positions, *truth)
+    single = [
+        compute_pips_metrics(row[None], target[None], valid[None], truth[2])
+        for row, target, valid in zip(positions, *truth[:2], strict=True)
+    ]
+    return {
+        'metrics': whole._asdict(),
+        'tracks': {
+            name: [getattr(row, name) for row in single]
+            for name in whole._fields
+        },
+    }
+
+  return _Job(index, video.name, Clip(video.frames, points), score)
 
 
 def _run(
@@ -307,8 +343,8 @@ def _run(
   for job, tracks in zip(jobs, answers, strict=True):
     result = {
         'index': job.number,
-        'name': job.video.name,
-        'num_frames': len(job.video.frames),
+        'name': job.name,
+        'num_frames': len(job.clip.frames),
         'num_queries': len(job.clip.query_points),
         **job.score(tracks),
     }
@@ -329,7 +365,7 @@ def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
       name: mean._asdict()
       for name, mean in metrics.average_videos(rows).items()
   }
-  if benchmark.query_mode == 'first':
+  if benchmark.metric == 'tapvid' and benchmark.query_mode == 'first':
     events = [
         metrics.Redetections(
             np.asarray(video['redetections']['durations'], int),

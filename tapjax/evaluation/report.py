@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tapjax.evaluation.benchmarks import get_published_jaccard
+from tapjax.evaluation.benchmarks import get_published_points
 from tapjax.evaluation.metrics import PCK_THRESHOLDS
 from tapjax.evaluation.metrics import THRESHOLDS
 
@@ -14,12 +15,15 @@ _COLUMNS = (
     ('OA', 'occlusion_accuracy'),
     ('AJ_RD', 'AJ_RD'),
 )
+# Of PIPs++: two in percent, and pixels of a 256x256 frame.
+POINT_SCORES = ('d_avg', 'survival', 'median_l2')
 
 
 def format_table(results: Iterable[Mapping[str, Any]]) -> str:
-  """Returns a line for every result, in percent, with the published AJ.
+  """Returns a line for every result, with what is published beside it.
 
-  A dash stands for what was not measured or not published.
+  Scores are in percent, but for errors, which are in pixels. A dash stands for
+  what was not measured or not published.
   """
   rows = [
       (
@@ -28,7 +32,9 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
           'resolution',
           *(title for title, _ in _COLUMNS),
           'PCK@0.2',
+          *POINT_SCORES,
           'published AJ',
+          f'published {", ".join(POINT_SCORES)}',
           'videos',
           'failed',
           'missing',
@@ -37,6 +43,7 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
   for result in results:
     mean = result['mean']
     published = get_published_jaccard(result['benchmark'], result['model'])
+    points = get_published_points(result['benchmark'], result['model'])
     size = result['resolution']
     rows.append(
         (
@@ -45,7 +52,9 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
             '{}x{}'.format(*size) if size else 'original',
             *(_format(_get(mean, name), 100.0) for _, name in _COLUMNS),
             _format(_get(mean, 'PCK@0.2'), 1.0),
+            *(_format(_get(mean, name), 1.0) for name in POINT_SCORES),
             _format(published, 1.0),
+            '-' if points is None else ', '.join(f'{x:.1f}' for x in points),
             str(result['num_videos']),
             str(len(result['failed'])),
             str(len(result['missing'])),
@@ -78,6 +87,13 @@ def format_latex(result: Mapping[str, Any]) -> str:
         **{f'$<\\delta^{i}$': f'pts_within_{d}' for i, d in _powers()},
     }
     factor = 100
+  elif 'd_avg' in mean:
+    columns = {
+        '$<\\delta_{avg}$': 'd_avg',
+        'Survival': 'survival',
+        'MTE': 'median_l2',
+    }
+    factor = 1
   else:
     columns = {name: name for name in map('PCK@{}'.format, PCK_THRESHOLDS)}
     factor = 1

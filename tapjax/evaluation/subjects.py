@@ -21,22 +21,35 @@ from tapjax import parallel
 from tapjax import tracking
 from tapjax.evaluation import classical
 from tapjax.geometry import Resolution
+from tapjax.lazy_frames import LazyFrames
 from tapjax.models.base import flatten_params
 from tapjax.pretrained import Tracker
 from tapjax.types import Tracks
 
 
 class Clip(NamedTuple):
-  """A video at the resolution of a subject, and where to begin, (t, y, x)."""
+  """A video at the resolution of a subject, and where to begin, (t, y, x).
 
-  frames: UInt8[np.ndarray, 't h w 3']
+  Frames are levels, also lazy ones, or floats in [-1, 1].
+  """
+
+  frames: (
+      UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'] | LazyFrames
+  )
   query_points: Float[np.ndarray, 'n 3']
 
   def reverse(self) -> 'Clip':
     """Returns the clip played backwards."""
     points = self.query_points.copy()
     points[:, 0] = len(self.frames) - 1 - points[:, 0]
-    return Clip(self.frames[::-1], points)
+    return Clip(np.asarray(self.frames)[::-1], points)
+
+  def read_levels(self) -> UInt8[np.ndarray, 't h w 3']:
+    """Returns all frames as levels."""
+    frames = np.asarray(self.frames)
+    if frames.dtype == np.uint8:
+      return frames
+    return np.rint((frames + 1) * 127.5).astype(np.uint8)
 
 
 class Subject(NamedTuple):
@@ -81,7 +94,10 @@ def make_subject(
     sizes = padding.choose_sizes(
         functions, num_frames, num_queries, query_chunk=_choose_chunk()
     )
-    videos = [padding.pad_video(*clip, sizes) for clip in clips]
+    videos = [
+        padding.pad_video(np.asarray(clip.frames), clip.query_points, sizes)
+        for clip in clips
+    ]
     return padding.track_padded(functions, params, videos, sizes, mesh)
 
   def track_alone(clip: Clip) -> Tracks:
@@ -129,7 +145,7 @@ def make_classical_subject(resolution: Resolution | None = None) -> Subject:
       },
       track=lambda clips, _: [
           classical.track_lucas_kanade(
-              clip.frames, clip.query_points.astype(np.float32)
+              clip.read_levels(), clip.query_points.astype(np.float32)
           )
           for clip in clips
       ],

@@ -147,12 +147,12 @@ class WindowedPoints:
     """
     video = tracking.prepare_video(blocks, self._tracker.functions.resolution)
     self._size = video.original
-    num_new = len(video.frames)
-    old = self._frames
-    self._frames = video.frames
-    if old is not None and num_kept:
-      self._frames = np.concatenate([old[-num_kept:], video.frames])
-    self._first = first + num_new - len(self._frames)
+    frames = np.asarray(video.frames)
+    num_new = len(frames)
+    if self._frames is not None and num_kept:
+      frames = np.concatenate([self._frames[-num_kept:], frames])
+    self._frames = frames
+    self._first = first + num_new - len(frames)
     self._current = first
     self._encode()
     self._tracked = {}

@@ -1,0 +1,43 @@
+"""Exports training clips of PIPs++ as video files, with their augmentation.
+
+`--workdir` gets the layout of the published exporter, with the folder
+`ae_36_128_384x512` by default; `data.root` of PIPs++'s configs takes it. The
+same command goes on where a run was killed.
+"""
+
+import pathlib
+import sys
+
+from tqdm import tqdm
+
+from experiments.config import override_config
+from tapjax.data.clip_export import export_clips
+from tapjax.data.clip_export import ExportConfig
+from tapjax.data.clip_export import Progress
+
+
+def run(workdir: str, changes: list[str]) -> None:
+  """Exports clips into a folder, with changes of `ExportConfig`."""
+  config = override_config(ExportConfig(), changes)
+  with tqdm(unit='clip', desc=config.name, file=sys.stderr) as bar:
+
+    def show(progress: Progress) -> None:
+      if bar.total is None:
+        # What was there before says nothing of how fast it goes.
+        bar.reset(progress.total)
+        bar.initial = progress.done
+        bar.n = progress.done
+      bar.set_postfix_str(f'written {progress.written}', refresh=False)
+      bar.update(progress.done - bar.n)
+
+    progress = export_clips(config, pathlib.Path(workdir), show)
+  sys.stdout.write(describe(progress))
+
+
+def describe(progress: Progress) -> str:
+  """Returns a line for what was written, and one for each reason not to."""
+  counts = [
+      (progress.written, 'written'),
+      *((number, reason) for reason, number in progress.reasons.most_common()),
+  ]
+  return ''.join(f'{number:>9} {reason}\n' for number, reason in counts)
