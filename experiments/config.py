@@ -8,6 +8,7 @@ import runpy
 from typing import Any
 
 from tapjax.data.clip_batches import ClipDataConfig
+from tapjax.data.disturbances import DisturbanceConfig
 from tapjax.data.point_batches import PointDataConfig
 from tapjax.data.point_odyssey_windows import WindowConfig
 from tapjax.data.pool import PoolConfig
@@ -190,6 +191,7 @@ class TaptrTrainConfig(RunConfig):
       downloads those of torchvision, or a file in that layout; None draws them
       at random. `initial` goes before it.
     data: what is learned from.
+    disturbance: how videos to learn from are made harder; None leaves them.
     validation: what weights are judged by.
     training: losses and optimizer.
     loop: how often what happens.
@@ -197,6 +199,9 @@ class TaptrTrainConfig(RunConfig):
 
   backbone: str | None = IMAGENET
   data: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+  disturbance: DisturbanceConfig | None = dataclasses.field(
+      default_factory=DisturbanceConfig
+  )
   validation: ValidationConfig = dataclasses.field(
       default_factory=ValidationConfig
   )

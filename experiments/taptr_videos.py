@@ -1,11 +1,15 @@
 """The recipe of TAPTRv2 that learns from procedural videos.
 
-What is judged and left is the running average of the weights.
+Videos are disturbed, as published, by rectangles, colors and blur before they
+are learned from. What is judged and left is the running average of the weights.
 """
 
+from collections.abc import Callable
 import functools
 
 import jax
+from jax.sharding import Mesh
+from jaxtyping import Array
 
 from experiments.config import TaptrTrainConfig
 from experiments.recipes import load_initial
@@ -15,6 +19,8 @@ from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from experiments.validation import make_evaluate
 from tapjax import parallel
+from tapjax.data.disturbances import disturb_example
+from tapjax.data.disturbances import DisturbanceConfig
 from tapjax.data.pool import make_draw
 from tapjax.training.backbones import load_backbone
 from tapjax.training.step import TrainState
@@ -34,11 +40,13 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
         f'{config.model.resolution} and {config.data.video.resolution}'
     )
   mesh = parallel.make_mesh()
-  weight_key, data_key, update_key = jax.random.split(
-      jax.random.key(config.seed), 3
+  weight_key, data_key, update_key, disturbance_key = jax.random.split(
+      jax.random.key(config.seed), 4
   )
   # Settings that do not go together are told before anything is downloaded.
   draw = make_draw(data_key, config.data, mesh)
+  if config.disturbance is not None:
+    draw = disturb_batches(draw, disturbance_key, config.disturbance, mesh)
   params = load_initial(config)
   if params is None:
     keys = jax.random.split(weight_key)
@@ -68,3 +76,26 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
           place.write_picture,
       ),
   )
+
+
+def disturb_batches(
+    draw: Callable[[int], Example],
+    key: Array,
+    config: DisturbanceConfig,
+    mesh: Mesh,
+) -> Callable[[int], Example]:
+  """Returns what draws the same batches with their videos made harder."""
+
+  def disturb_share(key: Array, share: Example) -> Example:
+    keys = jax.random.split(parallel.fold_device(key), len(share.video))
+    # One after the other: each takes the memory of several videos.
+    return jax.lax.map(
+        lambda pair: disturb_example(*pair, config), (keys, share)
+    )
+
+  disturb = parallel.map_shards(disturb_share, mesh, donate=(1,))
+
+  def draw_disturbed(step: int) -> Example:
+    return disturb(jax.random.fold_in(key, step), draw(step))
+
+  return draw_disturbed

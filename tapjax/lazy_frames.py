@@ -18,7 +18,7 @@ _NUM_THREADS = 4
 
 
 class LazyFrames:
-  """Frames of one size; `frames[rows]` reads those of an array of rows.
+  """Frames of one size; `frames[rows]` reads those of an array, or a slice.
 
   `numpy.asarray` reads all of them.
   """
@@ -37,8 +37,10 @@ class LazyFrames:
     return self.shape[0]
 
   def __getitem__(
-      self, rows: Int[np.ndarray, 'k']
+      self, rows: Int[np.ndarray, 'k'] | slice
   ) -> UInt8[np.ndarray, 'k h w 3']:
+    if isinstance(rows, slice):
+      rows = np.arange(len(self))[rows]
     # A row that is asked for several times is read once.
     wanted, places = np.unique(rows, return_inverse=True)
     with futures.ThreadPoolExecutor(_NUM_THREADS) as executor:

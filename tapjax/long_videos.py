@@ -172,8 +172,9 @@ def track_chain(
         _advance_chain(functions, params, features, origin, chunk)
         for chunk in progress
     ]
+    # Or else features would be waiting for those that are ahead of them.
+    jax.block_until_ready(progress)
     if report is not None:
-      jax.block_until_ready(progress)
       report('track', done, len(pieces))
   tracks = join_rows(
       parallel.fetch(_finish_chain(chain, part)) for part in progress

@@ -19,6 +19,7 @@ def test_only_what_is_wanted_is_read():
     asked.clear()
     np.testing.assert_array_equal(lazy[np.asarray(rows)], frames[rows])
     assert sorted(asked) == sorted(set(rows))
+  np.testing.assert_array_equal(lazy[7:12], frames[7:])
   np.testing.assert_array_equal(np.asarray(lazy), frames)
   assert np.asarray(lazy, np.float32).dtype == np.float32
 

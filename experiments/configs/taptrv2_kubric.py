@@ -6,12 +6,15 @@ python -m experiments.run --task=train \
 The recipe was made for Kubric; here the videos are procedural, and as long and
 as large, with as many points, as those of Kubric: 24 frames of 512x512 with 800
 points, each of which begins on the first frame that shows it, but for a quarter
-that begins on any. The residual network begins with torchvision's ImageNet
-weights, which are downloaded; `--set backbone=FILE` takes a file. AdamW, with
-gradients of norm 0.1 at most, takes 32 videos at once: a learning rate of 2e-4,
-1e-5 for the residual network, a tenth of it behind 100 of 150 epochs of 11 000
-videos and again behind 130. The running average of the weights, 0.9997 with
-every quarter of an update, is what is kept.
+that begins on any. On all frames but the first, rectangles of one color or of
+another frame hide what is behind them; some videos get other colors, or blur.
+They are mirrored, and their cameras move, so nothing is cropped. The residual
+network begins with torchvision's ImageNet weights, which are downloaded; `--set
+backbone=FILE` takes a file. AdamW, with gradients of norm 0.1 at most, takes 32
+videos at once: a learning rate of 2e-4, 1e-5 for the residual network, a tenth
+of it behind 100 of 150 epochs of 11 000 videos and again behind 130. The
+running average of the weights, 0.9997 with every quarter of an update, is what
+is kept.
 
 Made for eight large GPUs; no run has been made to its end, and there is no
 score yet. The published weights have an Average Jaccard of 63.5 on

@@ -41,7 +41,7 @@ def make_video(name, num_frames, num_tracks, read=None):
   generator = np.random.default_rng(num_frames)
   frames = generator.integers(0, 256, (num_frames, 32, 48, 3), np.uint8)
   steps = generator.normal(0, 2, (num_tracks, num_frames, 2))
-  positions = np.cumsum(steps, axis=1) + [24, 16]
+  positions = np.cumsum(steps, axis=1) + np.asarray([24, 16])
   valid = generator.random((num_tracks, num_frames)) < 0.8
   valid[:, 0] = True
   lazy = LazyFrames(num_frames, (32, 48), read or frames.__getitem__)

@@ -12,8 +12,10 @@ import pytest
 from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
+from experiments.taptr_videos import disturb_batches
 import tapjax
 from tapjax import parallel
+from tapjax.data.disturbances import DisturbanceConfig
 from tapjax.models import taptr
 from tapjax.models.taptr_network import TAPTRV2
 from tapjax.training.taptr import _average_weights
@@ -103,6 +105,31 @@ def test_the_recipe_is_the_published_one():
   assert data.video.resolution == TAPTRV2.resolution == (512, 512)
   assert (data.batch_size, data.video.num_frames) == (32, 24)
   assert data.num_queries == data.video.num_queries == 800
+  harder = config.disturbance
+  assert (harder.cover, harder.replace) == (0.5, 0.5)
+  assert (harder.recolor, harder.blur) == (0.25, 0.25)
+  assert (harder.smallest_side, harder.largest_side) == (2, 99)
+
+
+@pytest.mark.slow
+def test_batches_are_disturbed_by_their_number(quick_compilation):
+  batch = make_batch()
+  mesh = parallel.make_mesh(jax.devices()[:2])
+  config = DisturbanceConfig(cover=1.0, largest_side=4)
+  draw = disturb_batches(
+      lambda _: parallel.shard(mesh, jax.tree.map(np.asarray, batch)),
+      jax.random.key(0),
+      config,
+      mesh,
+  )
+  videos = [np.asarray(draw(step).video) for step in (1, 1, 2)]
+  np.testing.assert_array_equal(videos[0], videos[1])
+  assert (videos[0] != videos[2]).any()
+  # Each video has its own rectangles, and none on its first frame.
+  changed = (videos[0] != np.asarray(batch.video)).any(axis=-1)
+  assert not changed[:, 0].any()
+  assert changed[:, 1:].any(axis=(2, 3)).all()
+  assert (changed[0] != changed[1]).any()
 
 
 def test_the_rate_depends_on_the_module():
