@@ -366,16 +366,22 @@ def resize_image(
 
 
 def resize_values(
-    image: UInt8[np.ndarray, 'h w c'], resolution: Resolution
+    image: UInt8[np.ndarray, 'h w c'],
+    resolution: Resolution,
+    part: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> Float[np.ndarray, '_ _ c']:
-  """Resizes bilinearly between centers of pixels, without antialiasing."""
+  """Resizes bilinearly between centers of pixels, without antialiasing.
+
+  Returns only a part of the rows and columns, if one is given.
+  """
   values = image.astype(np.float32)
   for axis, new in enumerate(resolution):
     old = values.shape[axis]
-    places = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    places = (np.arange(new)[part[axis]] + 0.5) * (old / new) - 0.5
+    places = np.clip(places, 0, old - 1)
     base = np.minimum(places.astype(int), max(old - 2, 0))
     shape = [1, 1, 1]
-    shape[axis] = new
+    shape[axis] = len(places)
     share = (places - base).astype(np.float32).reshape(shape)
     low = np.take(values, base, axis=axis)
     high = np.take(values, np.minimum(base + 1, old - 1), axis=axis)
@@ -450,8 +456,9 @@ def _move_around(
   corners = _draw_corners(middle, sizes, crop, generator)
   cut = []
   for frame, new, (y, x) in zip(frames, sizes, corners, strict=True):
-    resized = resize_image(frame, (int(new[0]), int(new[1])))
-    cut.append(resized[y : y + crop[0], x : x + crop[1]])
+    part = slice(y, y + crop[0]), slice(x, x + crop[1])
+    size = int(new[0]), int(new[1])
+    cut.append(np.rint(resize_values(frame, size, part)).astype(np.uint8))
   frames = np.stack(cut)
   positions = positions - corners[None, :, ::-1]
   for axis, side in ((2, crop[1]), (1, crop[0])):

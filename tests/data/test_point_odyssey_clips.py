@@ -207,6 +207,16 @@ def test_colors_change_before_all_else():
   assert different
 
 
+def test_part_of_a_resized_frame():
+  generator = np.random.default_rng(0)
+  frame = generator.integers(0, 256, (9, 14, 3), np.uint8)
+  whole = clips.resize_values(frame, (23, 11))
+  part = slice(4, 20), slice(3, 9)
+  np.testing.assert_array_equal(
+      clips.resize_values(frame, (23, 11), part), whole[part]
+  )
+
+
 def test_rejections_say_why():
   raw, _ = make_ramp_clip()
   few = point_odyssey.PointAnnotations(
