@@ -1,5 +1,6 @@
 """The network of TAPTRv2 and its settings; see `taptr`."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -89,6 +90,8 @@ TAPTRV2 = TaptrConfig()
 
 _TEMPERATURE = 10.0
 _EPSILON = 1e-3
+# That a CPU encodes at once.
+_MOST_TOKENS = 1500
 _COLOR_MEAN = (0.485, 0.456, 0.406)
 _COLOR_DEVIATION = (0.229, 0.224, 0.225)
 # Logits of something that is never asked for, of visible and of occluded.
@@ -158,19 +161,27 @@ class EncoderLayer(hk.Module):
       centers: Float[Array, 's 2'],
   ) -> Float[Array, 's c']:
     config = self._config
-    num_tokens = x.shape[0]
-    heads = (config.num_heads, config.num_levels, config.num_samples)
-    query = x + position
-    offsets = self._offsets(query).reshape(num_tokens, *heads, 2)
-    weights = self._weights(query).reshape(num_tokens, config.num_heads, -1)
-    attended = sum_samples(
-        self._value(x).reshape(num_tokens, config.num_heads, -1),
-        config.sizes,
-        centers[:, None, None, None] + _offsets_to_shares(offsets, config),
-        jax.nn.softmax(weights).reshape(num_tokens, *heads),
-    )
-    x = self._norms[0](x + self._output(attended.reshape(x.shape)))
-    return self._norms[1](x + self._mlp(x))
+    values = self._value(x).reshape(len(x), config.num_heads, -1)
+
+    def attend(
+        x: Float[Array, 'n c'],
+        position: Float[Array, 'n c'],
+        centers: Float[Array, 'n 2'],
+    ) -> Float[Array, 'n c']:
+      heads = (config.num_heads, config.num_levels, config.num_samples)
+      query = x + position
+      offsets = self._offsets(query).reshape(len(x), *heads, 2)
+      weights = self._weights(query).reshape(len(x), config.num_heads, -1)
+      attended = sum_samples(
+          values,
+          config.sizes,
+          centers[:, None, None, None] + _offsets_to_shares(offsets, config),
+          jax.nn.softmax(weights).reshape(len(x), *heads),
+      )
+      x = self._norms[0](x + self._output(attended.reshape(x.shape)))
+      return self._norms[1](x + self._mlp(x))
+
+    return _map_tokens(attend, x, position, centers)
 
 
 class Matrix(hk.Module):
@@ -434,6 +445,24 @@ class Taptr(hk.Module):
     return self._window_updater(
         jnp.concatenate([first, before, after], axis=-1)
     )
+
+
+def _map_tokens(
+    function: Callable[..., Array], *tokens: Float[Array, 's c']
+) -> Float[Array, 's c']:
+  """Applies a function of Haiku modules to tokens that do not see each other.
+
+  A CPU takes some at a time, so that what becomes of them stays in its cache;
+  an accelerator takes them all at once.
+  """
+  number = len(tokens[0])
+  sizes = range(min(number, _MOST_TOKENS), _MOST_TOKENS // 4, -1)
+  size = next((size for size in sizes if number % size == 0), number)
+  if size == number or jax.default_backend() != 'cpu':
+    return function(*tokens)
+  pieces = [array.reshape(-1, size, array.shape[-1]) for array in tokens]
+  mapped = hk.map(lambda piece: function(*piece), pieces)
+  return mapped.reshape(number, -1)
 
 
 def _make_mlp(*sizes: int, name: str) -> hk.nets.MLP:
