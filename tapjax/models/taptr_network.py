@@ -448,7 +448,7 @@ class Taptr(hk.Module):
 
 
 def _map_tokens(
-    function: Callable[..., Array], *tokens: Float[Array, 's c']
+    function: Callable[..., Array], *tokens: Float[Array, 's _']
 ) -> Float[Array, 's c']:
   """Applies a function of Haiku modules to tokens that do not see each other.
 

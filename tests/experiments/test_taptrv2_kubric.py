@@ -115,7 +115,9 @@ def test_the_recipe_is_the_published_one():
 def test_batches_are_disturbed_by_their_number(quick_compilation):
   batch = make_batch()
   mesh = parallel.make_mesh(jax.devices()[:2])
-  config = DisturbanceConfig(cover=1.0, largest_side=4)
+  config = DisturbanceConfig(
+      cover=1.0, smallest_side=4, largest_side=5, recolor=0.0, blur=0.0
+  )
   draw = disturb_batches(
       lambda _: parallel.shard(mesh, jax.tree.map(np.asarray, batch)),
       jax.random.key(0),
