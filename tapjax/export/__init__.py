@@ -1,0 +1,177 @@
+"""A tracker's pure functions as files that run without tapjax.
+
+A file holds the weights, takes frames and points and returns tracks, all at one
+size; `tapjax.export.programs` says of what shapes and names, and so does the
+`.json` beside it. No file is left behind that does not compute what JAX does.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from tapjax.export import onnx_files
+from tapjax.export import stablehlo_files
+from tapjax.export import verification
+from tapjax.export.programs import make_session_programs
+from tapjax.export.programs import make_track_program
+from tapjax.export.programs import Program
+from tapjax.export.verification import Difference
+from tapjax.files import write_atomically
+from tapjax.models import registry
+from tapjax.pretrained import Tracker
+
+__all__ = ['Difference', 'export_tracker', 'Exported', 'Format']
+
+Format = Literal['onnx', 'stablehlo']
+
+# Of the features of every tracker, in pixels; sizes are multiples of it.
+_STRIDE = 8
+_COORDINATES = (
+    'frames are RGB, uint8, [time, height, width, 3]; queries are (t, y, x) and '
+    'points (y, x), positions are (x, y), in pixels of the frames, where (0, 0) '
+    'is the outer corner of the upper-left pixel and (0.5, 0.5) its center; t '
+    'counts frames from 0'
+)
+
+
+class Exported(NamedTuple):
+  """Files that were written, and how far they are from JAX."""
+
+  paths: tuple[pathlib.Path, ...]
+  differences: tuple[Difference, ...]
+
+
+def export_tracker(
+    tracker: Tracker,
+    output: str | os.PathLike[str],
+    *,
+    format: Format,  # noqa: A002 - as the flag has it.
+    num_queries: int,
+    num_frames: int | None = None,
+    weights: str = 'published',
+) -> Exported:
+  """Writes a tracker as files that run elsewhere, and runs them.
+
+  Args:
+    tracker: with its weights, at the resolution of the frames.
+    output: folder; it must exist.
+    format: 'onnx', or 'stablehlo' in the container of `jax.export`.
+    num_queries: points that are tracked.
+    num_frames: of the video; None for a tracker that streams writes one file
+      that begins to track points and one that goes on by a frame.
+    weights: where they are from, for the description.
+
+  Raises:
+    ValueError: the tracker cannot be exported so, or what was written does not
+      run, or computes something else.
+  """
+  check_request(tracker, num_queries, num_frames)
+  programs: tuple[Program, ...]
+  if num_frames is None:
+    programs = make_session_programs(
+        tracker.functions, tracker.params, num_queries
+    )
+  else:
+    programs = (
+        make_track_program(
+            tracker.functions, tracker.params, num_frames, num_queries
+        ),
+    )
+  folder = pathlib.Path(output)
+  description = _describe(tracker, weights)
+  with tempfile.TemporaryDirectory(dir=folder, prefix='.export_') as hidden:
+    paths = [
+        pathlib.Path(hidden) / f'{_name_files(tracker, program)}.{format}'
+        for program in programs
+    ]
+    for path, program in zip(paths, programs, strict=True):
+      if format == 'onnx':
+        onnx_files.write_onnx(path, program, description)
+      else:
+        stablehlo_files.write_stablehlo(path, program)
+    differences = verification.verify(paths, programs)
+    _check_differences(differences)
+    paths = [path.replace(folder / path.name) for path in paths]
+  for path, program in zip(paths, programs, strict=True):
+    _write_description(path.with_suffix('.json'), description, program)
+  return Exported(tuple(paths), differences)
+
+
+def check_request(
+    tracker: Tracker, num_queries: int, num_frames: int | None
+) -> None:
+  """Raises ValueError for what cannot be exported, before any work is done."""
+  for name, number in (('queries', num_queries), ('frames', num_frames)):
+    if number is not None and number < 1:
+      raise ValueError(f'{name} must be at least 1; got {number}')
+  resolution = tracker.functions.resolution
+  if any(side % _STRIDE for side in resolution):
+    nearest = [max(1, round(side / _STRIDE)) * _STRIDE for side in resolution]
+    raise ValueError(
+        f'resolution must be multiples of {_STRIDE}, the stride of the '
+        f'features; got {",".join(map(str, resolution))} - use '
+        f'{",".join(map(str, nearest))}'
+    )
+  if num_frames is None and tracker.functions.make_memory is None:
+    streaming = [
+        model.name for model in registry.list_models() if model.streams
+    ]
+    raise ValueError(
+        f'step needs a tracker that sees only the past; {tracker.name} needs '
+        f'the whole video - use one of {", ".join(streaming)}, or say how many '
+        'frames the video has'
+    )
+
+
+def _name_files(tracker: Tracker, program: Program) -> str:
+  """Returns the name of a program's files, without an ending."""
+  if program.name == 'track':
+    return tracker.name
+  return f'{tracker.name}_{program.name}'
+
+
+def _check_differences(differences: Sequence[Difference]) -> None:
+  wrong = [difference for difference in differences if not difference.is_small]
+  if wrong:
+    raise ValueError(
+        'what was exported must compute what JAX does; it differs by '
+        f'{" and ".join(map(str, wrong))}, and nothing is written'
+    )
+
+
+def _describe(tracker: Tracker, weights: str) -> dict[str, str]:
+  """Returns what there is to know about the files of a tracker."""
+  height, width = tracker.functions.resolution
+  return {
+      'preset': tracker.name,
+      'resolution': f'{height},{width}',
+      'coordinates': _COORDINATES,
+      'weights': weights,
+      'licence_of_published_weights': registry.get_preset(tracker.name).licence,
+  }
+
+
+def _write_description(
+    path: pathlib.Path, description: dict[str, str], program: Program
+) -> None:
+  def describe(
+      shapes: Mapping[str, jax.ShapeDtypeStruct],
+  ) -> dict[str, dict[str, Any]]:
+    return {
+        name: {'type': str(shape.dtype), 'shape': list(shape.shape)}
+        for name, shape in shapes.items()
+    }
+
+  contents = {
+      **description,
+      'inputs': describe(program.inputs),
+      'outputs': describe(program.outputs),
+  }
+  with write_atomically(path) as file:
+    file.write(json.dumps(contents, indent=2).encode() + b'\n')

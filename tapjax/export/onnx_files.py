@@ -1,0 +1,83 @@
+"""Programs as ONNX files, through jax2onnx."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import logging
+import pathlib
+from typing import Any
+
+from jax.extend import core
+
+from tapjax.export import rewriting
+from tapjax.export.programs import Program
+from tapjax.files import write_atomically
+
+# The lowest that has what jax2onnx emits: before, fewer reductions took their
+# axes as an input.
+OPSET = 18
+# Of the files of that time; older runtimes refuse newer ones.
+_IR_VERSION = 8
+
+
+def check_installed() -> None:
+  """Raises ValueError where the packages behind this are missing."""
+  try:
+    import jax2onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+  except ImportError as error:
+    raise ValueError(
+        f'format onnx needs the package {error.name}, which is not installed - '
+        "run pip install 'tapjax[export]'"
+    ) from None
+
+
+def write_onnx(
+    path: pathlib.Path, program: Program, metadata: Mapping[str, str]
+) -> None:
+  """Writes a program with its weights, and what there is to know about it."""
+  import jax2onnx
+
+  shapes = list(program.inputs.values())
+  traced = rewriting.trace(program.function, *shapes)
+  with _silence_converter():
+    model = jax2onnx.to_onnx(
+        core.jaxpr_as_fun(traced),
+        shapes,
+        model_name=program.name,
+        opset=OPSET,
+        input_names=list(program.inputs),
+        output_names=list(program.outputs),
+    )
+  model.ir_version = _IR_VERSION
+  _drop_unused(model.graph)
+  for key, value in metadata.items():
+    model.metadata_props.add(key=key, value=value)
+  with write_atomically(path) as file:
+    file.write(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _silence_converter() -> Iterator[None]:
+  """Keeps remarks on its own work from the user's screen."""
+  logger = logging.getLogger('onnx_ir')
+  before = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(before)
+
+
+def _drop_unused(graph: Any) -> set[str]:
+  """Drops constants that nothing reads; returns the names that are read."""
+  read = {output.name for output in graph.output}
+  for node in graph.node:
+    read.update(node.input)
+    for attribute in node.attribute:
+      if attribute.HasField('g'):
+        read |= _drop_unused(attribute.g)
+  kept = [array for array in graph.initializer if array.name in read]
+  del graph.initializer[:]
+  graph.initializer.extend(kept)
+  return read

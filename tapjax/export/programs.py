@@ -1,0 +1,184 @@
+"""Trackers as functions of plain arrays, which have names and fixed shapes.
+
+A whole video at once:
+
+  track   frames, query_points ──► positions, visible, ..._logits
+
+and frame by frame, for trackers that see only the past:
+
+  start   frame, points_yx ──► query_..., memory_...
+  step    frame, query_..., memory_... ──► positions, ..., next_memory_...
+
+Frames are uint8 RGB of the tracker's resolution, and positions pixels of it.
+What `start` returns is passed to every `step`, and the memory that one step
+returns as `next_memory_...` to the next one as `memory_...`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax.geometry import normalize_frames
+from tapjax.models.base import Params
+from tapjax.models.base import TrackerFunctions
+from tapjax.types import PyTree
+from tapjax.types import Tracks
+
+NEXT = 'next_'
+
+
+class Program(NamedTuple):
+  """A pure function from arrays to arrays.
+
+  Attributes:
+    name: what it does.
+    function: takes arrays in the order of `inputs`, returns a tuple of them.
+    inputs: shapes and types by name.
+    outputs: shapes and types by name.
+  """
+
+  name: str
+  function: Callable[..., tuple[Array, ...]]
+  inputs: Mapping[str, jax.ShapeDtypeStruct]
+  outputs: Mapping[str, jax.ShapeDtypeStruct]
+
+
+def make_track_program(
+    functions: TrackerFunctions,
+    params: Params,
+    num_frames: int,
+    num_queries: int,
+) -> Program:
+  """Returns the tracking of points through a whole video.
+
+  Queries are (t, y, x) on any frame.
+  """
+
+  def track(
+      frames: UInt8[Array, 't h w 3'], query_points: Float[Array, 'n 3']
+  ) -> dict[str, Array]:
+    video = normalize_frames(frames)[None]
+    points = query_points[None]
+    features = functions.encode_video(params, video)
+    queries = functions.describe_queries(params, features, points)
+    state = functions.initialize_tracks(params, features, queries, points)
+    states, _ = functions.refine_tracks(params, features, queries, state)
+    return _name_tracks(functions.finalize_tracks(states))
+
+  return _make_program(
+      'track',
+      track,
+      frames=_describe_frames(functions, num_frames),
+      query_points=jax.ShapeDtypeStruct((num_queries, 3), np.float32),
+  )
+
+
+def make_session_programs(
+    functions: TrackerFunctions, params: Params, num_queries: int
+) -> tuple[Program, Program]:
+  """Returns what begins to track points, and what goes on frame by frame.
+
+  Raises ValueError for a tracker that does not stream.
+  """
+  make_memory = functions.make_memory
+  if make_memory is None:
+    raise ValueError(
+        'step needs a tracker that sees only the past; this one needs the '
+        'whole video - use one that `tapjax models` says streams, or export '
+        'it with frames'
+    )
+
+  def describe(
+      frame: UInt8[Array, 'h w 3'], points_yx: Float[Array, 'n 2']
+  ) -> tuple[PyTree, PyTree]:
+    points = jnp.pad(points_yx, ((0, 0), (1, 0)))[None]
+    features = functions.encode_video(params, normalize_frames(frame)[None, None])
+    queries = functions.describe_queries(params, features, points)
+    return queries, make_memory(num_queries)
+
+  frame = jax.ShapeDtypeStruct((*functions.resolution, 3), np.uint8)
+  points = jax.ShapeDtypeStruct((num_queries, 2), np.float32)
+  state = jax.eval_shape(describe, frame, points)
+
+  def start(
+      frame: UInt8[Array, 'h w 3'], points_yx: Float[Array, 'n 2']
+  ) -> dict[str, Array]:
+    return _name_state(describe(frame, points_yx))
+
+  def step(frame: UInt8[Array, 'h w 3'], **state_arrays: Array) -> dict[str, Array]:
+    leaves = [state_arrays[name][None] for name in _list_names(state)]
+    queries, memory = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    features = functions.encode_video(params, normalize_frames(frame)[None, None])
+    guess = functions.initialize_tracks(params, features, queries, None)
+    states, memory = functions.refine_tracks(
+        params, features, queries, guess, memory
+    )
+    tracks = functions.finalize_tracks(states)
+    now = {name: array[:, 0] for name, array in _name_tracks(tracks).items()}
+    following = _name_state(((), memory))
+    return now | {NEXT + name: array for name, array in following.items()}
+
+  state_shapes = jax.eval_shape(_name_state, state)
+  return (
+      _make_program('start', start, frame=frame, points_yx=points),
+      _make_program('step', step, frame=frame, **state_shapes),
+  )
+
+
+def _make_program(
+    name: str,
+    function: Callable[..., dict[str, Array]],
+    **inputs: jax.ShapeDtypeStruct,
+) -> Program:
+  outputs = jax.eval_shape(lambda named: function(**named), inputs)
+  # Where JAX puts names in the order of the alphabet, tracks come first.
+  tracks = {name: outputs[name] for name in Tracks._fields if name in outputs}
+  outputs = tracks | outputs
+
+  def call(*arrays: Array) -> tuple[Array, ...]:
+    named = function(**dict(zip(inputs, arrays, strict=True)))
+    return tuple(named[output] for output in outputs)
+
+  return Program(name, call, inputs, outputs)
+
+
+def _describe_frames(
+    functions: TrackerFunctions, num_frames: int
+) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(
+      (num_frames, *functions.resolution, 3), np.uint8
+  )
+
+
+def _name_tracks(tracks: Tracks) -> dict[str, Array]:
+  """Returns what the tracker has, of the only video of the batch."""
+  return {
+      name: array[0]
+      for name, array in tracks._asdict().items()
+      if array is not None
+  }
+
+
+def _name_state(state: tuple[PyTree, PyTree]) -> dict[str, Array]:
+  """Returns the arrays of a session by name, without their batch axis."""
+  leaves = [leaf[0] for leaf in jax.tree.leaves(state)]
+  return dict(zip(_list_names(state), leaves, strict=True))
+
+
+def _list_names(state: tuple[PyTree, PyTree]) -> list[str]:
+  return [
+      '_'.join([kind, *(_name_key(key) for key in path)])
+      for kind, tree in zip(('query', 'memory'), state, strict=True)
+      for path, _ in jax.tree.leaves_with_path(tree)
+  ]
+
+
+def _name_key(key: Any) -> str:
+  return str(getattr(key, 'name', getattr(key, 'idx', None)))

@@ -1,0 +1,89 @@
+"""Runs exported files; a program of its own that knows nothing of tapjax.
+
+python run_file.py ARRAYS.npz RESULTS.npz TRACK
+python run_file.py ARRAYS.npz RESULTS.npz START STEP
+
+Files end in `.onnx`, for ONNX Runtime, or in `.stablehlo`, for JAX. The arrays
+are `frames`, and `query_points` or `points_yx`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import sys
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, Any]
+Call = Callable[[Arrays], Arrays]
+
+
+def open_file(path: str) -> Call:
+  """Returns what runs a file, from named arrays to named arrays."""
+  if path.endswith('.onnx'):
+    return _open_onnx(path)
+  return _open_stablehlo(path)
+
+
+def run(calls: list[Call], arrays: Arrays) -> dict[str, np.ndarray]:
+  """Tracks points through frames, at once or one frame after the other.
+
+  Returns what comes out; of a session, the tracks of all frames, each with time
+  as second axis, and the state before the first and behind the last frame.
+  """
+  if len(calls) == 1:
+    return _to_numpy(calls[0](arrays))
+  start, step = calls
+  frames = arrays['frames']
+  state = dict(start({'frame': frames[0], 'points_yx': arrays['points_yx']}))
+  results = {f'first_{name}': array for name, array in state.items()}
+  tracks = []
+  for frame in frames:
+    outputs = dict(step({'frame': frame, **state}))
+    for name in state:
+      if f'next_{name}' in outputs:
+        state[name] = outputs.pop(f'next_{name}')
+    tracks.append(_to_numpy(outputs))
+  for name in tracks[0]:
+    results[name] = np.stack([now[name] for now in tracks], axis=1)
+  results |= {f'last_{name}': array for name, array in state.items()}
+  return _to_numpy(results)
+
+
+def _open_onnx(path: str) -> Call:
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(
+      path, providers=['CPUExecutionProvider']
+  )
+  names = [output.name for output in session.get_outputs()]
+  return lambda arrays: dict(
+      zip(names, session.run(None, dict(arrays)), strict=True)
+  )
+
+
+def _open_stablehlo(path: str) -> Call:
+  import jax
+  from jax import export
+
+  with open(path, 'rb') as file:
+    exported = export.deserialize(bytearray(file.read()))
+  return jax.jit(exported.call)
+
+
+def _to_numpy(arrays: Arrays) -> dict[str, np.ndarray]:
+  return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def main(arguments: list[str]) -> None:
+  """Runs the files that the command line names."""
+  source, target, *paths = arguments
+  with np.load(source) as file:
+    arrays = dict(file)
+  results = run([open_file(path) for path in paths], arrays)
+  assert not any(name.startswith('tapjax') for name in sys.modules)
+  np.savez(target, **results)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
