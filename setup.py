@@ -36,6 +36,13 @@ _BENCHMARK = [
     *_EVALUATE,
     'opencv-python-headless>=4.8',
 ]
+# ONNX files; StableHLO needs nothing but JAX. Older versions of jax2onnx do not
+# know all operations of JAX that trackers use.
+_EXPORT = [
+    'jax2onnx>=0.17',
+    'onnx>=1.18',
+    'onnxruntime>=1.20',
+]
 # Finds moving objects, for those who have no detector at hand.
 _OBJECTS = [
     'opencv-python-headless>=4.8',
@@ -53,6 +60,7 @@ _NOTEBOOK = [
 ]
 _TEST = [
     *_BENCHMARK,
+    *_EXPORT,
     *_NOTEBOOK,
     *_OBJECTS,
     *_TRAIN,
@@ -79,6 +87,7 @@ setuptools.setup(
     extras_require={
         'benchmark': _BENCHMARK,
         'evaluate': _EVALUATE,
+        'export': _EXPORT,
         'live': _LIVE,
         'notebook': _NOTEBOOK,
         'objects': _OBJECTS,

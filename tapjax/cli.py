@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from tapjax import editing
+from tapjax import export
 from tapjax import frame_sources
 from tapjax import inputs
 from tapjax import live
@@ -794,6 +795,106 @@ def _convert(values: flags.FlagValues) -> None:
   _show(f'{tracker.name}: wrote {values.output}')
 
 
+def _define_export_flags(values: flags.FlagValues) -> None:
+  for name, text in (
+      ('model', f'Preset; see `tapjax models`; {registry.DEFAULT} without it.'),
+      ('checkpoint', "Weight file; the preset's own weights without it."),
+      ('output', 'Folder for the files; export_MODEL without it.'),
+  ):
+    flags.DEFINE_string(name, None, text, flag_values=values)
+  flags.DEFINE_enum(
+      'format',
+      'onnx',
+      ['onnx', 'stablehlo'],
+      "ONNX, or StableHLO in the container of JAX's export.",
+      flag_values=values,
+  )
+  flags.DEFINE_integer(
+      'frames',
+      None,
+      'Frames of the videos that the file tracks points through.',
+      lower_bound=1,
+      flag_values=values,
+  )
+  flags.DEFINE_bool(
+      'step',
+      False,
+      'Export what takes one frame after the other, of a model that streams.',
+      flag_values=values,
+  )
+  flags.DEFINE_string(
+      'queries',
+      '64',
+      'Points that are tracked; `any` leaves it open, in StableHLO, for models '
+      'whose points are tracked each by itself.',
+      flag_values=values,
+  )
+  flags.DEFINE_list(
+      'resolution',
+      None,
+      "HEIGHT,WIDTH of the frames; the preset's own without it.",
+      flag_values=values,
+  )
+  flags.register_multi_flags_validator(
+      ['frames', 'step'],
+      lambda chosen: (chosen['frames'] is None) == chosen['step'],
+      'say either --frames, for whole videos, or --step, for frame by frame',
+      flag_values=values,
+  )
+
+
+def _export(values: flags.FlagValues) -> None:
+  """Writes a tracker as files that run without tapjax."""
+  resolution = _parse_resolution(values.resolution)
+  num_queries = _parse_count('queries', values.queries)
+  if values.model is not None or values.checkpoint is None:
+    # What cannot be exported is told before a long download.
+    preset = registry.get_preset(values.model or registry.DEFAULT)
+    settings = {} if resolution is None else {'resolution': resolution}
+    functions = preset.architecture.make_functions(
+        replace_settings(preset.config, settings)
+    )
+    export.check_request(
+        preset.name, functions, values.format, num_queries, values.frames
+    )
+  export.check_installed(values.format)
+  output = pathlib.Path(
+      values.output or f'export_{values.model or registry.DEFAULT}'
+  )
+  with results.make_folder(output), _Progress() as progress:
+    progress.report('load', 0, 1)
+    tracker = pretrained.load(
+        values.model, checkpoint=values.checkpoint, resolution=resolution
+    )
+    progress.report('load', 1, 1)
+    exported = export.export_tracker(
+        tracker,
+        output,
+        format=values.format,
+        num_queries=num_queries,
+        num_frames=values.frames,
+        weights=pathlib.Path(values.checkpoint or 'published').name,
+        report=progress.report,
+    )
+  names = ' and '.join(path.name for path in exported.paths)
+  _show(f'{tracker.name}: wrote {names} to {output}')
+  _show(
+      'largest differences from JAX: '
+      + ', '.join(map(str, exported.differences))
+  )
+
+
+def _parse_count(name: str, text: str) -> int | None:
+  """Returns a number above 0, or None for any."""
+  if text == 'any':
+    return None
+  if not text.isdecimal() or int(text) < 1:
+    raise flags.IllegalFlagValueError(
+        f'--{name} must be a number of at least 1, or any; got {text!r}'
+    )
+  return int(text)
+
+
 _COMMANDS = {
     'track': _Command(
         _define_track_flags, _track, 'Track points through a video.'
@@ -814,6 +915,9 @@ _COMMANDS = {
     ),
     'convert': _Command(
         _define_convert_flags, _convert, 'Rewrite a weight file.'
+    ),
+    'export': _Command(
+        _define_export_flags, _export, 'Write files that run without tapjax.'
     ),
 }
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
+from tapjax import tracking
 from tapjax.export import onnx_files
 from tapjax.export import stablehlo_files
 from tapjax.export import verification
@@ -24,17 +25,25 @@ from tapjax.export.programs import Program
 from tapjax.export.verification import Difference
 from tapjax.files import write_atomically
 from tapjax.models import registry
+from tapjax.models.base import TrackerFunctions
 from tapjax.pretrained import Tracker
 
-__all__ = ['Difference', 'export_tracker', 'Exported', 'Format']
+__all__ = [
+    'Difference',
+    'Exported',
+    'Format',
+    'check_installed',
+    'check_request',
+    'export_tracker',
+]
 
 Format = Literal['onnx', 'stablehlo']
 
 # Of the features of every tracker, in pixels; sizes are multiples of it.
 _STRIDE = 8
 _COORDINATES = (
-    'frames are RGB, uint8, [time, height, width, 3]; queries are (t, y, x) and '
-    'points (y, x), positions are (x, y), in pixels of the frames, where (0, 0) '
+    'frames are RGB, uint8, [time, height, width, 3]; queries are (t, y, x), '
+    'points (y, x) and positions (x, y), in pixels of the frames, where (0, 0) '
     'is the outer corner of the upper-left pixel and (0.5, 0.5) its center; t '
     'counts frames from 0'
 )
@@ -52,9 +61,10 @@ def export_tracker(
     output: str | os.PathLike[str],
     *,
     format: Format,  # noqa: A002 - as the flag has it.
-    num_queries: int,
+    num_queries: int | None,
     num_frames: int | None = None,
     weights: str = 'published',
+    report: tracking.Report | None = None,
 ) -> Exported:
   """Writes a tracker as files that run elsewhere, and runs them.
 
@@ -62,16 +72,21 @@ def export_tracker(
     tracker: with its weights, at the resolution of the frames.
     output: folder; it must exist.
     format: 'onnx', or 'stablehlo' in the container of `jax.export`.
-    num_queries: points that are tracked.
+    num_queries: points that are tracked; None leaves it open, in StableHLO.
     num_frames: of the video; None for a tracker that streams writes one file
       that begins to track points and one that goes on by a frame.
     weights: where they are from, for the description.
+    report: called as `report(stage, done, total)` while work goes on.
 
   Raises:
     ValueError: the tracker cannot be exported so, or what was written does not
       run, or computes something else.
   """
-  check_request(tracker, num_queries, num_frames)
+  check_request(
+      tracker.name, tracker.functions, format, num_queries, num_frames
+  )
+  check_installed(format)
+  report = report or (lambda stage, done, total: None)
   programs: tuple[Program, ...]
   if num_frames is None:
     programs = make_session_programs(
@@ -90,13 +105,17 @@ def export_tracker(
         pathlib.Path(hidden) / f'{_name_files(tracker, program)}.{format}'
         for program in programs
     ]
-    for path, program in zip(paths, programs, strict=True):
+    report('export', 0, len(paths))
+    for i, (path, program) in enumerate(zip(paths, programs, strict=True)):
       if format == 'onnx':
         onnx_files.write_onnx(path, program, description)
       else:
         stablehlo_files.write_stablehlo(path, program)
-    differences = verification.verify(paths, programs)
+      report('export', i + 1, len(paths))
+    report('verify', 0, 1)
+    differences = verification.verify(paths, programs, num_queries)
     _check_differences(differences)
+    report('verify', 1, 1)
     paths = [path.replace(folder / path.name) for path in paths]
   for path, program in zip(paths, programs, strict=True):
     _write_description(path.with_suffix('.json'), description, program)
@@ -104,13 +123,32 @@ def export_tracker(
 
 
 def check_request(
-    tracker: Tracker, num_queries: int, num_frames: int | None
+    name: str,
+    functions: TrackerFunctions,
+    format: Format,  # noqa: A002 - as the flag has it.
+    num_queries: int | None,
+    num_frames: int | None,
 ) -> None:
   """Raises ValueError for what cannot be exported, before any work is done."""
-  for name, number in (('queries', num_queries), ('frames', num_frames)):
+  for kind, number in (('queries', num_queries), ('frames', num_frames)):
     if number is not None and number < 1:
-      raise ValueError(f'{name} must be at least 1; got {number}')
-  resolution = tracker.functions.resolution
+      raise ValueError(f'{kind} must be at least 1; got {number}')
+  if num_queries is None and format == 'onnx':
+    raise ValueError(
+        'queries must be a number for onnx, whose files are of fixed sizes; '
+        'got any - export for as many points as you need at most, since '
+        + (
+            'others change no track'
+            if functions.queries_independent
+            else 'all are tracked together'
+        )
+    )
+  if num_queries is None and not functions.queries_independent:
+    raise ValueError(
+        f'queries must be a number for {name}, whose points are tracked '
+        'together; got any - export for as many as you will track'
+    )
+  resolution = functions.resolution
   if any(side % _STRIDE for side in resolution):
     nearest = [max(1, round(side / _STRIDE)) * _STRIDE for side in resolution]
     raise ValueError(
@@ -118,15 +156,21 @@ def check_request(
         f'features; got {",".join(map(str, resolution))} - use '
         f'{",".join(map(str, nearest))}'
     )
-  if num_frames is None and tracker.functions.make_memory is None:
+  if num_frames is None and functions.make_memory is None:
     streaming = [
         model.name for model in registry.list_models() if model.streams
     ]
     raise ValueError(
-        f'step needs a tracker that sees only the past; {tracker.name} needs '
+        f'step needs a tracker that sees only the past; {name} needs '
         f'the whole video - use one of {", ".join(streaming)}, or say how many '
         'frames the video has'
     )
+
+
+def check_installed(format: Format) -> None:  # noqa: A002 - as the flag has it.
+  """Raises ValueError where packages behind a format are missing."""
+  if format == 'onnx':
+    onnx_files.check_installed()
 
 
 def _name_files(tracker: Tracker, program: Program) -> str:
@@ -157,6 +201,11 @@ def _describe(tracker: Tracker, weights: str) -> dict[str, str]:
   }
 
 
+def _list_sides(shape: jax.ShapeDtypeStruct) -> list[int | str]:
+  """Returns the sides, with 'n' for an open number of queries."""
+  return [side if isinstance(side, int) else str(side) for side in shape.shape]
+
+
 def _write_description(
     path: pathlib.Path, description: dict[str, str], program: Program
 ) -> None:
@@ -164,7 +213,7 @@ def _write_description(
       shapes: Mapping[str, jax.ShapeDtypeStruct],
   ) -> dict[str, dict[str, Any]]:
     return {
-        name: {'type': str(shape.dtype), 'shape': list(shape.shape)}
+        name: {'type': str(shape.dtype), 'shape': _list_sides(shape)}
         for name, shape in shapes.items()
     }
 

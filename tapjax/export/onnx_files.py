@@ -6,6 +6,7 @@ import contextlib
 import logging
 import pathlib
 from typing import Any
+import warnings
 
 from jax.extend import core
 
@@ -64,7 +65,8 @@ def _silence_converter() -> Iterator[None]:
   before = logger.level
   logger.setLevel(logging.ERROR)
   try:
-    yield
+    with warnings.catch_warnings(action='ignore'):
+      yield
   finally:
     logger.setLevel(before)
 

@@ -1,4 +1,4 @@
-"""Trackers as functions of plain arrays, which have names and fixed shapes.
+"""Trackers as functions of plain arrays, which have names and known shapes.
 
 A whole video at once:
 
@@ -10,6 +10,7 @@ and frame by frame, for trackers that see only the past:
   step    frame, query_..., memory_... ──► positions, ..., next_memory_...
 
 Frames are uint8 RGB of the tracker's resolution, and positions pixels of it.
+The number of queries may be left open.
 What `start` returns is passed to every `step`, and the memory that one step
 returns as `next_memory_...` to the next one as `memory_...`.
 """
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+from jax import export
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
@@ -54,11 +56,11 @@ def make_track_program(
     functions: TrackerFunctions,
     params: Params,
     num_frames: int,
-    num_queries: int,
+    num_queries: int | None,
 ) -> Program:
   """Returns the tracking of points through a whole video.
 
-  Queries are (t, y, x) on any frame.
+  Queries are (t, y, x) on any frame; None leaves open how many there are.
   """
 
   def track(
@@ -76,17 +78,20 @@ def make_track_program(
       'track',
       track,
       frames=_describe_frames(functions, num_frames),
-      query_points=jax.ShapeDtypeStruct((num_queries, 3), np.float32),
+      query_points=jax.ShapeDtypeStruct(
+          (_count_queries(num_queries), 3), np.float32
+      ),
   )
 
 
 def make_session_programs(
-    functions: TrackerFunctions, params: Params, num_queries: int
+    functions: TrackerFunctions, params: Params, num_queries: int | None
 ) -> tuple[Program, Program]:
   """Returns what begins to track points, and what goes on frame by frame.
 
   Raises ValueError for a tracker that does not stream.
   """
+  count = _count_queries(num_queries)
   make_memory = functions.make_memory
   if make_memory is None:
     raise ValueError(
@@ -99,12 +104,14 @@ def make_session_programs(
       frame: UInt8[Array, 'h w 3'], points_yx: Float[Array, 'n 2']
   ) -> tuple[PyTree, PyTree]:
     points = jnp.pad(points_yx, ((0, 0), (1, 0)))[None]
-    features = functions.encode_video(params, normalize_frames(frame)[None, None])
+    features = functions.encode_video(
+        params, normalize_frames(frame)[None, None]
+    )
     queries = functions.describe_queries(params, features, points)
-    return queries, make_memory(num_queries)
+    return queries, make_memory(count)
 
   frame = jax.ShapeDtypeStruct((*functions.resolution, 3), np.uint8)
-  points = jax.ShapeDtypeStruct((num_queries, 2), np.float32)
+  points = jax.ShapeDtypeStruct((count, 2), np.float32)
   state = jax.eval_shape(describe, frame, points)
 
   def start(
@@ -112,10 +119,14 @@ def make_session_programs(
   ) -> dict[str, Array]:
     return _name_state(describe(frame, points_yx))
 
-  def step(frame: UInt8[Array, 'h w 3'], **state_arrays: Array) -> dict[str, Array]:
+  def step(
+      frame: UInt8[Array, 'h w 3'], **state_arrays: Array
+  ) -> dict[str, Array]:
     leaves = [state_arrays[name][None] for name in _list_names(state)]
     queries, memory = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    features = functions.encode_video(params, normalize_frames(frame)[None, None])
+    features = functions.encode_video(
+        params, normalize_frames(frame)[None, None]
+    )
     guess = functions.initialize_tracks(params, features, queries, None)
     states, memory = functions.refine_tracks(
         params, features, queries, guess, memory
@@ -149,12 +160,18 @@ def _make_program(
   return Program(name, call, inputs, outputs)
 
 
+def _count_queries(num_queries: int | None) -> Any:
+  """Returns the number, or a symbol for one that is left open."""
+  if num_queries is not None:
+    return num_queries
+  (count,) = export.symbolic_shape('n', constraints=['n >= 1'])
+  return count
+
+
 def _describe_frames(
     functions: TrackerFunctions, num_frames: int
 ) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(
-      (num_frames, *functions.resolution, 3), np.uint8
-  )
+  return jax.ShapeDtypeStruct((num_frames, *functions.resolution, 3), np.uint8)
 
 
 def _name_tracks(tracks: Tracks) -> dict[str, Array]:

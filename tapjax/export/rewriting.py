@@ -131,14 +131,16 @@ def _accumulate_maximum(x: Array, *, axis: int, reverse: bool) -> Array:
   counts = place[None] <= place[:, None]
   if reverse:
     counts = counts.T
-  least = -np.inf if np.issubdtype(x.dtype, np.floating) else np.iinfo(x.dtype).min
+  least = (
+      -np.inf if np.issubdtype(x.dtype, np.floating) else np.iinfo(x.dtype).min
+  )
   mask = counts.reshape((1,) * (x.ndim - 1) + counts.shape)
   values = jnp.max(jnp.where(mask, x[..., None, :], least), axis=-1)
   return jnp.moveaxis(values, -1, axis)
 
 
 def _move_inside(
-    starts: Sequence[Array], shape: Sequence[int], sizes: Sequence[int]
+    starts: Sequence[Any], shape: Sequence[int], sizes: Sequence[int]
 ) -> list[Array]:
   return [
       jnp.clip(start, 0, side - size)
@@ -146,14 +148,12 @@ def _move_inside(
   ]
 
 
-def _slice_inside(
-    x: Array, *starts: Array, slice_sizes: Sequence[int]
-) -> Array:
+def _slice_inside(x: Array, *starts: Any, slice_sizes: Sequence[int]) -> Array:
   starts = _move_inside(starts, x.shape, slice_sizes)
   return jax.lax.dynamic_slice_p.bind(x, *starts, slice_sizes=slice_sizes)
 
 
-def _update_inside(x: Array, update: Array, *starts: Array) -> Array:
+def _update_inside(x: Array, update: Array, *starts: Any) -> Array:
   starts = _move_inside(starts, x.shape, update.shape)
   return jax.lax.dynamic_update_slice_p.bind(x, update, *starts)
 

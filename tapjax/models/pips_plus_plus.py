@@ -612,7 +612,7 @@ def _begin(
 ) -> Progress:
   """Returns the progress of queries that have none."""
   window = min(config.window, positions.shape[2])
-  shape = (len(frames), window, len(_LAGS), vectors.shape[-1])
+  shape = (frames.shape[0], window, len(_LAGS), vectors.shape[-1])
   return Progress(
       num_frames=jnp.asarray(num_frames, jnp.int32),
       frames=frames,
