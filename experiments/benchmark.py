@@ -9,14 +9,20 @@ Each row runs in a process of its own, so that peak memory is its own.
 With --lazy, frames are made as they are wanted, so that memory of a tracker
 that goes through a video piece by piece does not grow with its length.
 
+With --export, the same numbers in a file for ONNX Runtime are timed beside the
+program that JAX compiles, in turns, and compared.
+
 With --streaming, trackers that see only the past are timed frame by frame: how
 long a step takes from a frame to its tracks, half of the time and at most but
 for one in twenty, and how many points a second that makes.
 """
 
+from collections.abc import Callable
+import pathlib
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -26,6 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tapjax import tracking
+from tapjax.export import onnx_files
+from tapjax.export import programs
+from tapjax.export import run_file
+from tapjax.export import verification
 from tapjax.geometry import Resolution
 from tapjax.geometry import sample_random_points
 from tapjax.lazy_frames import LazyFrames
@@ -54,6 +64,9 @@ _LAZY = flags.DEFINE_bool(
     'Make frames as they are wanted, and track points of the first one to the '
     'end, as evaluation does with long sequences; --calls=0 times the first '
     'call, less what it compiles.',
+)
+_EXPORT = flags.DEFINE_bool(
+    'export', False, 'Time ONNX files in ONNX Runtime beside JAX.'
 )
 _HEADER = flags.DEFINE_bool('header', True, 'Print the names of the columns.')
 
@@ -97,6 +110,27 @@ class StreamRow(NamedTuple):
   peak_gb: float
 
 
+class ExportRow(NamedTuple):
+  """One measurement of a file; times in seconds, its size in MB."""
+
+  preset: str
+  frames: int
+  queries: int
+  resolution: str
+  jax_s: float
+  onnx_s: float
+  onnx_to_jax: float
+  file_mb: float
+  difference_px: float
+
+
+class _Kind(NamedTuple):
+  """What is measured."""
+
+  row: type
+  measure: Callable[[str, int, int], tuple]
+
+
 def run() -> None:
   """Prints a row for every combination of the flags."""
   combinations = [
@@ -105,13 +139,17 @@ def run() -> None:
       for frames in _FRAMES.value
       for queries in _QUERIES.value
   ]
-  names = (StreamRow if _STREAMING.value else Row)._fields
+  kind = _Kind(Row, measure)
+  if _STREAMING.value:
+    kind = _Kind(StreamRow, measure_steps)
+  elif _EXPORT.value:
+    kind = _Kind(ExportRow, measure_export)
+  names = kind.row._fields
   if _HEADER.value:
     _write(names, [name.replace('_x_', ' x ') for name in names])
   if len(combinations) == 1:
     model, frames, queries = combinations[0]
-    measure_row = measure_steps if _STREAMING.value else measure
-    row = measure_row(model, int(frames), int(queries))
+    row = kind.measure(model, int(frames), int(queries))
     _write(
         names,
         [
@@ -126,6 +164,7 @@ def run() -> None:
     command += [f'--queries={queries}', f'--calls={_CALLS.value}']
     command += ['--noheader', f'--streaming={_STREAMING.value}']
     command.append(f'--lazy={_LAZY.value}')
+    command.append(f'--export={_EXPORT.value}')
     if RESOLUTION.value is not None:
       command.append(f'--resolution={",".join(RESOLUTION.value)}')
     if _QUERY_CHUNK.value is not None:
@@ -221,6 +260,52 @@ def measure_steps(model: str, num_steps: int, num_queries: int) -> StreamRow:
       slow_step_ms=1e3 * float(np.quantile(timed, 0.95)),
       points_x_frames_per_s=num_queries * num_steps / float(timed.sum()),
       peak_gb=measure_peak_memory(),
+  )
+
+
+def measure_export(model: str, num_frames: int, num_queries: int) -> ExportRow:
+  """Times a preset with random weights, in JAX and in ONNX Runtime."""
+  tracker = make_random_tracker(model)
+  program = programs.make_track_program(
+      tracker.functions, tracker.params, num_frames, num_queries
+  )
+  arrays = verification.make_arrays(program, num_queries)
+  compiled = jax.jit(program.function)
+  onnx_files.check_installed()
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / f'{model}.onnx'
+    onnx_files.write_onnx(path, program, {})
+    file_mb = path.stat().st_size / 1e6
+    call = run_file.open_file(str(path))
+
+  def call_jax() -> np.ndarray:
+    return np.asarray(compiled(*arrays.values())[0])
+
+  def call_onnx() -> np.ndarray:
+    return call(arrays)['positions']
+
+  difference = np.max(np.abs(call_jax() - call_onnx()))
+  # The machine may be shared: both take turns, and the best of each counts.
+  seconds: dict[Callable[[], np.ndarray], list[float]] = {
+      call_jax: [],
+      call_onnx: [],
+  }
+  for _ in range(_CALLS.value):
+    for function, taken in seconds.items():
+      start = time.perf_counter()
+      function()
+      taken.append(time.perf_counter() - start)
+  jax_s, onnx_s = map(min, seconds.values())
+  return ExportRow(
+      preset=model,
+      frames=num_frames,
+      queries=num_queries,
+      resolution='{}x{}'.format(*tracker.functions.resolution),
+      jax_s=jax_s,
+      onnx_s=onnx_s,
+      onnx_to_jax=onnx_s / jax_s,
+      file_mb=file_mb,
+      difference_px=float(difference),
   )
 
 

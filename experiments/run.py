@@ -12,7 +12,8 @@
     Packs the best weights of a training run in half precision.
 --task=benchmark --model=tapir --frames=50 --queries=100
     Times a tracker on this machine and prints one row a setting; with
-    --streaming --queries=16,256,1024 the steps of a session.
+    --streaming --queries=16,256,1024 the steps of a session; with --export
+    ONNX Runtime beside JAX.
 --task=overhead --model=tapir
     Times what evaluation costs over bare calls.
 --task=evaluate --model=tapir --benchmark=davis_first --data=DIR --workdir=DIR

@@ -90,6 +90,28 @@ def write_haiku_checkpoint(
   return path
 
 
+def write_stand_in(
+    reference: pathlib.Path, name: str, seed: int, folder: pathlib.Path
+) -> pathlib.Path:
+  """Writes the stand-in weights of a preset, as its weights are published."""
+  family, _, variant = name.partition('_')
+  if name == 'tapnet' or name.endswith('tapir'):
+    manifest = reference / 'tapir' / f'manifest_{name}.json'
+    return write_haiku_checkpoint(manifest, seed, folder / f'{name}.npy')
+  path, section = {
+      'locotrack': (f'locotrack/manifest_{variant}.json', 'state_dict'),
+      'pips': ('pips2/manifest_pips2.json', 'model_state_dict'),
+      'point': (
+          f'point_transformer/manifest_{variant.rpartition("_")[2]}.json',
+          'model_state_dict',
+      ),
+      'taptrv2': ('taptr/manifest_taptrv2.json', 'model'),
+  }[family]
+  return write_torch_checkpoint(
+      reference / path, seed, folder / f'{name}.pth', section
+  )
+
+
 def write_torch_arrays(
     path: pathlib.Path, arrays: dict[str, np.ndarray], section: str
 ) -> pathlib.Path:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import importlib.util
 import logging
 import pathlib
 from typing import Any
@@ -23,14 +24,12 @@ _IR_VERSION = 8
 
 def check_installed() -> None:
   """Raises ValueError where the packages behind this are missing."""
-  try:
-    import jax2onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
-  except ImportError as error:
-    raise ValueError(
-        f'format onnx needs the package {error.name}, which is not installed - '
-        "run pip install 'tapjax[export]'"
-    ) from None
+  for package in ('jax2onnx', 'onnxruntime'):
+    if importlib.util.find_spec(package) is None:
+      raise ValueError(
+          f'format onnx needs the package {package}, which is not installed - '
+          "run pip install 'tapjax[export]'"
+      )
 
 
 def write_onnx(

@@ -149,13 +149,13 @@ def _move_inside(
 
 
 def _slice_inside(x: Array, *starts: Any, slice_sizes: Sequence[int]) -> Array:
-  starts = _move_inside(starts, x.shape, slice_sizes)
-  return jax.lax.dynamic_slice_p.bind(x, *starts, slice_sizes=slice_sizes)
+  inside = _move_inside(starts, x.shape, slice_sizes)
+  return jax.lax.dynamic_slice_p.bind(x, *inside, slice_sizes=slice_sizes)
 
 
 def _update_inside(x: Array, update: Array, *starts: Any) -> Array:
-  starts = _move_inside(starts, x.shape, update.shape)
-  return jax.lax.dynamic_update_slice_p.bind(x, update, *starts)
+  inside = _move_inside(starts, x.shape, update.shape)
+  return jax.lax.dynamic_update_slice_p.bind(x, update, *inside)
 
 
 _RULES: dict[str, Callable[..., Array]] = {

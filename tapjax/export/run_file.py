@@ -25,7 +25,7 @@ def open_file(path: str) -> Call:
   return _open_stablehlo(path)
 
 
-def run(calls: list[Call], arrays: Arrays) -> dict[str, np.ndarray]:
+def run(calls: list[Call], arrays: Arrays) -> dict[str, Any]:
   """Tracks points through frames, at once or one frame after the other.
 
   Returns what comes out; of a session, the tracks of all frames, each with time
@@ -71,7 +71,7 @@ def _open_stablehlo(path: str) -> Call:
   return jax.jit(exported.call)
 
 
-def _to_numpy(arrays: Arrays) -> dict[str, np.ndarray]:
+def _to_numpy(arrays: Arrays) -> dict[str, Any]:
   return {name: np.asarray(array) for name, array in arrays.items()}
 
 

@@ -4,7 +4,6 @@ They are run in a process of their own, which has no code of tapjax, on a clip
 that is made on the spot and points at random.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
 import subprocess
@@ -29,8 +28,6 @@ VISIBLE_TOLERANCE = 1e-3
 _SESSION_FRAMES = 4
 # Of queries, where any number is allowed.
 _SOME_COUNTS = (5, 2)
-
-Arrays = Mapping[str, Shaped[np.ndarray, '...']]
 
 
 class Difference(NamedTuple):
@@ -131,7 +128,7 @@ def _compile(program: Program) -> run_file.Call:
 
 
 def _run_files(
-    paths: Sequence[pathlib.Path], arrays: Arrays
+    paths: Sequence[pathlib.Path], arrays: run_file.Arrays
 ) -> dict[str, np.ndarray]:
   """Returns what files compute in a fresh process."""
   with tempfile.TemporaryDirectory() as folder:

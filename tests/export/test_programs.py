@@ -52,6 +52,7 @@ def check_shapes(shapes, arrays):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 def test_a_video_is_tracked_as_by_the_tracker():
   tracker = make_tracker()
   program = programs.make_track_program(
@@ -71,6 +72,7 @@ def test_a_video_is_tracked_as_by_the_tracker():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 def test_sessions_go_on_as_those_of_the_tracker():
   tracker = make_tracker()
   start, step = programs.make_session_programs(
