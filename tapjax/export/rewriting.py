@@ -8,11 +8,14 @@ fastest in JAX:
 - a running maximum is a masked maximum over all pairs;
 - what is read from or written to a place that is moved inside of the array, as
   JAX does, is moved so in so many words;
+- constants that loops and branches read, such as weights, move inside of them,
+  where what is computed from them alone can be computed in advance;
 - functions that were compiled apart, and those with gradients of their own, are
   put in the place of their call.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import itertools
@@ -44,15 +47,32 @@ def trace(
   return _rewrite(jax.make_jaxpr(function)(*shapes))
 
 
-def _rewrite(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
+def _rewrite(
+    program: core.ClosedJaxpr, known: Mapping[int, Any] | None = None
+) -> core.ClosedJaxpr:
+  """Rewrites a program, some of whose inputs may be known already.
+
+  Those are no inputs any more.
+  """
+  known = known or {}
   shapes = [
       jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
-      for variable in program.jaxpr.invars
+      for i, variable in enumerate(program.jaxpr.invars)
+      if i not in known
   ]
-  return jax.make_jaxpr(functools.partial(_evaluate, program))(*shapes)
+
+  def evaluate(*rest: Array) -> list[Array]:
+    following = iter(rest)
+    inputs = [
+        known[i] if i in known else next(following)
+        for i in range(len(program.jaxpr.invars))
+    ]
+    return _evaluate(program, *inputs)
+
+  return jax.make_jaxpr(evaluate)(*shapes)
 
 
-def _evaluate(program: core.ClosedJaxpr, *arguments: Array) -> list[Array]:
+def _evaluate(program: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
   """Runs a program, or traces it, with other operations where there are any."""
   values = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
   values |= dict(zip(program.jaxpr.invars, arguments, strict=True))
@@ -69,7 +89,7 @@ def _evaluate(program: core.ClosedJaxpr, *arguments: Array) -> list[Array]:
   return [read(variable) for variable in program.jaxpr.outvars]
 
 
-def _apply(equation: Any, inputs: Sequence[Any]) -> Sequence[Array]:
+def _apply(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
   name, settings = equation.primitive.name, equation.params
   if name in _INLINED:
     inner = settings[_INLINED[name]]
@@ -78,16 +98,44 @@ def _apply(equation: Any, inputs: Sequence[Any]) -> Sequence[Array]:
     return _evaluate(inner, *inputs)
   if name in _RULES:
     return [_RULES[name](*inputs, **settings)]
-  if 'branches' in settings:
-    branches = tuple(_rewrite(branch) for branch in settings['branches'])
-    settings = {**settings, 'branches': branches}
-  else:
-    settings = {
-        key: _rewrite(value) if isinstance(value, core.ClosedJaxpr) else value
-        for key, value in settings.items()
-    }
+  if name == 'scan':
+    return _apply_scan(equation, inputs)
+  if name == 'cond':
+    return _apply_cond(equation, inputs)
   outputs = equation.primitive.bind(*inputs, **settings)
   return outputs if equation.primitive.multiple_results else [outputs]
+
+
+def _apply_scan(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+  """Puts constants, such as weights, inside of a loop that only reads them."""
+  settings = dict(equation.params)
+  known = _find_known(inputs[: settings['num_consts']])
+  rest = [value for i, value in enumerate(inputs) if i not in known]
+  settings['jaxpr'] = _rewrite(settings['jaxpr'], known)
+  settings['num_consts'] -= len(known)
+  if 'linear' in settings:  # One of each input, in older versions of JAX.
+    settings['linear'] = settings['linear'][len(known) :]
+  return equation.primitive.bind(*rest, **settings)
+
+
+def _apply_cond(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+  """Puts constants inside of the branches."""
+  index, *operands = inputs
+  known = _find_known(operands)
+  rest = [value for i, value in enumerate(operands) if i not in known]
+  branches = tuple(
+      _rewrite(branch, known) for branch in equation.params['branches']
+  )
+  settings = {**equation.params, 'branches': branches}
+  return equation.primitive.bind(index, *rest, **settings)
+
+
+def _find_known(inputs: Sequence[Any]) -> dict[int, Any]:
+  return {
+      i: value
+      for i, value in enumerate(inputs)
+      if not isinstance(value, jax.core.Tracer)
+  }
 
 
 def _find_window_maximum(
