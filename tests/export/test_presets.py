@@ -48,7 +48,7 @@ def count_queries(tracker):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('name', 'kind', 'step'), list_cases())
+@pytest.mark.parametrize(('name', 'kind', 'step'), tuple(list_cases()))
 def test_files_compute_what_jax_does(name, kind, step, request, tmp_path):
   reference = None
   if name != registry.DEFAULT:
