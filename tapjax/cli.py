@@ -799,7 +799,7 @@ def _define_export_flags(values: flags.FlagValues) -> None:
   for name, text in (
       ('model', f'Preset; see `tapjax models`; {registry.DEFAULT} without it.'),
       ('checkpoint', "Weight file; the preset's own weights without it."),
-      ('output', 'Folder for the files; export_MODEL without it.'),
+      ('output', 'Folder for the files; export_NAME without it.'),
   ):
     flags.DEFINE_string(name, None, text, flag_values=values)
   flags.DEFINE_enum(
@@ -858,9 +858,10 @@ def _export(values: flags.FlagValues) -> None:
         preset.name, functions, values.format, num_queries, values.frames
     )
   export.check_installed(values.format)
-  output = pathlib.Path(
-      values.output or f'export_{values.model or registry.DEFAULT}'
+  name = (
+      values.model or pathlib.Path(values.checkpoint or registry.DEFAULT).stem
   )
+  output = pathlib.Path(values.output or f'export_{name}')
   with results.make_folder(output), _Progress() as progress:
     progress.report('load', 0, 1)
     tracker = pretrained.load(
