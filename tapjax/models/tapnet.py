@@ -114,7 +114,10 @@ class ShiftBlock(hk.Module):
       )
 
   def __call__(
-      self, x: Float[Array, 'bt h w c'], is_frame: Bool[Array, 't']
+      self,
+      x: Float[Array, 'bt h w c'],
+      length: int,
+      is_frame: Bool[Array, 't'] | None,
   ) -> Float[Array, 'bt _ _ _']:
     # A batch norm makes its averages only when it trains.
     is_training = hk.running_init()
@@ -123,8 +126,9 @@ class ShiftBlock(hk.Module):
     # one although its width does not change (test_tapnet_parity).
     shortcut = x if self._shortcut is None else self._shortcut(y)
     if self._shift:
-      y = y.reshape(-1, len(is_frame), *y.shape[1:])
-      y = jnp.where(is_frame[None, :, None, None, None], y, 0)
+      y = y.reshape(-1, length, *y.shape[1:])
+      if is_frame is not None:
+        y = jnp.where(is_frame[None, :, None, None, None], y, 0)
       y = shift_channels(y).reshape(-1, *y.shape[2:])
     y = self._convolutions[0](y)
     y = jax.nn.relu(self._norms[1](y, is_training))
@@ -168,13 +172,13 @@ class TapNet(hk.Module):
     Frames from `num_frames` on are padding, which the others do not see.
     """
     batch, length = video.shape[:2]
-    is_frame = jnp.ones(length, bool)
+    is_frame = None
     if num_frames is not None:
       is_frame = jnp.arange(length) < num_frames
     x = self._stem(video.reshape(batch * length, *video.shape[2:]))
     x = hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), 'SAME')
     for block in self._blocks:
-      x = block(x, is_frame)
+      x = block(x, length, is_frame)
     return normalize_vectors(x).reshape(batch, length, *x.shape[1:])
 
   def estimate_frame(

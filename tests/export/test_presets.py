@@ -66,6 +66,9 @@ def test_files_compute_what_jax_does(name, kind, step, request, tmp_path):
     assert difference.is_small, str(difference)
     assert difference.tolerance <= 1e-2, output
   assert {'positions', 'visible'} <= set(largest)
+  size = 4 * registry.get_preset(name).num_parameters
   for path in exported.paths:
+    # Weights are in it once, and nothing as large as what a video makes.
+    assert path.stat().st_size < 1.2 * size + 3e6
     assert path.suffix == f'.{kind}'
     assert path.with_suffix('.json').exists()
