@@ -8,8 +8,8 @@ fastest in JAX:
 - a running maximum is a masked maximum over all pairs;
 - what is read from or written to a place that is moved inside of the array, as
   JAX does, is moved so in so many words;
-- constants that loops and branches read, such as weights, move inside of them,
-  where what is computed from them alone can be computed in advance;
+- matrices and kernels that loops and branches read move inside of them, where
+  their transposes can be computed in advance;
 - functions that were compiled apart, and those with gradients of their own, are
   put in the place of their call.
 """
@@ -27,6 +27,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 import numpy as np
 
+# Sides of a matrix are longer.
+_NARROW = 8
 _INLINED = {
     'closed_call': 'call_jaxpr',
     'checkpoint': 'jaxpr',
@@ -131,10 +133,16 @@ def _apply_cond(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
 
 
 def _find_known(inputs: Sequence[Any]) -> dict[int, Any]:
+  """Returns those inputs that are matrices or kernels.
+
+  Converters spread other constants, such as biases, over what they are added
+  to, and store that.
+  """
   return {
       i: value
       for i, value in enumerate(inputs)
       if not isinstance(value, jax.core.Tracer)
+      and sum(side > _NARROW for side in np.shape(value)) > 1
   }
 
 

@@ -99,3 +99,25 @@ def test_slices_say_where_they_are_moved():
   )
   assert equation.invars[0] in program.jaxpr.invars
   assert equation.invars[1] not in program.jaxpr.invars
+
+
+def test_loops_hold_their_matrices_and_are_passed_the_rest():
+  matrix, bias = np.ones((16, 16), np.float32), np.ones(16, np.float32)
+
+  def function(x):
+    def step(total, row):
+      total = jnp.tanh(row @ jnp.asarray(matrix) + total + jnp.asarray(bias))
+      return total, None
+
+    return (jax.lax.scan(step, x[0], x)[0],)
+
+  x = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
+  program = rewriting.trace(function, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  (loop,) = (
+      equation
+      for equation in program.jaxpr.eqns
+      if equation.primitive.name == 'scan'
+  )
+  assert [array.shape for array in loop.params['jaxpr'].consts] == [(16, 16)]
+  (found,) = core.jaxpr_as_fun(program)(x)
+  np.testing.assert_allclose(found, function(x)[0], atol=1e-6)
