@@ -25,7 +25,7 @@ from tapjax.models import tapir
 # What is exported is shared by tests that run in one process.
 pytestmark = pytest.mark.xdist_group('export')
 
-EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'track_onnx.py'
+EXAMPLE = pathlib.Path(__file__).parents[2] / 'experiments' / 'track_onnx.py'
 SIZE = (32, 40)
 NUM_FRAMES, NUM_QUERIES = 4, 3
 CONFIG = tapir.TapirConfig(
