@@ -156,6 +156,7 @@ def test_thresholds_and_losing(tmp_path):
   assert arrays['lost'][1].tolist() == [False, False, False, True, True]
 
 
+@pytest.mark.slow
 def test_damaged_frames_are_skipped_and_told(tmp_path):
   frames = make_frames(6)
   told = []
@@ -267,6 +268,7 @@ def test_without_saving_nothing_is_left(tmp_path):
     run_live(camera, folder, resume=True)
 
 
+@pytest.mark.slow
 def test_clicks_add_and_keys_remove(tmp_path):
   frames = make_frames(7)
   screen = Screen(

@@ -83,6 +83,7 @@ def small_world(monkeypatch, tmp_path):
   return tmp_path
 
 
+@pytest.mark.slow
 def test_python_examples_run(small_world, capsys):
   example = get_marked_block('example')
   assert len([line for line in example.splitlines() if line]) <= 10
