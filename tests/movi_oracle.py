@@ -135,7 +135,7 @@ def compute(record, window, config, choices):
     aways = np.stack(aways, axis=1)
     trusted = rough[tuple(mine.T)] <= 2
     trusted &= ~aways[np.arange(len(mine)), mine[:, 0]]
-    queries.append(mine + [0, 0.5, 0.5])
+    queries.append(np.add(mine, [0, 0.5, 0.5]))
     tracks.append(np.stack(xy, axis=1))
     hidden.append(np.stack(occluded, axis=1) | (aways & trusted[:, None]))
   return np.concatenate(queries), np.concatenate(tracks), np.concatenate(hidden)

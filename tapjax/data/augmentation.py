@@ -4,7 +4,7 @@ What is random is drawn by NumPy, on the host, and applied to the pixels by JAX,
 on the device that learns from them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -42,12 +42,12 @@ class Colors(NamedTuple):
     is_gray: whether color is taken away behind that.
   """
 
-  brightness: Float[Array | np.ndarray, '*b']
-  saturation: Float[Array | np.ndarray, '*b']
-  contrast: Float[Array | np.ndarray, '*b']
-  hue: Float[Array | np.ndarray, '*b']
-  is_changed: Bool[Array | np.ndarray, '*b']
-  is_gray: Bool[Array | np.ndarray, '*b']
+  brightness: Float[Any, '*b']
+  saturation: Float[Any, '*b']
+  contrast: Float[Any, '*b']
+  hue: Float[Any, '*b']
+  is_changed: Bool[Any, '*b']
+  is_gray: Bool[Any, '*b']
 
 
 def draw_window(

@@ -64,6 +64,20 @@ def make_cotracker_clip(
   )
 
 
+def list_kubric_sequences(root: str) -> list[pathlib.Path]:
+  """Returns the folders `SEQUENCE` that hold `SEQUENCE.npy`, in order."""
+  folder = pathlib.Path(root)
+  found = sorted(
+      p.parent for p in folder.glob('*/*.npy') if p.stem == p.parent.name
+  )
+  if not found:
+    raise FileNotFoundError(
+        f"{root} must hold folders of CoTracker's Kubric data, such as "
+        '0000/0000.npy beside 0000/frames; there are none'
+    )
+  return found
+
+
 def read_kubric_sequence(folder: pathlib.Path) -> KubricSequence:
   """Reads `<sequence>/<sequence>.npy` and the images of `frames` beside it."""
   file = folder / f'{folder.name}.npy'

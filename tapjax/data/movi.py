@@ -9,8 +9,8 @@ where any pixel's point is on every other frame: see `movi_tracks`.
 from typing import NamedTuple
 
 from jaxtyping import Float
-from jaxtyping import UInt16
 from jaxtyping import UInt8
+from jaxtyping import UInt16
 import numpy as np
 
 # Of what is stored as an unsigned integer of two bytes.
@@ -51,6 +51,21 @@ class MoviRecord(NamedTuple):
   camera_quaternions: Float[np.ndarray, 't 4']
   focal_length: float
   sensor_width: float
+
+  def take_frames(self, num_frames: int) -> 'MoviRecord':
+    """Returns the first frames."""
+    kept = slice(num_frames)
+    return self._replace(
+        video=self.video[kept],
+        depth=self.depth[kept],
+        segmentations=self.segmentations[kept],
+        normals=self.normals[kept],
+        object_coordinates=self.object_coordinates[kept],
+        boxes=self.boxes[:, kept],
+        quaternions=self.quaternions[:, kept],
+        camera_positions=self.camera_positions[kept],
+        camera_quaternions=self.camera_quaternions[kept],
+    )
 
 
 def decode_depth(

@@ -221,7 +221,7 @@ class _Queries(NamedTuple):
   segments: Int[np.ndarray, 'n']
 
   @property
-  def index(self) -> tuple[np.ndarray, ...]:
+  def places(self) -> tuple[np.ndarray, ...]:
     """Of the pixels in arrays `[t, h, w]`."""
     return tuple(self.pixels.T)
 
@@ -243,7 +243,7 @@ def compute_tracks(
     )
   height, width = segments.shape[1:]
   camera = make_camera(record)
-  query_depths = decode_depth(record.depth[queries.index], record.depth_range)
+  query_depths = decode_depth(record.depth[queries.places], record.depth_range)
   points = _lift_points(record, camera, queries, query_depths)
   places, ahead = camera.project(points)
   pixels = places * (width, height)
@@ -353,7 +353,7 @@ def _lift_points(
   moving = np.flatnonzero(queries.segments > 0)
   if moving.size:
     local = decode_object_coordinates(
-        record.object_coordinates[queries.index][moving]
+        record.object_coordinates[queries.places][moving]
     )
     # The affine map that is nearest to taking the unit cube's corners to the
     # box's: the corners are as many on either side of every axis.
@@ -476,7 +476,7 @@ def _snap_queries(
   own = query_depths
   if config.as_published:
     # PARITY: the depth of another pixel is read (test_movi_tracks).
-    frames, rows, _ = queries.index
+    frames, rows, _ = queries.places
     own = depth.ravel()[rows + frames * shape[2] + frames * shape[1] * shape[2]]
   behind = depth[tuple(moved.T)]
   snapped = (own < _OCCLUDER * behind) & (choices.coins[:count] < 0.5)

@@ -41,6 +41,7 @@ def test_colors(stored, case):
   np.testing.assert_allclose(video, expected, atol=ATOL)
 
 
+@pytest.mark.slow
 def test_every_step_of_the_colors(stored):
   settings = json.loads(str(stored['meta']))['settings']['case0']
   video = (jnp.asarray(stored['video_in']) + 1) / 2
@@ -56,6 +57,7 @@ def test_every_step_of_the_colors(stored):
     np.testing.assert_allclose(video, expected, atol=ATOL, err_msg=name)
 
 
+@pytest.mark.slow
 def test_gray_and_negative_pixels_keep_their_value():
   video = jnp.asarray([[[[0.5, 0.5, 0.5], [-0.2, -0.1, -0.3]]]])
   saturated = augmentation.scale_saturation(video, jnp.float32(1.3))

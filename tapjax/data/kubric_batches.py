@@ -1,0 +1,327 @@
+"""Batches of Kubric's videos with point tracks, to train on.
+
+videos ──read, in threads──► frames, window, tracks, colors ──to the device──►
+cut, resized and recolored there ──► Example
+
+A batch depends on its number and the seed alone, whatever the number of
+processes, devices and threads, so a run may stop and go on anywhere.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import time
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import parallel
+from tapjax.data.augmentation import apply_augmentation
+from tapjax.data.augmentation import Colors
+from tapjax.data.augmentation import draw_colors
+from tapjax.data.augmentation import draw_window
+from tapjax.data.cotracker import list_kubric_sequences
+from tapjax.data.cotracker import read_kubric_sequence
+from tapjax.data.movi_files import MoviVideos
+from tapjax.data.movi_tracks import make_tracks
+from tapjax.data.movi_tracks import MoviTrackConfig
+from tapjax.data.movi_tracks import Window
+from tapjax.data.queries import sample_queries_random
+from tapjax.data.read_ahead import read_ahead
+from tapjax.geometry import Resolution
+from tapjax.types import Example
+
+# From CoTracker's pixels, whose centers are integers, to raster coordinates.
+_SHIFT = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class KubricConfig:
+  """Where Kubric's videos come from and what is made of them.
+
+  Attributes:
+    root: folder of the data.
+    format: 'movi' is a data set of tensorflow-datasets with all that a scene
+      holds, from which tracks are made; 'cotracker' is folders of pictures and
+      finished tracks.
+    name: of the data set and its variant, of 'movi'.
+    split: of the data set, of 'movi'.
+    resolution: (height, width) that videos are resized to.
+    num_frames: the first ones of a video that are used; None takes all.
+    batch_size: videos of a batch, over all devices.
+    tracks: which points, of 'movi'; of 'cotracker' only how many.
+    random_crop: whether a random window of each video is resized.
+    recolor: whether colors change at random.
+    num_workers: threads that read what comes next.
+  """
+
+  root: str = ''
+  format: Literal['movi', 'cotracker'] = 'movi'
+  name: str = 'panning_movi_e/256x256'
+  split: str = 'train'
+  resolution: Resolution = (256, 256)
+  num_frames: int | None = None
+  batch_size: int = 8
+  tracks: MoviTrackConfig = dataclasses.field(default_factory=MoviTrackConfig)
+  random_crop: bool = True
+  recolor: bool = True
+  num_workers: int = 4
+
+  def __post_init__(self):
+    if self.batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1; got {self.batch_size}')
+    if self.num_frames is not None and self.num_frames < 1:
+      raise ValueError(f'num_frames must be at least 1; got {self.num_frames}')
+    if self.num_workers < 0:
+      raise ValueError(
+          f'num_workers must be at least 0; got {self.num_workers}'
+      )
+
+
+class Clip(NamedTuple):
+  """A video as it is read, and what is to be made of it on the device.
+
+  Points are in pixels of the resized window.
+  """
+
+  frames: UInt8[Any, '*b t h w 3']
+  window: Int[Any, '*b 4']
+  colors: Colors
+  query_points: Float[Any, '*b n 3']
+  target_points: Float[Any, '*b n t 2']
+  occluded: Bool[Any, '*b n t']
+
+
+@runtime_checkable
+class Clips(Protocol):
+  """Videos by number, each of which random choices are made about."""
+
+  def __len__(self) -> int:
+    ...
+
+  def read(self, index: int, generator: np.random.Generator) -> Clip:
+    """Returns a video with its points."""
+
+
+def open_clips(config: KubricConfig) -> Clips:
+  """Opens the videos of a config; raises FileNotFoundError for none."""
+  if not config.root:
+    raise ValueError(
+        "data.root must be the folder of Kubric's videos - pass "
+        '--set data.root=DIR'
+    )
+  if config.format == 'movi':
+    return _MoviClips(config)
+  return _CoTrackerClips(config)
+
+
+class _MoviClips:
+  """Videos of MOVi, whose tracks are made from scenes."""
+
+  def __init__(self, config: KubricConfig):
+    self._videos = MoviVideos(config.root, config.name, config.split)
+    self._config = config
+
+  def __len__(self) -> int:
+    return len(self._videos)
+
+  def read(self, index: int, generator: np.random.Generator) -> Clip:
+    config = self._config
+    record = self._videos.read(index)
+    if (length := config.num_frames) is not None:
+      record = record.take_frames(length)
+    window = _draw_window(record.video, config, generator)
+    tracks = make_tracks(
+        record, window, config.resolution, config.tracks, generator
+    )
+    # Trackers that learn from the first points alone learn from all objects.
+    order = generator.permutation(len(tracks.query_points))
+    return Clip(
+        record.video,
+        np.asarray(window, np.int32),
+        draw_colors(generator),
+        tracks.query_points[order],
+        tracks.target_points[order],
+        tracks.occluded[order],
+    )
+
+
+class _CoTrackerClips:
+  """Videos of MOVi-F as CoTracker stores them, with their tracks."""
+
+  def __init__(self, config: KubricConfig):
+    self._folders = list_kubric_sequences(config.root)
+    self._config = config
+
+  def __len__(self) -> int:
+    return len(self._folders)
+
+  def read(self, index: int, generator: np.random.Generator) -> Clip:
+    config = self._config
+    sequence = read_kubric_sequence(self._folders[index])
+    frames = sequence.frames[: config.num_frames]
+    window = _draw_window(frames, config, generator)
+    corner = np.asarray([window.left, window.top])
+    size = np.asarray([window.right, window.bottom]) - corner
+    points = sequence.points[:, : len(frames)] + _SHIFT - corner
+    inside = ((points >= 0) & (points <= size)).all(axis=-1)
+    visible = sequence.visible[:, : len(frames)] & inside
+    scale = np.asarray(config.resolution[::-1]) / size
+    queries = sample_queries_random(
+        (points * scale).astype(np.float32),
+        ~visible,
+        config.tracks.num_points,
+        generator,
+    )
+    return Clip(
+        frames,
+        np.asarray(window, np.int32),
+        draw_colors(generator),
+        queries.query_points.astype(np.float32),
+        queries.target_points,
+        queries.occluded,
+    )
+
+
+def make_kubric_draw(
+    config: KubricConfig, seed: int, mesh: Mesh
+) -> Callable[[int], Example]:
+  """Returns the function from a step to its batch, sharded over the mesh.
+
+  Every epoch shuffles all videos anew. Each process reads its own share of a
+  batch only.
+  """
+  clips = open_clips(config)
+  if config.batch_size % mesh.size:
+    raise ValueError(
+        f'batch_size must be a multiple of the {mesh.size} devices; got '
+        f'{config.batch_size}'
+    )
+  share = config.batch_size * mesh.local_mesh.size // mesh.size
+  first = share * jax.process_index()
+
+  @functools.lru_cache(maxsize=2)
+  def get_order(epoch: int) -> Int[np.ndarray, 'k']:
+    generator = np.random.default_rng([seed, 0, epoch])
+    return generator.permutation(len(clips))
+
+  def read(step: int) -> Clip:
+    start = step * config.batch_size + first
+    drawn = []
+    for position in range(start, start + share):
+      epoch, place = divmod(position, len(clips))
+      index = int(get_order(epoch)[place])
+      generator = np.random.default_rng([seed, 1, position])
+      drawn.append(clips.read(index, generator))
+    return stack_clips(drawn)
+
+  develop = parallel.map_shards(make_develop(config), mesh)
+  get = read_ahead(read, config.num_workers)
+  return lambda step: develop((), parallel.shard(mesh, get(step)))
+
+
+def stack_clips(clips: list[Clip]) -> Clip:
+  """Puts clips of one shape side by side; ValueError if they are not."""
+  shapes = {clip.frames.shape for clip in clips}
+  if len(shapes) > 1:
+    raise ValueError(
+        f'videos of a batch must be of one size; got {sorted(shapes)} - use '
+        'one variant of the data set, or set num_frames'
+    )
+  return jax.tree.map(lambda *arrays: np.stack(arrays), *clips)
+
+
+def make_develop(config: KubricConfig) -> Callable[[tuple, Clip], Example]:
+  """Returns the function that makes examples of clips, on the device."""
+
+  def develop_one(
+      frames: UInt8[Array, 't h w 3'], window: Int[Array, '4'], colors: Colors
+  ) -> Float[Array, 't _ _ 3']:
+    if not config.recolor:
+      nothing = jnp.zeros((), bool)
+      colors = colors._replace(is_changed=nothing, is_gray=nothing)
+    return apply_augmentation(
+        frames,
+        window,
+        colors,
+        config.resolution,
+        as_published=config.tracks.as_published,
+    )
+
+  def develop(_: tuple, clip: Clip) -> Example:
+    return Example(
+        jax.vmap(develop_one)(clip.frames, clip.window, clip.colors),
+        clip.query_points,
+        clip.target_points,
+        clip.occluded,
+    )
+
+  return develop
+
+
+class InputProfile(NamedTuple):
+  """Seconds that an example takes on one core, by what they are for."""
+
+  num_examples: int
+  read: float
+  tracks: float
+  device: float
+
+  @property
+  def per_core(self) -> float:
+    """Examples that one core reads and prepares in a second."""
+    return 1 / (self.read + self.tracks)
+
+
+def profile_input(
+    config: KubricConfig, num_examples: int, seed: int
+) -> InputProfile:
+  """Measures where the time goes, one example after the other.
+
+  Only for the format 'movi'. What the device does is compiled before.
+  """
+  if config.format != 'movi':
+    raise ValueError(f"format must be 'movi'; got {config.format!r}")
+  videos = MoviVideos(config.root, config.name, config.split)
+  develop = jax.jit(make_develop(config))
+  seconds = np.zeros(3)
+  for index in range(num_examples + 1):
+    generator = np.random.default_rng([seed, index])
+    begin = time.perf_counter()
+    record = videos.read(index % len(videos))
+    read = time.perf_counter()
+    window = _draw_window(record.video, config, generator)
+    tracks = make_tracks(
+        record, window, config.resolution, config.tracks, generator
+    )
+    tracked = time.perf_counter()
+    clip = Clip(
+        record.video,
+        np.asarray(window, np.int32),
+        draw_colors(generator),
+        *tracks[:3],
+    )
+    jax.block_until_ready(develop((), stack_clips([clip])))
+    ended = time.perf_counter()
+    if index:  # The first one compiles.
+      seconds += [read - begin, tracked - read, ended - tracked]
+  return InputProfile(num_examples, *(seconds / num_examples).tolist())
+
+
+def _draw_window(
+    video: UInt8[np.ndarray, 't h w 3'],
+    config: KubricConfig,
+    generator: np.random.Generator,
+) -> Window:
+  height, width = video.shape[1:3]
+  if not config.random_crop:
+    return Window(0, 0, height, width)
+  return draw_window((height, width), generator)
