@@ -9,10 +9,12 @@ from typing import Any
 
 from tapjax.data.clip_batches import ClipDataConfig
 from tapjax.data.disturbances import DisturbanceConfig
+from tapjax.data.kubric_batches import KubricConfig
 from tapjax.data.point_batches import PointDataConfig
 from tapjax.data.point_odyssey_windows import WindowConfig
 from tapjax.data.pool import PoolConfig
 from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.unlabeled import UnlabeledConfig
 from tapjax.models import registry
 from tapjax.models.pips_plus_plus import PipsPlusPlusConfig
 from tapjax.models.point_transformer import PointTransformerConfig
@@ -20,11 +22,15 @@ from tapjax.models.taptr_network import TaptrConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET
+from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.pips import PipsTrainingConfig
 from tapjax.training.point_transformer import PointTrainingConfig
 from tapjax.training.step import StepConfig
 from tapjax.training.taptr import TaptrTrainingConfig
+
+# What stands for the weights that a preset was published with.
+PUBLISHED = 'published'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +58,8 @@ class RunConfig:
     preset: whose architecture is trained.
     model: its settings; those of the preset by default, also where another
       preset is chosen.
-    initial: weights to begin with; None draws them at random.
+    initial: weights to begin with: a file, or 'published' for those of the
+      preset; None draws them at random.
     seed: of the weights and of the data.
   """
 
@@ -84,6 +91,78 @@ class TrainConfig(RunConfig):
   )
   step: StepConfig = dataclasses.field(default_factory=StepConfig)
   loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class KubricTrainConfig(RunConfig):
+  """Training on videos of Kubric.
+
+  Attributes:
+    data: what is learned from.
+    validation_split: of the same data set, from which come the videos that
+      weights are judged by; None takes procedural videos, as does CoTracker's
+      format, which has no splits.
+    num_validation: how many.
+    step: losses and optimizer.
+    loop: how often what happens.
+  """
+
+  data: KubricConfig = dataclasses.field(default_factory=KubricConfig)
+  validation_split: str | None = 'validation'
+  num_validation: int = 16
+  step: StepConfig = dataclasses.field(default_factory=StepConfig)
+  loop: LoopConfig = dataclasses.field(
+      default_factory=lambda: LoopConfig(
+          report_every=50, evaluate_every=10_000, save_every=1000
+      )
+  )
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.model.resolution != self.data.resolution:
+      raise ValueError(
+          'model.resolution and data.resolution must be the same; got '
+          f'{self.model.resolution} and {self.data.resolution}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfTrainConfig(RunConfig):
+  """Training on videos whose tracks nobody knows, by what the tracker believes.
+
+  Attributes:
+    data: what is learned from; clips are of the model's resolution, which
+      `data.resolution` repeats.
+    labeled: procedural videos to learn from at the same time, so that nothing
+      is forgotten; their weight is `labeled_batch`.
+    labeled_batch: how many of them at once, over all devices; 0 for none.
+    held_out: videos of the folder, the last ones by name, that are not learned
+      from; weights are judged by how many points come back to where they began.
+    training: losses and optimizer.
+    loop: how often what happens.
+  """
+
+  initial: str | None = PUBLISHED
+  data: UnlabeledConfig = dataclasses.field(default_factory=UnlabeledConfig)
+  labeled: ProceduralConfig = dataclasses.field(
+      default_factory=ProceduralConfig
+  )
+  labeled_batch: int = 0
+  held_out: int = 1
+  training: SelfTrainingConfig = dataclasses.field(
+      default_factory=SelfTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.model.resolution != self.data.resolution:
+      raise ValueError(
+          'model.resolution and data.resolution must be the same; got '
+          f'{self.model.resolution} and {self.data.resolution}'
+      )
+    if self.held_out < 1:
+      raise ValueError(f'held_out must be at least 1; got {self.held_out}')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,10 @@ from tapjax import video_io
 from tapjax.evaluation.cycle import measure_cycle_errors
 from tapjax.geometry import sample_grid_points
 
-_VIDEOS = flags.DEFINE_list(
-    'videos', None, 'Video files, or folders of them, for --task=cycle.'
+VIDEOS = flags.DEFINE_list(
+    'videos',
+    None,
+    'Video files, or folders of them, to go through or to learn from.',
 )
 _LENGTH = flags.DEFINE_integer('length', 48, 'Frames of each video to track.')
 _GRID = 16
@@ -22,9 +24,9 @@ _COLUMNS = ('preset', 'video', 'size', 'points', 'back', 'median px', '< 4 px')
 
 def run(models: list[str]) -> None:
   """Prints a row for every preset and video, in pixels of the video."""
-  if not _VIDEOS.value:
+  if not VIDEOS.value:
     raise ValueError('--task=cycle needs --videos=FILE or FOLDER, or several')
-  paths = [path for name in _VIDEOS.value for path in list_videos(name)]
+  paths = [path for name in VIDEOS.value for path in list_videos(name)]
   _write(_COLUMNS)
   for model in models:
     tracker = pretrained.load(model)

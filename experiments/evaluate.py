@@ -23,7 +23,7 @@ from tapjax.evaluation.evaluate import iterate_results
 from tapjax.evaluation.evaluate import Share
 from tapjax.models import registry
 
-_BENCHMARK = flags.DEFINE_list(
+BENCHMARK = flags.DEFINE_list(
     'benchmark',
     ['procedural_24', 'procedural_48'],
     f'Benchmarks to run, of {", ".join(benchmarks.BENCHMARKS)}.',
@@ -34,13 +34,13 @@ _DATA = flags.DEFINE_string(
 _SPLITS = flags.DEFINE_list(
     'splits', None, 'Splits of RoboTAP; all without it.'
 )
-_CHECKPOINT = flags.DEFINE_string(
+CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, "Weight file; the preset's own without it."
 )
-_NUM_PROCESSES = flags.DEFINE_integer(
+NUM_PROCESSES = flags.DEFINE_integer(
     'num_processes', None, 'Processes that share the videos and the folder.'
 )
-_PROCESS = flags.DEFINE_integer('process', None, 'Which of them this is.')
+PROCESS = flags.DEFINE_integer('process', None, 'Which of them this is.')
 _LATEX = flags.DEFINE_bool('latex', False, 'Also print rows for LaTeX.')
 
 
@@ -49,8 +49,8 @@ def run(workdir: str) -> None:
   results = []
   for model in speed.MODELS.value:
     subject = _make_subject(model)
-    for name in _BENCHMARK.value:
-      result = _run_one(name, subject, pathlib.Path(workdir))
+    for name in BENCHMARK.value:
+      result = run_one(name, subject, pathlib.Path(workdir))
       if result is not None:
         results.append(result)
   if results:
@@ -88,25 +88,33 @@ def _make_subject(model: str) -> subjects.Subject:
   return subjects.make_subject(
       tapjax.load(
           model,
-          checkpoint=_CHECKPOINT.value,
+          checkpoint=CHECKPOINT.value,
           resolution=resolution,
           **parse_settings(model, CHANGES.value),
       )
   )
 
 
-def _run_one(
-    name: str, subject: subjects.Subject, workdir: pathlib.Path
+def run_one(
+    name: str,
+    subject: subjects.Subject,
+    workdir: pathlib.Path,
+    share: Share | None = None,
 ) -> dict | None:
+  """Evaluates a tracker on a benchmark, or its share, that of the flags.
+
+  None where other processes are not finished.
+  """
   benchmark = benchmarks.get_benchmark(name)
   data = None if _DATA.value is None else pathlib.Path(_DATA.value)
   source = benchmarks.open_benchmark(benchmark, data)
   if _SPLITS.value is not None and data is not None:
     source = open_robotap(data, [int(split) for split in _SPLITS.value])
-  share = Share(
-      jax.process_index() if _PROCESS.value is None else _PROCESS.value,
-      _NUM_PROCESSES.value or jax.process_count(),
-  )
+  if share is None:
+    share = Share(
+        jax.process_index() if PROCESS.value is None else PROCESS.value,
+        NUM_PROCESSES.value or jax.process_count(),
+    )
   with tqdm.tqdm(desc=f'{subject.name} {name}', file=sys.stderr) as bar:
 
     def show(done: int, total: int) -> None:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import UInt8
 import numpy as np
 
+from experiments.config import PUBLISHED
 from experiments.config import RunConfig
 from tapjax import pretrained
 from tapjax.models import registry
@@ -88,9 +89,8 @@ def load_initial(config: RunConfig) -> Params | None:
       field.name: getattr(config.model, field.name)
       for field in dataclasses.fields(config.model)
   }
-  tracker = pretrained.load(
-      config.preset, checkpoint=config.initial, **settings
-  )
+  checkpoint = None if config.initial == PUBLISHED else config.initial
+  tracker = pretrained.load(config.preset, checkpoint=checkpoint, **settings)
   return jax.tree.map(jnp.asarray, tracker.params)
 
 

@@ -3,33 +3,45 @@
 DIR/snapshots           what to resume from
 DIR/latest.safetensors  the weights at the last evaluation, for `tapjax.load`
 DIR/best.safetensors    those with the best score
+DIR/final.npy           the last ones, as published programs in JAX read them
 DIR/summaries           for TensorBoard
 DIR/config.txt          what was trained, with the command
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
+import contextlib
 import pathlib
 import pprint
 import shlex
 import sys
+from typing import Any
+import warnings
 
 from absl import flags
 import jax
 
+from experiments import kubric
 from experiments import pips_clips
 from experiments import point_windows
 from experiments import procedural
+from experiments import self_training
 from experiments import taptr_videos
+from experiments.config import KubricTrainConfig
 from experiments.config import override_config
 from experiments.config import PipsTrainConfig
 from experiments.config import PointTrainConfig
 from experiments.config import read_config
 from experiments.config import RunConfig
+from experiments.config import SelfTrainConfig
 from experiments.config import TaptrTrainConfig
 from experiments.recipes import describe_scalars
 from experiments.recipes import make_tracker
 from experiments.recipes import Recipe
 from experiments.recipes import Workplace
+from tapjax import parallel
 from tapjax.files import write_atomically
+from tapjax.models import registry
 from tapjax.models.base import Params
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import train
@@ -37,16 +49,25 @@ from tapjax.training.snapshots import Snapshots
 from tapjax.training.step import TrainState
 from tapjax.training.summaries import Summaries
 
-_CONFIG = flags.DEFINE_string('config', None, 'A file with get_config().')
+CONFIG = flags.DEFINE_string('config', None, 'A file with get_config().')
+LATEST = 'latest.safetensors'
+BEST = 'best.safetensors'
+FINAL = 'final.npy'
 CHANGES = flags.DEFINE_multi_string('set', [], 'Changes: --set a.b=value.')
 
 
-def run(workdir: str) -> None:
-  """Trains what the flags say, going on from where `workdir` has come to."""
-  if _CONFIG.value is None:
+def run(
+    workdir: str,
+    measure: Callable[[int], Mapping[str, float]] | None = None,
+) -> None:
+  """Trains what the flags say, going on from where `workdir` has come to.
+
+  See `train_tracker` for `measure`.
+  """
+  if CONFIG.value is None:
     raise ValueError('--task=train needs --config=FILE')
-  config = override_config(read_config(_CONFIG.value), CHANGES.value)
-  train_tracker(config, pathlib.Path(workdir))
+  config = override_config(read_config(CONFIG.value), CHANGES.value)
+  train_tracker(config, pathlib.Path(workdir), measure)
 
 
 def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
@@ -57,40 +78,68 @@ def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
     return pips_clips.make_recipe(config, place)
   if isinstance(config, TaptrTrainConfig):
     return taptr_videos.make_recipe(config, place)
+  if isinstance(config, KubricTrainConfig):
+    return kubric.make_recipe(config, place)
+  if isinstance(config, SelfTrainConfig):
+    return self_training.make_recipe(config, place)
   return procedural.make_recipe(config, place)
 
 
-def train_tracker(config: RunConfig, folder: pathlib.Path) -> TrainState:
-  """Trains a tracker in a folder, from its latest snapshot if it has one."""
+def train_tracker(
+    config: RunConfig,
+    folder: pathlib.Path,
+    measure: Callable[[int], Mapping[str, float]] | None = None,
+) -> TrainState:
+  """Trains a tracker in a folder, from its latest snapshot if it has one.
+
+  Of several processes, which share the folder, the first one writes. `measure`
+  looks further at the weights that each evaluation has left, of a step, and
+  returns numbers to write down.
+  """
+  is_first = jax.process_index() == 0
   folder.mkdir(parents=True, exist_ok=True)
   num_latest = config.loop.num_latest
   snapshots = Snapshots(folder / 'snapshots', num_latest)
   first_step = snapshots.latest_step or 0
-  with Summaries(folder / 'summaries', first_step) as summaries:
-    place = Workplace(folder, summaries.write_picture, first_step)
+  with contextlib.ExitStack() as stack:
+    write_scalars, write_picture = _ignore, _ignore
+    if is_first:
+      summaries = stack.enter_context(
+          Summaries(folder / 'summaries', first_step)
+      )
+      write_scalars = summaries.write_scalars
+      write_picture = summaries.write_picture
+    place = Workplace(folder, write_picture, first_step)
     recipe = make_recipe(config, place)
     restored = snapshots.restore(recipe.state)
-    _describe_run(folder / 'config.txt', config)
+    if is_first:
+      _describe_run(folder / 'config.txt', config)
 
     def save(
         name: str, step: int, params: Params, evaluation: Evaluation
     ) -> None:
+      if not is_first:
+        return
       metadata = {
           'command': _quote_command(),
           'steps': str(step),
+          'num_steps': str(recipe.num_steps),
           'hardware': jax.devices()[0].device_kind,
           **describe_scalars(evaluation.scalars),
       }
-      path = folder / f'{name}.safetensors'
-      make_tracker(config, params).save(path, metadata)
+      make_tracker(config, params).save(folder / name, metadata)
 
     def evaluate(step: int, params: Params) -> Evaluation:
+      # Other processes' devices are out of reach of a tracker.
+      params = parallel.fetch(params)
       evaluation = recipe.evaluate(step, params)
-      save('latest', step, params, evaluation)
+      save(LATEST, step, params, evaluation)
+      if measure is not None and is_first:
+        write_scalars(step, measure(step))
       return evaluation
 
     def keep_best(step: int, params: Params, evaluation: Evaluation) -> None:
-      save('best', step, params, evaluation)
+      save(BEST, step, parallel.fetch(params), evaluation)
 
     state = train(
         recipe.state if restored is None else restored,
@@ -100,12 +149,32 @@ def train_tracker(config: RunConfig, folder: pathlib.Path) -> TrainState:
         max_bad_steps=recipe.max_bad_steps,
         config=recipe.loop,
         snapshots=snapshots,
-        write_scalars=summaries.write_scalars,
+        write_scalars=write_scalars,
         evaluate=evaluate,
         keep_best=keep_best,
     )
+    if is_first:
+      _write_published(folder / FINAL, config, parallel.fetch(state.params))
   snapshots.close()
   return state
+
+
+def _ignore(*arguments: Any) -> None:
+  """Takes what the first process writes."""
+
+
+def _write_published(
+    path: pathlib.Path, config: RunConfig, params: Params
+) -> None:
+  """Writes weights as the published program does, where there is one in JAX."""
+  architecture = registry.get_preset(config.preset).architecture
+  names = architecture.list_weight_names(config.model)
+  if not any(name.haiku for name in names):
+    return
+  with warnings.catch_warnings():
+    # That it holds no settings is said in the README.
+    warnings.simplefilter('ignore', UserWarning)
+    make_tracker(config, params).save(path)
 
 
 def _describe_run(path: pathlib.Path, config: RunConfig) -> None:

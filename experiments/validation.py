@@ -1,9 +1,9 @@
 """Judges weights during training, by procedural videos kept for it."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import functools
-from typing import Any
 
 import jax
 from jaxtyping import UInt8
@@ -19,6 +19,7 @@ from tapjax.evaluation.metrics import compute_tapvid_metrics
 from tapjax.models.base import Params
 from tapjax.pretrained import Tracker
 from tapjax.training.loop import Evaluation
+from tapjax.types import Example
 from tapjax.types import Tracks
 from tapjax.visualization.overlay import draw_tracks
 
@@ -44,7 +45,17 @@ def make_evaluate(
   """
   make = jax.jit(functools.partial(make_example, config=config.video))
   keys = jax.random.split(jax.random.key(config.seed), config.num_videos)
-  videos = [_prepare(make(key)) for key in keys]
+  examples = [make(key) for key in keys]
+  return make_evaluate_examples(make_tracker, examples, write_picture)
+
+
+def make_evaluate_examples(
+    make_tracker: Callable[[Params], Tracker],
+    examples: Iterable[Example],
+    write_picture: WritePicture,
+) -> Callable[[int, Params], Evaluation]:
+  """Returns the judgment of weights by videos; see `make_evaluate`."""
+  videos = [_prepare(example) for example in examples]
 
   def evaluate(step: int, params: Params) -> Evaluation:
     tracker = make_tracker(params)
@@ -79,7 +90,7 @@ def draw_comparison(
   return np.concatenate(rows)
 
 
-def _prepare(example: Any) -> tuple[UInt8[np.ndarray, 't h w 3'], Queries]:
+def _prepare(example: Example) -> tuple[UInt8[np.ndarray, 't h w 3'], Queries]:
   frames = np.round(127.5 * (np.asarray(example.video) + 1)).astype(np.uint8)
   queries = sample_queries_first(
       np.asarray(example.target_points), np.asarray(example.occluded)

@@ -16,13 +16,14 @@ import numpy as np
 
 from tapjax.types import PyTree
 
-_AXIS = 'devices'
+# What a mapped function calls the devices.
+AXIS = 'devices'
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   """Returns the devices to work on, by default all of all processes."""
   chosen = jax.devices() if devices is None else devices
-  return Mesh(np.asarray(chosen), (_AXIS,))
+  return Mesh(np.asarray(chosen), (AXIS,))
 
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -35,7 +36,7 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
 
   In a run of several processes each passes its own share of the whole.
   """
-  sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
   share = mesh.local_mesh.size
   for leaf in jax.tree.leaves(tree):
     if leaf.shape[0] % share:
@@ -70,7 +71,7 @@ def describe_replicated(mesh: Mesh, tree: PyTree) -> PyTree:
 
 def describe_shards(mesh: Mesh, tree: PyTree) -> PyTree:
   """Returns shapes of what `shard` cuts, from those of a single shard."""
-  sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
           (mesh.size, *leaf.shape), leaf.dtype, sharding=sharding
@@ -89,7 +90,7 @@ def map_devices(
   """
 
   def run(state: PyTree, batch: PyTree, *rest: PyTree) -> PyTree:
-    whole, cut = PartitionSpec(), PartitionSpec(_AXIS)
+    whole, cut = PartitionSpec(), PartitionSpec(AXIS)
     # Without the check, gradients are those of the shard alone, as in pmap.
     mapped = jax.shard_map(
         function,
@@ -115,7 +116,7 @@ def make_shards(
           function,
           mesh=mesh,
           in_specs=PartitionSpec(),
-          out_specs=PartitionSpec(_AXIS),
+          out_specs=PartitionSpec(AXIS),
           check_vma=False,
       )
   )
@@ -131,7 +132,7 @@ def map_shards(
   """
 
   def run(state: PyTree, *batches: PyTree) -> PyTree:
-    whole, cut = PartitionSpec(), PartitionSpec(_AXIS)
+    whole, cut = PartitionSpec(), PartitionSpec(AXIS)
     mapped = jax.shard_map(
         function,
         mesh=mesh,
@@ -146,14 +147,14 @@ def map_shards(
 
 def average(tree: PyTree) -> PyTree:
   """Returns the mean over devices; for use in a mapped function."""
-  return jax.lax.pmean(tree, _AXIS)
+  return jax.lax.pmean(tree, AXIS)
 
 
 def total(tree: PyTree) -> PyTree:
   """Returns the sum over devices; for use in a mapped function."""
-  return jax.lax.psum(tree, _AXIS)
+  return jax.lax.psum(tree, AXIS)
 
 
 def fold_device(key: jax.Array) -> jax.Array:
   """Returns another key on every device; for use in a mapped function."""
-  return jax.random.fold_in(key, jax.lax.axis_index(_AXIS))
+  return jax.random.fold_in(key, jax.lax.axis_index(AXIS))

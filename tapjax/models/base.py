@@ -70,6 +70,15 @@ class EncodeVideo(Protocol):
     ...
 
 
+class EncodeInTraining(Protocol):
+  """Features of a video, and the statistics of norms behind it."""
+
+  def __call__(
+      self, params: Params, video: Video, num_frames: NumFrames | None = None
+  ) -> tuple[PyTree, PyTree]:
+    ...
+
+
 class RefineTracks(Protocol):
   """Improves tracks step by step.
 
@@ -157,6 +166,10 @@ class TrackerFunctions(NamedTuple):
       it does not, all queries of a call are tracked together.
     shortest_padded: frames that a video must have to be padded; to a shorter
       one, the network itself is fitted.
+    encode_in_training: video to features, and the statistics of norms behind
+      it; for use in a mapped function, as norms see the videos of all devices.
+      None where there are no statistics.
+    refines: whether iterations change the first guess.
   """
 
   resolution: Resolution
@@ -171,6 +184,8 @@ class TrackerFunctions(NamedTuple):
   chain: Chain | None = None
   queries_independent: bool = True
   shortest_padded: int = 1
+  encode_in_training: EncodeInTraining | None = None
+  refines: bool = True
 
 
 def set_precision(
@@ -201,6 +216,11 @@ def set_precision(
     chain = chain._replace(advance=wrap(chain.advance))
   return functions._replace(
       encode_video=wrap_encode(functions.encode_video),
+      encode_in_training=(
+          None
+          if functions.encode_in_training is None
+          else wrap_encode(functions.encode_in_training)
+      ),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),
       refine_tracks=wrap(functions.refine_tracks),

@@ -23,6 +23,7 @@ from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
 
+from tapjax import parallel
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import Resolution
 from tapjax.models.base import Extent
@@ -45,6 +46,7 @@ from tapjax.nn.normalization import normalize_vectors
 from tapjax.nn.resnet import count_convolution
 from tapjax.ops.loops import map_batch
 from tapjax.ops.sampling import read_at_time
+from tapjax.types import PyTree
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
@@ -89,16 +91,20 @@ class ShiftBlock(hk.Module):
       *,
       project: bool,
       shift: bool,
+      is_training: bool,
       name: str,
   ):
     super().__init__(name=name)
     self._shift = shift
+    self._is_training = is_training
     self._norms = [
         hk.BatchNorm(
             create_scale=True,
             create_offset=True,
             decay_rate=0.9,
             eps=EPSILON,
+            # Over the videos of all devices.
+            cross_replica_axis=parallel.AXIS if is_training else None,
             name=norm,
         )
         for norm in ('batch_norm', 'batch_norm_1')
@@ -120,7 +126,7 @@ class ShiftBlock(hk.Module):
       is_frame: Bool[Array, 't'] | None,
   ) -> Float[Array, 'bt _ _ _']:
     # A batch norm makes its averages only when it trains.
-    is_training = hk.running_init()
+    is_training = self._is_training or hk.running_init()
     y = jax.nn.relu(self._norms[0](x, is_training))
     # PARITY: the projection reads the activated tensor, and the first unit has
     # one although its width does not change (test_tapnet_parity).
@@ -138,7 +144,13 @@ class ShiftBlock(hk.Module):
 class TapNet(hk.Module):
   """The parameters of TAP-Net and what it does to a video or to a frame."""
 
-  def __init__(self, config: TapNetConfig, name: str = 'tap_net'):
+  def __init__(
+      self,
+      config: TapNetConfig,
+      name: str = 'tap_net',
+      *,
+      is_training: bool = False,
+  ):
     super().__init__(name=name)
     self._stem = Conv2D(config.channels[0], 7, 2, with_bias=False, name='stem')
     self._blocks = [
@@ -147,6 +159,7 @@ class TapNet(hk.Module):
             stride if block == 0 else 1,
             project=block == 0,
             shift=unit < config.shifted_units,
+            is_training=is_training,
             name=f'unit_{unit}_block_{block}',
         )
         for unit, (channels, stride) in enumerate(
@@ -212,6 +225,9 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
   stages = make_stages(
       lambda: TapNet(config), ('encode_video', 'estimate_frame'), _touch
   )
+  training_stages = make_stages(
+      lambda: TapNet(config, is_training=True), ('encode_video',), _touch
+  )
 
   def encode_video(
       params: Params,
@@ -219,6 +235,14 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       num_frames: NumFrames | None = None,
   ) -> Float[Array, 'b t h8 w8 c']:
     return stages.apply('encode_video', params, video, num_frames)
+
+  def encode_in_training(
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
+  ) -> tuple[Float[Array, 'b t h8 w8 c'], PyTree]:
+    del num_frames  # Training pads nothing.
+    return training_stages.apply_with_statistics('encode_video', params, video)
 
   def describe_queries(
       params: Params,
@@ -280,6 +304,8 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=None,
+      encode_in_training=encode_in_training,
+      refines=False,
   )
   return set_precision(functions, config.precision)
 

@@ -1,6 +1,8 @@
 """Optimizers and learning rates, as the published recipes state them."""
 
+from collections.abc import Sequence
 import dataclasses
+import fnmatch
 from typing import Any, Literal
 
 import jax
@@ -28,6 +30,8 @@ class OptimizerConfig:
     eps: added to the root of the latter.
     max_bad_steps: consecutive steps with a non-finite gradient that change
       nothing; one more is let through.
+    frozen: patterns of modules whose weights stay as they are, such as
+      '*resnet*'; `*` stands for anything.
   """
 
   kind: Literal['adam', 'sgd'] = 'adam'
@@ -43,6 +47,7 @@ class OptimizerConfig:
   b2: float = 0.95
   eps: float = 1e-8
   max_bad_steps: int = 5
+  frozen: tuple[str, ...] = ()
 
 
 # Modules whose weights are not decayed, by a part of their name.
@@ -75,7 +80,11 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Returns the optimizer; it skips steps whose gradients are not finite."""
-  steps = []
+  freeze = optax.masked(
+      optax.set_to_zero(),
+      lambda weights: select_modules(weights, config.frozen),
+  )
+  steps = [freeze] if config.frozen else []
   if config.max_norm is not None:
     steps.append(optax.clip_by_global_norm(config.max_norm))
   if config.kind == 'adam':
@@ -88,6 +97,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       optax.add_decayed_weights(config.weight_decay, mask=select_decayed),
       optax.scale_by_learning_rate(make_schedule(config)),
   ]
+  if config.frozen:
+    # The decay is not to change what gradients do not.
+    steps.append(freeze)
   return optax.apply_if_finite(optax.chain(*steps), config.max_bad_steps)
 
 
@@ -105,6 +117,26 @@ def select_decayed(weights: Any) -> Any:
           )
           for name in arrays
       }
+      for module, arrays in weights.items()
+  }
+
+
+def select_modules(weights: Any, patterns: Sequence[str]) -> Any:
+  """Returns which of `{module: {name: array}}` are in modules of patterns.
+
+  Raises ValueError for a pattern that no module has.
+  """
+  for pattern in patterns:
+    if not any(fnmatch.fnmatchcase(module, pattern) for module in weights):
+      raise ValueError(
+          f'frozen must be patterns of modules; none matches {pattern!r} among '
+          f'{", ".join(sorted(weights))}'
+      )
+  return {
+      module: dict.fromkeys(
+          arrays,
+          any(fnmatch.fnmatchcase(module, pattern) for pattern in patterns),
+      )
       for module, arrays in weights.items()
   }
 

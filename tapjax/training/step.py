@@ -38,7 +38,10 @@ class StepConfig:
     optimizer: how.
     accumulated: parts into which each device cuts its share of a batch and that
       it works through one after the other; they bound memory and change nothing
-      but rounding.
+      but rounding, and statistics of norms, which are those of the parts.
+    refined_queries: of each video, the first ones, whose refinement is learned
+      from, to save memory; of the others the first guess is. None learns from
+      all.
   """
 
   losses: LossConfig = dataclasses.field(default_factory=LossConfig)
@@ -46,6 +49,7 @@ class StepConfig:
       default_factory=OptimizerConfig
   )
   accumulated: int = 1
+  refined_queries: int | None = None
 
 
 class TrainState(NamedTuple):
@@ -89,31 +93,99 @@ def make_update(
   optimizer = make_optimizer(config.optimizer)
 
   def update(state: TrainState, batch: Example) -> tuple[TrainState, Metrics]:
-    gradients, losses = parallel.average(
-        _compute_gradients(functions, config, state.params, batch)
+    gradients, (losses, statistics) = _compute_gradients(
+        functions, config, state.params, batch
     )
-    changes, new_optimizer = optimizer.update(
-        gradients, state.optimizer, state.params.weights
-    )
-    weights = optax.apply_updates(state.params.weights, changes)
+    gradients, losses = parallel.average((gradients, losses))
+    state = apply_gradients(optimizer, state, gradients, statistics)
     last = jax.tree.map(lambda loss: loss[-1], losses)
-    return (
-        TrainState(
-            state.num_updates + 1,
-            state.params._replace(weights=weights),
-            new_optimizer,
-        ),
-        Metrics(
-            loss=losses.total,
-            position_loss=last.position,
-            occlusion_loss=last.occlusion,
-            uncertainty_loss=last.uncertainty,
-            gradient_norm=optax.tree.norm(gradients),
-            bad_updates=new_optimizer.notfinite_count,
-        ),
+    return state, Metrics(
+        loss=losses.total,
+        position_loss=last.position,
+        occlusion_loss=last.occlusion,
+        uncertainty_loss=last.uncertainty,
+        gradient_norm=optax.tree.norm(gradients),
+        bad_updates=state.optimizer.notfinite_count,
     )
 
   return parallel.map_devices(update, mesh, donate_state=True)
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    gradients: PyTree,
+    statistics: PyTree,
+) -> TrainState:
+  """Returns the state behind an update.
+
+  Running statistics stay as they were where a gradient is not finite: they
+  would never forget it.
+  """
+  changes, new_optimizer = optimizer.update(
+      gradients, state.optimizer, state.params.weights
+  )
+  bad = new_optimizer.notfinite_count
+  statistics = jax.tree.map(
+      lambda new, old: jnp.where(bad, old, new.astype(old.dtype)),
+      statistics,
+      state.params.statistics,
+  )
+  weights = optax.apply_updates(state.params.weights, changes)
+  return TrainState(
+      state.num_updates + 1, Params(weights, statistics), new_optimizer
+  )
+
+
+def predict_states(
+    functions: TrackerFunctions,
+    params: Params,
+    video: Float[Array, 'b t h w 3'],
+    query_points: Float[Array, 'b n 3'],
+    refined_queries: int | None = None,
+    *,
+    norms_learn: bool = True,
+) -> tuple[TrackState, PyTree]:
+  """Returns the first guess and every iteration after it, to learn from.
+
+  And the statistics of norms behind the batch, which stay the same unless norms
+  learn. The refinement is learned from the first `refined_queries` alone; see
+  `StepConfig`.
+  """
+  statistics = params.statistics
+  if functions.encode_in_training is None or not norms_learn:
+    features = functions.encode_video(params, video)
+  else:
+    features, statistics = functions.encode_in_training(params, video)
+  queries = functions.describe_queries(params, features, query_points)
+  first = functions.initialize_tracks(params, features, queries, query_points)
+  if not functions.refines:
+    return jax.tree.map(lambda array: array[None], first), statistics
+
+  def refine(rows: slice, *, learns: bool) -> TrackState:
+    cut = jax.tree.map(lambda array: array[:, rows], (queries, first))
+    arguments = params, features, *cut
+    if not learns:
+      arguments = jax.lax.stop_gradient(arguments)
+    states, _ = functions.refine_tracks(*arguments)
+    return TrackState(*states)
+
+  count = query_points.shape[1]
+  refined = refine(slice(refined_queries), learns=True)
+  if refined_queries is not None and refined_queries < count:
+    if not functions.queries_independent:
+      raise ValueError(
+          'refined_queries must be None for a tracker whose queries depend on '
+          f'each other; got {refined_queries}'
+      )
+    rest = refine(slice(refined_queries, None), learns=False)
+    refined = jax.tree.map(
+        lambda *parts: jnp.concatenate(parts, axis=2), refined, rest
+    )
+  states = jax.tree.map(
+      lambda start, rest: jnp.concatenate([start[None], rest]), first, refined
+  )
+  return TrackState(*states), statistics
 
 
 def compute_example_losses(
@@ -121,24 +193,23 @@ def compute_example_losses(
     params: Params,
     batch: Example,
     config: LossConfig,
-) -> Losses:
-  """Returns the losses of the first guess and of every iteration after it."""
-  features = functions.encode_video(params, batch.video)
-  queries = functions.describe_queries(params, features, batch.query_points)
-  first = functions.initialize_tracks(
-      params, features, queries, batch.query_points
+    refined_queries: int | None = None,
+) -> tuple[Losses, PyTree]:
+  """Returns losses of the first guess and of every iteration after it.
+
+  And the statistics of norms behind the batch.
+  """
+  states, statistics = predict_states(
+      functions, params, batch.video, batch.query_points, refined_queries
   )
-  refined, _ = functions.refine_tracks(params, features, queries, first)
-  states = jax.tree.map(
-      lambda start, rest: jnp.concatenate([start[None], rest]), first, refined
-  )
-  return compute_losses(
-      TrackState(*states),
+  losses = compute_losses(
+      states,
       batch.target_points,
       batch.occluded,
       functions.resolution,
       config,
   )
+  return losses, statistics
 
 
 def _compute_gradients(
@@ -146,14 +217,20 @@ def _compute_gradients(
     config: StepConfig,
     params: Params,
     batch: Example,
-) -> tuple[PyTree, Losses]:
+) -> tuple[PyTree, tuple[Losses, PyTree]]:
   """Returns the mean gradients and losses of one device's share of a batch."""
 
-  def compute(weights: PyTree, part: Example) -> tuple[Array, Losses]:
-    losses = compute_example_losses(
-        functions, params._replace(weights=weights), part, config.losses
+  def compute(
+      weights: PyTree, part: Example
+  ) -> tuple[Array, tuple[Losses, PyTree]]:
+    losses, statistics = compute_example_losses(
+        functions,
+        params._replace(weights=weights),
+        part,
+        config.losses,
+        config.refined_queries,
     )
-    return losses.total, losses
+    return losses.total, (losses, statistics)
 
   differentiate = jax.grad(compute, has_aux=True)
   parts = jax.tree.map(

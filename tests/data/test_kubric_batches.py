@@ -128,11 +128,11 @@ def test_batches_depend_on_step_and_seed_alone(request, kind):
   threads = dataclasses.replace(config, num_workers=2)
   resumed = make_kubric_draw(threads, 3, make_mesh(2))
   for step in (4, 5):  # In the middle of the second epoch.
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        tuple(map(np.asarray, resumed(step))),
-        tuple(map(np.asarray, batches[step])),
-    )
+    again = resumed(step)
+    # Programs for one and for two devices round differently.
+    np.testing.assert_allclose(again.video, batches[step].video, atol=1e-6)
+    for ours, theirs in zip(again[1:], batches[step][1:], strict=True):
+      np.testing.assert_array_equal(ours, theirs)
   other = make_kubric_draw(config, 4, make_mesh())(0)
   assert (np.asarray(other.video) != np.asarray(batches[0].video)).any()
   # Every epoch has every video once, in another order.

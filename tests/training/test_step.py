@@ -11,8 +11,10 @@ import pytest
 
 from tapjax import parallel
 from tapjax.models import tapir
+from tapjax.models import tapnet
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig
+from tapjax.training.optimizers import select_modules
 from tapjax.training.step import compute_example_losses
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
@@ -101,9 +103,10 @@ def test_equals_pmap(one_device):
   optimizer = make_optimizer(STEP.optimizer)
 
   def compute(weights, params, batch):
-    return compute_example_losses(
+    losses, _ = compute_example_losses(
         get_functions(), params._replace(weights=weights), batch, STEP.losses
-    ).total
+    )
+    return losses.total
 
   @functools.partial(jax.pmap, axis_name='i', devices=jax.devices()[:4])
   def update(state, batch):
@@ -162,7 +165,7 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
   @functools.partial(jax.jit, static_argnums=0)
   def learn(functions, params):
     def compute(weights):
-      losses = compute_example_losses(
+      losses, _ = compute_example_losses(
           functions, params._replace(weights=weights), batch, STEP.losses
       )
       return losses.total
@@ -191,3 +194,108 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
   )
   cosine = ours @ theirs / jnp.linalg.norm(ours) / jnp.linalg.norm(theirs)
   assert float(cosine) > 0.9
+
+
+def test_frozen_parts_stay_as_they_are():
+  frozen = '*resnet*', '*/extra_convs*'
+  config = StepConfig(
+      optimizer=dataclasses.replace(STEP.optimizer, frozen=frozen[:1])
+  )
+  before = make_state().params.weights
+  after, metrics = run(1, 2, config=config)
+  modules = list(before)
+  kept = [module for module in modules if 'resnet' in module]
+  assert 0 < len(kept) < len(modules)
+  for module in modules:
+    same = all(
+        np.array_equal(before[module][name], after[module][name])
+        for name in before[module]
+    )
+    assert same == (module in kept), module
+  assert metrics[0].gradient_norm > 0
+  with pytest.raises(ValueError, match='none matches'):
+    select_modules(before, frozen)
+
+
+def test_refinement_is_learned_from_the_first_queries_alone():
+  batch = make_batch(2)
+  functions = get_functions()
+  params = functions.init(jax.random.key(0))
+
+  @functools.partial(jax.jit, static_argnums=2)
+  def learn(params, batch, count):
+    def compute(weights):
+      losses, _ = compute_example_losses(
+          functions,
+          params._replace(weights=weights),
+          batch,
+          STEP.losses,
+          count,
+      )
+      return losses.total
+
+    return jax.value_and_grad(compute)(params.weights)
+
+  def get_mixer(gradients):
+    return {k: v for k, v in gradients.items() if 'mixer' in k}
+
+  loss, gradients = learn(params, batch, None)
+  partial_loss, partial_gradients = learn(params, batch, 1)
+  np.testing.assert_allclose(partial_loss, loss, rtol=1e-5)
+  # What the first query alone gives, as one of three.
+  first = batch._replace(
+      query_points=batch.query_points[:, :1],
+      target_points=batch.target_points[:, :1],
+      occluded=batch.occluded[:, :1],
+  )
+  _, alone = learn(params, first, None)
+  mixer = get_mixer(partial_gradients)
+  assert mixer
+  for name, arrays in get_mixer(alone).items():
+    for key, array in arrays.items():
+      np.testing.assert_allclose(
+          mixer[name][key], array / 3, atol=1e-5, rtol=1e-3
+      )
+  assert not np.allclose(
+      *(
+          np.concatenate([np.ravel(a) for a in jax.tree.leaves(get_mixer(g))])
+          for g in (gradients, partial_gradients)
+      ),
+      atol=1e-5,
+  )
+
+
+def test_batch_norms_see_the_videos_of_all_devices():
+  functions = tapnet.make_functions(
+      tapnet.TapNetConfig(
+          resolution=(16, 16), channels=(8, 8, 8), strides=(1, 2, 1)
+      )
+  )
+  batch = make_batch(4)
+  batch = batch._replace(
+      video=batch.video[:, :, :16, :16], query_points=batch.query_points / 2
+  )
+  results = []
+  for count in (1, 2):
+    mesh = parallel.make_mesh(jax.devices()[:count])
+    state = make_train_state(functions, STEP, jax.random.key(0))
+    update = make_update(functions, STEP, mesh)
+    state = parallel.replicate(mesh, state)
+    for _ in range(2):
+      state, metrics = update(state, parallel.shard(mesh, batch))
+    results.append(parallel.fetch((state.params, metrics)))
+  assert_close(results[1], results[0], atol=1e-5)
+  statistics = results[0][0].statistics
+  name = next(
+      n
+      for n in statistics
+      if n.endswith('unit_0_block_0/~/batch_norm/~/mean_ema')
+  )
+  assert statistics[name]['counter'] == 2
+  # The first norm is behind the stem, whose output one can compute.
+  assert np.abs(statistics[name]['average']).max() > 1e-3
+  # Tracking afterwards uses them, and no batch.
+  params = results[0][0]
+  single = functions.encode_video(params, batch.video[:1])
+  together = functions.encode_video(params, batch.video)
+  np.testing.assert_allclose(single[0], together[0], atol=1e-5)

@@ -1,0 +1,86 @@
+"""Training that begins with the weights of a tracker that exists.
+
+On the data of any config, or on videos without truth: `--videos=FOLDER`.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import flags
+
+from experiments import benchmark
+from experiments import cycle
+from experiments import evaluate
+from experiments import training
+from experiments.config import override_config
+from experiments.config import PUBLISHED
+from experiments.config import read_config
+from experiments.config import RunConfig
+from experiments.config import SelfTrainConfig
+from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.unlabeled import UnlabeledConfig
+from tapjax.models import registry
+
+_FROZEN = flags.DEFINE_list(
+    'frozen',
+    [],
+    'Patterns of modules whose weights stay, such as *resnet*, for '
+    '--task=finetune.',
+)
+
+
+def run(workdir: str) -> None:
+  """Trains on what the flags say, from weights that they name."""
+  training.train_tracker(make_config(), pathlib.Path(workdir))
+
+
+def make_config() -> RunConfig:
+  """Returns the config that the flags describe."""
+  if (training.CONFIG.value is None) == (cycle.VIDEOS.value is None):
+    raise ValueError(
+        '--task=finetune needs either --config=FILE or --videos=DIR'
+    )
+  models = benchmark.MODELS.value if benchmark.MODELS.present else []
+  if len(models) > 1:
+    raise ValueError(f'--model must be one preset; got {", ".join(models)}')
+  if training.CONFIG.value is None:
+    if len(cycle.VIDEOS.value) != 1:
+      raise ValueError('--videos must be one folder for --task=finetune')
+    name = models[0] if models else registry.DEFAULT
+    config: RunConfig = make_self_training_config(name, cycle.VIDEOS.value[0])
+  else:
+    config = read_config(training.CONFIG.value)
+    if models and models[0] != config.preset:
+      config = dataclasses.replace(config, preset=models[0], model=None)
+  checkpoint = evaluate.CHECKPOINT.value
+  config = dataclasses.replace(config, initial=checkpoint or PUBLISHED)
+  config = override_config(config, training.CHANGES.value)
+  return freeze_parts(config, tuple(_FROZEN.value))
+
+
+def make_self_training_config(name: str, videos: str) -> SelfTrainConfig:
+  """Returns how a preset is trained on videos without truth."""
+  preset = registry.get_preset(name)
+  resolution = preset.config.resolution
+  return SelfTrainConfig(
+      preset=name,
+      data=UnlabeledConfig(videos=videos, resolution=resolution),
+      labeled=ProceduralConfig(resolution=resolution),
+  )
+
+
+def freeze_parts(config: RunConfig, patterns: tuple[str, ...]) -> RunConfig:
+  """Returns a config whose optimizer leaves some modules as they are."""
+  if not patterns:
+    return config
+  for field in ('step', 'training'):
+    settings = getattr(config, field, None)
+    optimizer = getattr(settings, 'optimizer', None)
+    if hasattr(optimizer, 'frozen'):
+      optimizer = dataclasses.replace(optimizer, frozen=patterns)
+      settings = dataclasses.replace(settings, optimizer=optimizer)
+      return dataclasses.replace(config, **{field: settings})
+  raise ValueError(
+      f'--frozen is not for a {type(config).__name__}, whose optimizer is its '
+      'own - use a config of TAP-Net, TAPIR or LocoTrack, or --videos'
+  )

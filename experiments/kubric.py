@@ -1,0 +1,85 @@
+"""The recipe of a tracker that learns from Kubric's videos."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from experiments.config import KubricTrainConfig
+from experiments.config import ValidationConfig
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import make_tracker
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from experiments.validation import make_evaluate
+from experiments.validation import make_evaluate_examples
+from tapjax import parallel
+from tapjax.data.kubric_batches import KubricConfig
+from tapjax.data.kubric_batches import make_develop
+from tapjax.data.kubric_batches import make_kubric_draw
+from tapjax.data.kubric_batches import open_clips
+from tapjax.data.kubric_batches import stack_clips
+from tapjax.data.procedural import ProceduralConfig
+from tapjax.models.base import Params
+from tapjax.training.loop import Evaluation
+from tapjax.training.step import make_train_state
+from tapjax.training.step import make_update
+from tapjax.types import Example
+
+
+def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on all devices of all processes."""
+  mesh = parallel.make_mesh()
+  # What is wrong with the data is told before anything is compiled.
+  draw = make_kubric_draw(config.data, config.seed, mesh)
+  evaluate = _make_evaluate(config, place)
+  functions = make_functions(config)
+  state = make_train_state(functions, config.step, jax.random.key(config.seed))
+  if (params := load_initial(config)) is not None:
+    state = state._replace(params=params)
+  return Recipe(
+      state=parallel.replicate(mesh, state),
+      update=make_update(functions, config.step, mesh),
+      draw=draw,
+      num_steps=config.step.optimizer.num_steps,
+      max_bad_steps=config.step.optimizer.max_bad_steps,
+      loop=config.loop,
+      evaluate=evaluate,
+  )
+
+
+def read_examples(config: KubricConfig, count: int) -> Iterator[Example]:
+  """Reads the first videos of a split, with points drawn by their number.
+
+  Nothing else about them is random.
+  """
+  config = dataclasses.replace(
+      config, random_crop=False, recolor=False, batch_size=1
+  )
+  clips = open_clips(config)
+  develop = jax.jit(make_develop(config))
+  for index in range(min(count, len(clips))):
+    clip = clips.read(index, np.random.default_rng([2, index]))
+    example = develop((), stack_clips([clip]))
+    yield jax.tree.map(lambda array: array[0], example)
+
+
+def _make_evaluate(
+    config: KubricTrainConfig, place: Workplace
+) -> Callable[[int, Params], Evaluation]:
+  make = functools.partial(make_tracker, config)
+  split = config.validation_split
+  if split is None or config.data.format == 'cotracker':
+    video = ProceduralConfig(resolution=config.data.resolution, num_queries=64)
+    return make_evaluate(
+        make,
+        ValidationConfig(video=video, num_videos=config.num_validation),
+        place.write_picture,
+    )
+  data = dataclasses.replace(config.data, split=split)
+  examples = read_examples(data, config.num_validation)
+  return make_evaluate_examples(make, examples, place.write_picture)

@@ -1,0 +1,132 @@
+"""The recipe of a tracker that learns from videos without any truth."""
+
+from collections.abc import Callable
+import pathlib
+
+import jax
+import numpy as np
+
+from experiments.config import SelfTrainConfig
+from experiments.cycle import list_videos
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import make_tracker
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from tapjax import parallel
+from tapjax.data.pool import make_draw
+from tapjax.data.pool import PoolConfig
+from tapjax.data.unlabeled import make_unlabeled_draw
+from tapjax.data.unlabeled import read_frames
+from tapjax.data.unlabeled import UnlabeledBatch
+from tapjax.evaluation.cycle import measure_cycle_errors
+from tapjax.geometry import sample_grid_points
+from tapjax.models.base import Params
+from tapjax.training.bootstrap import make_self_training_state
+from tapjax.training.bootstrap import make_self_training_update
+from tapjax.training.bootstrap import SelfTrainingMetrics
+from tapjax.training.loop import Evaluation
+from tapjax.training.step import TrainState
+from tapjax.types import Example
+
+_GRID = 16
+# Frames that a point is tracked through, there and back.
+_CYCLE_LENGTH = 48
+
+Batch = tuple[UnlabeledBatch, Example | None]
+
+
+def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on all devices of all processes."""
+  del place  # There are no pictures.
+  paths = list_videos(config.data.videos)
+  if len(paths) <= config.held_out:
+    raise ValueError(
+        f'{config.data.videos} must have more videos than held_out; it has '
+        f'{len(paths)}, of which {config.held_out} are held out'
+    )
+  mesh = parallel.make_mesh()
+  weight_key, data_key, update_key = jax.random.split(
+      jax.random.key(config.seed), 3
+  )
+  draw_clips = make_unlabeled_draw(
+      paths[: -config.held_out], config.data, config.seed, mesh
+  )
+  draw_labeled = _make_labeled_draw(config, data_key, mesh)
+  functions = make_functions(config)
+  params = load_initial(config)
+  if params is None:
+    params = functions.init(weight_key)
+  compiled = make_self_training_update(functions, config.training, mesh)
+
+  def update(
+      state: TrainState, batch: Batch
+  ) -> tuple[TrainState, SelfTrainingMetrics]:
+    return compiled(state, batch, update_key)
+
+  optimizer = config.training.optimizer
+  state = make_self_training_state(params, config.training)
+  return Recipe(
+      state=parallel.replicate(mesh, state),
+      update=update,
+      draw=lambda step: (draw_clips(step), draw_labeled(step)),
+      num_steps=optimizer.num_steps,
+      max_bad_steps=optimizer.max_bad_steps,
+      loop=config.loop,
+      evaluate=_make_evaluate(config, paths[-config.held_out :]),
+  )
+
+
+def _make_labeled_draw(
+    config: SelfTrainConfig, key: jax.Array, mesh: jax.sharding.Mesh
+) -> Callable[[int], Example | None]:
+  if not config.labeled_batch:
+    return lambda step: None
+  if config.labeled.resolution != config.data.resolution:
+    raise ValueError(
+        'labeled.resolution and data.resolution must be the same; got '
+        f'{config.labeled.resolution} and {config.data.resolution}'
+    )
+  pool = PoolConfig(
+      video=config.labeled,
+      batch_size=config.labeled_batch,
+      num_videos=config.labeled_batch,
+      num_queries=config.labeled.num_queries,
+  )
+  return make_draw(key, pool, mesh)
+
+
+def _make_evaluate(
+    config: SelfTrainConfig, paths: list[pathlib.Path]
+) -> Callable[[int, Params], Evaluation]:
+  """Returns the judgment of weights by cycles of videos that are held out.
+
+  Errors are in pixels of the model's resolution.
+  """
+  resolution = config.data.resolution
+  videos = [read_frames(path, resolution, _CYCLE_LENGTH) for path in paths]
+  points = np.asarray(sample_grid_points(resolution, _GRID))[:, 1:]
+
+  def evaluate(step: int, params: Params) -> Evaluation:
+    del step
+    tracker = make_tracker(config, params)
+    cycles = [
+        measure_cycle_errors(tracker.track, frames, points) for frames in videos
+    ]
+    came_back = [
+        cycle.share_within * cycle.num_returned / cycle.num_points
+        if cycle.num_returned
+        else 0.0
+        for cycle in cycles
+    ]
+    score = 100 * float(np.mean(came_back))
+    medians = [cycle.median for cycle in cycles]
+    returned = [cycle.num_returned / cycle.num_points for cycle in cycles]
+    scalars = {
+        'validation/came_back_within_4px': score,
+        'validation/median_cycle_error': float(np.mean(medians)),
+        'validation/seen_at_the_end': 100 * float(np.mean(returned)),
+    }
+    return Evaluation(score, scalars)
+
+  return evaluate
