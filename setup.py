@@ -24,9 +24,11 @@ _CORE = [
 _EVALUATE = [
     'pillow>=10.1',
 ]
-# Pillow also reads training data and draws figures of training.
+# Pillow also reads training data and draws figures of training; OpenCV reads
+# pictures of 16 bits.
 _TRAIN = [
     *_EVALUATE,
+    'opencv-python-headless>=4.8',
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.30',
     'tensorboardX>=2.6.2',

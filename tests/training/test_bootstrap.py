@@ -20,7 +20,11 @@ from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.types import TrackState
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('step')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group('step'),
+    pytest.mark.usefixtures('quick_compilation'),
+]
 
 MODEL = tapir.TapirConfig(
     resolution=(32, 32),
@@ -30,6 +34,8 @@ MODEL = tapir.TapirConfig(
     mixer_blocks=1,
     mixer_channels=8,
     temporal='past',
+    # Tracks of random weights count too.
+    visibility_threshold=0.01,
 )
 STILL = CorruptionConfig(least_scale=1.0, jpeg_chance=0.0)
 CONFIG = SelfTrainingConfig(
@@ -145,9 +151,14 @@ def test_tracks_count_that_come_back_and_are_seen():
 
 def compute(functions, config, batch, seed=0):
   params = get_params()
-  return bootstrap.compute_self_training_losses(
-      functions, config, params, params, batch, jax.random.key(seed)
-  )
+
+  @jax.jit
+  def compute_all(batch, key):
+    return bootstrap.compute_self_training_losses(
+        functions, config, params, params, batch, key
+    )
+
+  return compute_all(batch, jax.random.key(seed))
 
 
 def test_a_perfect_student_has_no_position_loss():
@@ -179,7 +190,9 @@ def get_update(num_devices, config):
 
 def run(config, count, num_devices=1, labeled=None):
   mesh, update = get_update(num_devices, config)
-  state = bootstrap.make_self_training_state(get_params(), config)
+  # The first state is given up.
+  params = jax.tree.map(jnp.copy, get_params())
+  state = bootstrap.make_self_training_state(params, config)
   state = parallel.replicate(mesh, state)
   batch = parallel.shard(mesh, make_unlabeled())
   if labeled is not None:
@@ -194,11 +207,10 @@ def run(config, count, num_devices=1, labeled=None):
 def test_it_learns_and_the_teacher_follows():
   config = dataclasses.replace(CONFIG, teacher_decay=0.9)
   before = get_params().weights
-  state, history = run(config, 20)
+  state, history = run(config, 12)
   assert all(np.isfinite(metrics.loss) for metrics in history)
-  assert np.mean([m.loss for m in history[-4:]]) < np.mean(
-      [m.loss for m in history[:4]]
-  )
+  # The teacher goes on as well, but not as far.
+  assert np.mean([m.loss for m in history[-3:]]) < history[0].loss
   one, _ = run(config, 1)
   expected = jax.tree.map(
       lambda old, new: 0.9 * np.asarray(old) + 0.1 * new,
@@ -210,9 +222,10 @@ def test_it_learns_and_the_teacher_follows():
       one.optimizer.teacher.weights,
       expected,
   )
-  assert int(state.num_updates) == 20
+  assert int(state.num_updates) == 12
 
 
+@pytest.mark.heavy
 def test_labeled_videos_are_learned_from_as_well():
   video = ProceduralConfig(
       num_frames=4,

@@ -196,7 +196,7 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
   assert float(cosine) > 0.9
 
 
-def test_frozen_parts_stay_as_they_are():
+def test_frozen_parts_stay_as_they_are(quick_compilation):
   frozen = '*resnet*', '*/extra_convs*'
   config = StepConfig(
       optimizer=dataclasses.replace(STEP.optimizer, frozen=frozen[:1])
@@ -217,7 +217,7 @@ def test_frozen_parts_stay_as_they_are():
     select_modules(before, frozen)
 
 
-def test_refinement_is_learned_from_the_first_queries_alone():
+def test_refinement_is_learned_from_the_first_queries_alone(quick_compilation):
   batch = make_batch(2)
   functions = get_functions()
   params = functions.init(jax.random.key(0))
@@ -265,7 +265,7 @@ def test_refinement_is_learned_from_the_first_queries_alone():
   )
 
 
-def test_batch_norms_see_the_videos_of_all_devices():
+def test_batch_norms_see_the_videos_of_all_devices(quick_compilation):
   functions = tapnet.make_functions(
       tapnet.TapNetConfig(
           resolution=(16, 16), channels=(8, 8, 8), strides=(1, 2, 1)
