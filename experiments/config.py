@@ -117,14 +117,6 @@ class KubricTrainConfig(RunConfig):
       )
   )
 
-  def __post_init__(self):
-    super().__post_init__()
-    if self.model.resolution != self.data.resolution:
-      raise ValueError(
-          'model.resolution and data.resolution must be the same; got '
-          f'{self.model.resolution} and {self.data.resolution}'
-      )
-
 
 @dataclasses.dataclass(frozen=True)
 class SelfTrainConfig(RunConfig):
@@ -156,11 +148,6 @@ class SelfTrainConfig(RunConfig):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.model.resolution != self.data.resolution:
-      raise ValueError(
-          'model.resolution and data.resolution must be the same; got '
-          f'{self.model.resolution} and {self.data.resolution}'
-      )
     if self.held_out < 1:
       raise ValueError(f'held_out must be at least 1; got {self.held_out}')
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.config import KubricTrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes import check_resolutions
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import make_tracker
@@ -33,6 +34,7 @@ from tapjax.types import Example
 
 def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices of all processes."""
+  check_resolutions(config)
   mesh = parallel.make_mesh()
   # What is wrong with the data is told before anything is compiled.
   draw = make_kubric_draw(config.data, config.seed, mesh)

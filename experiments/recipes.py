@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import UInt8
 import numpy as np
 
+from experiments.config import KubricTrainConfig
 from experiments.config import PUBLISHED
 from experiments.config import RunConfig
+from experiments.config import SelfTrainConfig
 from tapjax import pretrained
 from tapjax.models import registry
 from tapjax.models.base import Params
@@ -79,6 +81,15 @@ def make_tracker(config: RunConfig, params: Params) -> pretrained.Tracker:
   return pretrained.Tracker(
       config.preset, config.model, make_functions(config), params
   )
+
+
+def check_resolutions(config: KubricTrainConfig | SelfTrainConfig) -> None:
+  """Raises ValueError unless videos are of the size that the model takes."""
+  if config.model.resolution != config.data.resolution:
+    raise ValueError(
+        'model.resolution and data.resolution must be the same; got '
+        f'{config.model.resolution} and {config.data.resolution}'
+    )
 
 
 def load_initial(config: RunConfig) -> Params | None:

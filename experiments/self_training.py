@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.config import SelfTrainConfig
 from experiments.cycle import list_videos
+from experiments.recipes import check_resolutions
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import make_tracker
@@ -39,6 +40,7 @@ Batch = tuple[UnlabeledBatch, Example | None]
 def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices of all processes."""
   del place  # There are no pictures.
+  check_resolutions(config)
   paths = list_videos(config.data.videos)
   if len(paths) <= config.held_out:
     raise ValueError(

@@ -71,7 +71,8 @@ def get_update(num_devices, config):
 
 def run(num_devices, num_updates=3, config=STEP, batches=None):
   mesh, update = get_update(num_devices, config)
-  state = parallel.replicate(mesh, make_state())
+  state = make_train_state(get_functions(), config, jax.random.key(0))
+  state = parallel.replicate(mesh, state)
   metrics = []
   for i in range(num_updates):
     batch = make_batch(8, seed=i) if batches is None else batches[i]
@@ -217,6 +218,7 @@ def test_frozen_parts_stay_as_they_are(quick_compilation):
     select_modules(before, frozen)
 
 
+@pytest.mark.heavy
 def test_refinement_is_learned_from_the_first_queries_alone(quick_compilation):
   batch = make_batch(2)
   functions = get_functions()
@@ -265,6 +267,7 @@ def test_refinement_is_learned_from_the_first_queries_alone(quick_compilation):
   )
 
 
+@pytest.mark.heavy
 def test_batch_norms_see_the_videos_of_all_devices(quick_compilation):
   functions = tapnet.make_functions(
       tapnet.TapNetConfig(
@@ -284,7 +287,7 @@ def test_batch_norms_see_the_videos_of_all_devices(quick_compilation):
     for _ in range(2):
       state, metrics = update(state, parallel.shard(mesh, batch))
     results.append(parallel.fetch((state.params, metrics)))
-  assert_close(results[1], results[0], atol=1e-5)
+  assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
   statistics = results[0][0].statistics
   name = next(
       n
