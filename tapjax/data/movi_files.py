@@ -6,6 +6,7 @@ of the many features of a record, only those are decoded that tracks need.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,59 @@ class MoviVideos:
       raise ValueError(f'{self._origin}: record {index}: {error}') from None
 
 
+class FramesOnDemand:
+  """Pictures `[t, h, w, c]` of which a frame is decoded when it is read.
+
+  Tracks read normals and places on objects where points begin, which is on one
+  frame in four, and these pictures are the largest ones. They are read by an
+  index of frames, rows and columns, or cut along time.
+  """
+
+  def __init__(self, files: Sequence[bytes], shape: tuple[int, ...], name: str):
+    """Takes files of pictures `[h, w, c]` of 16 bits, `shape`."""
+    self._files = list(files)
+    self._size = shape
+    self._name = name
+    self._decoded: dict[int, np.ndarray] = {}
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of all frames together."""
+    return len(self._files), *self._size
+
+  def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+    del copy  # There is nothing but copies.
+    frames = [self._get(frame) for frame in range(len(self._files))]
+    return np.stack(frames).astype(dtype or np.uint16)
+
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return FramesOnDemand(self._files[index], self._size, self._name)
+    frames, rows, columns = np.broadcast_arrays(*index)
+    values = np.zeros((*frames.shape, self._size[-1]), np.uint16)
+    for frame in np.unique(frames):
+      here = frames == frame
+      values[here] = self._get(int(frame))[rows[here], columns[here]]
+    return values
+
+  def _get(self, frame: int) -> np.ndarray:
+    if frame not in self._decoded:
+      dtype = np.dtype(np.uint16)
+      file = self._files[frame]
+      picture = decode_pngs([file], dtype, self._size[-1], self._name)[0]
+      if picture.shape != self._size:
+        raise ValueError(
+            f'{self._name} must be pictures {self._size}; got {picture.shape}'
+        )
+      self._decoded[frame] = picture
+    return self._decoded[frame]
+
+
 def decode_movi(features: Mapping[str, tf_records.Feature]) -> MoviRecord:
-  """Returns what a record's features hold."""
+  """Returns what a record's features hold.
+
+  Normals and places on objects are decoded on demand; see `FramesOnDemand`.
+  """
 
   def numbers(name: str) -> np.ndarray:
     return tf_records.get_numbers(features, name)
@@ -51,13 +103,20 @@ def decode_movi(features: Mapping[str, tf_records.Feature]) -> MoviRecord:
     files = tf_records.get_strings(features, name)
     return decode_pngs(files, np.dtype(kind), channels, name)
 
+  def on_demand(name: str) -> Any:
+    value = features.get(name)
+    if isinstance(value, np.ndarray):
+      return pictures(name, np.uint16, 3)
+    files = tf_records.get_strings(features, name)
+    return FramesOnDemand(files, video.shape[1:], name)
+
   record = MoviRecord(
       video=video,
       depth=pictures('depth', np.uint16, 1)[..., 0],
       depth_range=numbers('metadata/depth_range'),
       segmentations=pictures('segmentations', np.uint8, 1)[..., 0],
-      normals=pictures('normal', np.uint16, 3),
-      object_coordinates=pictures('object_coordinates', np.uint16, 3),
+      normals=on_demand('normal'),
+      object_coordinates=on_demand('object_coordinates'),
       boxes=numbers('instances/bboxes_3d').reshape(-1, num_frames, 8, 3),
       quaternions=numbers('instances/quaternions').reshape(-1, num_frames, 4),
       camera_positions=numbers('camera/positions').reshape(num_frames, 3),

@@ -15,6 +15,7 @@ from tapjax.data import kubric_batches
 from tapjax.data import tf_records
 from tapjax.data.kubric_batches import KubricConfig
 from tapjax.data.kubric_batches import make_kubric_draw
+from tapjax.data.movi_files import FramesOnDemand
 from tapjax.data.movi_files import MoviVideos
 from tapjax.data.movi_tracks import make_tracks
 from tapjax.data.movi_tracks import MoviTrackConfig
@@ -73,6 +74,25 @@ def test_what_is_written_is_read(movi, records):
   assert len(MoviVideos(str(movi), NAME, 'validation')) == 2
   # The folder with the shards itself will do as well.
   assert len(MoviVideos(str(movi / NAME / '1.0.0'), 'any', 'train')) == 5
+
+
+def test_frames_are_decoded_when_they_are_read(movi, records):
+  normals = MoviVideos(str(movi), NAME, 'train').read(0).normals
+  assert normals.shape == (6, 32, 32, 3)
+  frames, rows, columns = np.asarray([[4, 4, 1], [0, 31, 7], [5, 9, 31]])
+  expected = records[0].normals
+  np.testing.assert_array_equal(
+      normals[frames, rows, columns], expected[frames, rows, columns]
+  )
+  np.testing.assert_array_equal(
+      normals[frames[:, None], rows[:, None], columns[None]],
+      expected[frames[:, None], rows[:, None], columns[None]],
+  )
+  assert sorted(normals._decoded) == [1, 4]
+  np.testing.assert_array_equal(normals[:3], expected[:3])
+  wrong = FramesOnDemand([b'nothing'], (32, 32, 3), 'normal')
+  with pytest.raises(ValueError, match='normal: a picture cannot be decoded'):
+    wrong[np.asarray([0]), np.asarray([0]), np.asarray([0])]
 
 
 @pytest.mark.parametrize(
