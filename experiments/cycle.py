@@ -1,5 +1,6 @@
 """Forward-backward cycle errors of trackers on videos without any truth."""
 
+from collections.abc import Callable
 import pathlib
 import sys
 
@@ -22,14 +23,14 @@ _ENDINGS = ('.mp4', '.mov', '.mkv', '.webm', '.avi')
 _COLUMNS = ('preset', 'video', 'size', 'points', 'back', 'median px', '< 4 px')
 
 
-def run(models: list[str]) -> None:
+def run(models: list[str], load: Callable[[str], pretrained.Tracker]) -> None:
   """Prints a row for every preset and video, in pixels of the video."""
   if not VIDEOS.value:
     raise ValueError('--task=cycle needs --videos=FILE or FOLDER, or several')
   paths = [path for name in VIDEOS.value for path in list_videos(name)]
   _write(_COLUMNS)
   for model in models:
-    tracker = pretrained.load(model)
+    tracker = load(model)
     for path in paths:
       frames = video_io.read_video(path)[: _LENGTH.value]
       height, width = frames.shape[1:3]

@@ -77,22 +77,26 @@ def parse_settings(model: str, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _make_subject(model: str) -> subjects.Subject:
-  resolution = None
-  if speed.RESOLUTION.value is not None:
-    height, width = speed.RESOLUTION.value
-    resolution = int(height), int(width)
   if model == classical.NAME:
     return subjects.make_classical_subject(
-        resolution or benchmarks.METRIC_RESOLUTION
+        _get_resolution() or benchmarks.METRIC_RESOLUTION
     )
-  return subjects.make_subject(
-      tapjax.load(
-          model,
-          checkpoint=CHECKPOINT.value,
-          resolution=resolution,
-          **parse_settings(model, CHANGES.value),
-      )
-  )
+  return subjects.make_subject(load_tracker(model))
+
+
+def load_tracker(model: str) -> tapjax.Tracker:
+  """Loads a preset with the weights and settings of the flags."""
+  settings = parse_settings(model, CHANGES.value)
+  if (resolution := _get_resolution()) is not None:
+    settings['resolution'] = resolution
+  return tapjax.load(model, checkpoint=CHECKPOINT.value, **settings)
+
+
+def _get_resolution() -> tuple[int, int] | None:
+  if speed.RESOLUTION.value is None:
+    return None
+  height, width = speed.RESOLUTION.value
+  return int(height), int(width)
 
 
 def run_one(

@@ -115,7 +115,7 @@ def _run(task: str, workdir: str) -> None:
   if task == 'benchmark':
     benchmark.run()
   elif task == 'cycle':
-    cycle.run(benchmark.MODELS.value)
+    cycle.run(benchmark.MODELS.value, evaluate.load_tracker)
   elif task == 'train':
     training.run(workdir, follow.make_measure(workdir))
   elif task == 'finetune':
