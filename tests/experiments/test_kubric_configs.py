@@ -129,10 +129,10 @@ def test_the_recipe_is_the_published_one(name):
 @pytest.mark.parametrize(
     'name',
     [
-        # The first recipes; the others are alike, and longer to compile.
+        # The others take longer to compile.
         pytest.param(
             name,
-            marks=[] if name in ('tapnet', 'tapir') else [pytest.mark.heavy],
+            marks=[] if name == 'tapnet' else [pytest.mark.heavy],
         )
         for name in NARROW
     ],
