@@ -32,6 +32,23 @@ def quick_compilation():
   jax.config.update(name, before)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def few_programs(request):
+  """Lets compiled programs go: of all slow tests they are too many to map."""
+  yield
+  if 'not slow' not in request.config.option.markexpr:
+    jax.clear_caches()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def shared_compilations(tmp_path_factory):
+  """Processes that tests start share what they compile; this one does not."""
+  with pytest.MonkeyPatch.context() as patch:
+    folder = tmp_path_factory.mktemp('compiled')
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(folder))
+    yield
+
+
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 
 

@@ -13,6 +13,8 @@ from tapjax import inputs
 from tapjax import long_videos
 from tapjax import tracking
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 # (t, y, x), on the borders of windows and between two frames.
 POINTS = np.asarray(
     [[0, 10.5, 20], [7, 30, 50], [7.5, 5, 5], [16, 40, 60], [29, 12, 70]],

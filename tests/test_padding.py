@@ -18,7 +18,10 @@ from tapjax import padding
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures('quick_compilation'),
+]
 
 CASES = [
     pytest.param('tapnet', marks=pytest.mark.xdist_group('tapnet')),

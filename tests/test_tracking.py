@@ -19,6 +19,8 @@ from tapjax.models import taptr
 from tapjax.models import taptr_network
 from tapjax.pretrained import Tracker
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 SMALL_TAPIR = tapir.TapirConfig(
     resolution=(64, 64),
     initial_resolution=(64, 64),

@@ -133,7 +133,7 @@ def test_long_videos_in_pieces_equal_whole_ones():
     return functions.finalize_tracks(states)
 
   whole = track(params, video, points)
-  np.testing.assert_allclose(whole.positions[0], pieces.positions, atol=1e-3)
+  np.testing.assert_allclose(whole.positions[0], pieces.positions, atol=5e-3)
 
 
 def test_memory_does_not_grow_with_the_video(monkeypatch):
