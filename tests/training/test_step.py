@@ -21,7 +21,11 @@ from tapjax.training.step import make_update
 from tapjax.training.step import StepConfig
 from tapjax.types import Example
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('step')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures('quick_compilation'),
+    pytest.mark.xdist_group('step'),
+]
 
 CONFIG = tapir.TapirConfig(
     resolution=(32, 32),
