@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import csv
 import io
 import itertools
+import json
 import os
 import pathlib
 import secrets
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -33,6 +35,25 @@ def write_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def keep_settings(path: pathlib.Path, settings: Mapping[str, Any]) -> list[str]:
+  """Writes how a folder came to be, or compares with what it was before.
+
+  Returns the names of settings that differ, of those that JSON can hold.
+  """
+  if not path.is_file():
+    with write_atomically(path) as file:
+      file.write(json.dumps(settings, indent=1, allow_nan=False).encode())
+    return []
+  # As they come back from a file.
+  settings = json.loads(json.dumps(settings))
+  found = json.loads(path.read_text(encoding='utf-8'))
+  return [
+      name
+      for name in {**settings, **found}
+      if settings.get(name) != found.get(name)
+  ]
 
 
 def write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:

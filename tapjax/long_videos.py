@@ -250,13 +250,18 @@ def list_windows(num_frames: int, length: int, overlap: int) -> list[Window]:
   ]
 
 
-def check_window(functions: TrackerFunctions, length: int) -> None:
-  """Raises ValueError if a tracker cannot see such windows alone."""
-  check_windowed(functions)
-  shortest = max(
+def get_shortest_window(functions: TrackerFunctions) -> int:
+  """Returns the fewest frames that a window may have."""
+  return max(
       functions.shortest_padded,
       4 * functions.temporal_context + SHORTEST_WINDOW,
   )
+
+
+def check_window(functions: TrackerFunctions, length: int) -> None:
+  """Raises ValueError if a tracker cannot see such windows alone."""
+  check_windowed(functions)
+  shortest = get_shortest_window(functions)
   if length < shortest:
     raise ValueError(f'window must be at least {shortest}; got {length}')
 
@@ -317,32 +322,31 @@ def fit_windows(
   frame = jax.ShapeDtypeStruct((1, *functions.resolution, 3), dtype)
   features = padding.describe_features(functions, 1, FRAME_CHUNK)
   per_frame = count_bytes((frame, features))
+  shortest = get_shortest_window(functions)
   length = padding.round_up(max(budget // per_frame, 1)) // 2
-  length = max(min(length, padding.round_up(num_frames)), 2 * SHORTEST_WINDOW)
-  check_windowed(functions)
-  needed = budget
+  length = min(length, padding.round_up(num_frames))
+  length = max(length, padding.round_up(shortest))
   while True:
-    try:
-      windows = choose_windows(
-          functions,
-          length,
-          num_queries,
-          query_chunk=query_chunk,
-          frame_chunk=frame_chunk,
-      )
-    except ValueError:
-      raise ValueError(
-          f'max_memory must be at least {needed / 1e6:.0f} MB for '
-          f'{num_queries} points through {num_frames} frames; got '
-          f'{budget / 1e6:.0f} MB - track fewer points at a time, or choose a '
-          'smaller resolution'
-      ) from None
+    windows = choose_windows(
+        functions,
+        length,
+        num_queries,
+        query_chunk=query_chunk,
+        frame_chunk=frame_chunk,
+    )
     needed = estimate_memory(
         functions, params, windows, num_frames, num_queries, dtype
     )
     if needed <= budget:
       return windows
     length //= 2
+    if length < shortest:
+      raise ValueError(
+          f'max_memory must be at least {needed / 1e6:.0f} MB for '
+          f'{num_queries} points through {num_frames} frames; got '
+          f'{budget / 1e6:.0f} MB - track fewer points at a time, or choose a '
+          'smaller resolution'
+      )
 
 
 def estimate_memory(

@@ -19,7 +19,6 @@ import dataclasses
 import functools
 import io
 import itertools
-import json
 import multiprocessing
 from multiprocessing import connection
 import os
@@ -43,6 +42,7 @@ from tapjax.data.point_odyssey_clips import ClipRejectedError
 from tapjax.data.point_odyssey_clips import make_training_clip
 from tapjax.data.point_odyssey_clips import read_clip
 from tapjax.data.point_odyssey_clips import TrainingClip
+from tapjax.files import keep_settings
 from tapjax.files import write_atomically
 
 # Clips of a scene that one process does in a row, since reading the
@@ -367,18 +367,7 @@ def _check_settings(
   for name in _FREE_SETTINGS:
     settings.pop(name)
   settings['scenes'] = collections.Counter(scene.name for scene, _ in clips)
-  # As it comes back from the file.
-  settings = json.loads(json.dumps(settings))
-  if not path.is_file():
-    with write_atomically(path) as file:
-      file.write(f'{json.dumps(settings, indent=1)}\n'.encode())
-    return
-  found = json.loads(path.read_text(encoding='utf-8'))
-  if changed := [
-      name
-      for name in {**settings, **found}
-      if settings.get(name) != found.get(name)
-  ]:
+  if changed := keep_settings(path, settings):
     raise ValueError(
         f'{path.with_suffix("")} has clips that differ in {", ".join(changed)} '
         '- choose another --workdir, or --set version=NAME'

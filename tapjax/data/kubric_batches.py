@@ -9,7 +9,6 @@ processes, devices and threads, so a run may stop and go on anywhere.
 
 from collections.abc import Callable
 import dataclasses
-import functools
 import time
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -36,6 +35,7 @@ from tapjax.data.movi_tracks import MoviTrackConfig
 from tapjax.data.movi_tracks import Window
 from tapjax.data.queries import sample_queries_random
 from tapjax.data.read_ahead import read_ahead
+from tapjax.data.shuffled import make_draws
 from tapjax.geometry import Resolution
 from tapjax.types import Example
 
@@ -200,28 +200,10 @@ def make_kubric_draw(
   batch only.
   """
   clips = open_clips(config)
-  if config.batch_size % mesh.size:
-    raise ValueError(
-        f'batch_size must be a multiple of the {mesh.size} devices; got '
-        f'{config.batch_size}'
-    )
-  share = config.batch_size * mesh.local_mesh.size // mesh.size
-  first = share * jax.process_index()
-
-  @functools.lru_cache(maxsize=2)
-  def get_order(epoch: int) -> Int[np.ndarray, 'k']:
-    generator = np.random.default_rng([seed, 0, epoch])
-    return generator.permutation(len(clips))
+  draw = make_draws(len(clips), config.batch_size, seed, mesh)
 
   def read(step: int) -> Clip:
-    start = step * config.batch_size + first
-    drawn = []
-    for position in range(start, start + share):
-      epoch, place = divmod(position, len(clips))
-      index = int(get_order(epoch)[place])
-      generator = np.random.default_rng([seed, 1, position])
-      drawn.append(clips.read(index, generator))
-    return stack_clips(drawn)
+    return stack_clips([clips.read(*drawn) for drawn in draw(step)])
 
   develop = parallel.map_shards(make_develop(config), mesh)
   get = read_ahead(read, config.num_workers)

@@ -12,7 +12,6 @@ import functools
 import pathlib
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -24,6 +23,7 @@ from tapjax import parallel
 from tapjax import video_io
 from tapjax.data.annotated import resize_frames
 from tapjax.data.read_ahead import read_ahead
+from tapjax.data.shuffled import make_draws
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import Resolution
 
@@ -89,32 +89,21 @@ def make_unlabeled_draw(
   Every epoch takes each video once, in another order. Raises ValueError or
   FileNotFoundError for a video that cannot be read, when its turn comes.
   """
-  if config.batch_size % mesh.size:
-    raise ValueError(
-        f'batch_size must be a multiple of the {mesh.size} devices; got '
-        f'{config.batch_size}'
-    )
-  share = config.batch_size * mesh.local_mesh.size // mesh.size
-  first = share * jax.process_index()
+  draw = make_draws(len(paths), config.batch_size, seed, mesh)
 
   @functools.lru_cache(maxsize=config.held_videos)
   def get_frames(index: int) -> UInt8[np.ndarray, 't h w 3']:
     return read_frames(paths[index], config.resolution, config.most_frames)
 
-  @functools.lru_cache(maxsize=2)
-  def get_order(epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0, epoch]).permutation(len(paths))
-
-  def read_clip(position: int) -> tuple[np.ndarray, np.ndarray]:
-    epoch, place = divmod(position, len(paths))
-    frames = get_frames(int(get_order(epoch)[place]))
-    generator = np.random.default_rng([seed, 1, position])
+  def read_clip(
+      index: int, generator: np.random.Generator
+  ) -> tuple[np.ndarray, np.ndarray]:
+    frames = get_frames(index)
     numbers = draw_frame_numbers(len(frames), config, generator)
     return frames[numbers], _draw_points(config, generator)
 
   def read(step: int) -> _Clips:
-    start = step * config.batch_size + first
-    clips = [read_clip(position) for position in range(start, start + share)]
+    clips = [read_clip(*drawn) for drawn in draw(step)]
     frames, points = zip(*clips, strict=True)
     return _Clips(np.stack(frames), np.stack(points))
 

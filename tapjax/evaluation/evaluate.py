@@ -210,16 +210,7 @@ def _get_version(name: str) -> str:
 
 def _check_settings(folder: pathlib.Path, settings: Json) -> None:
   """Refuses a folder whose videos were evaluated in another way."""
-  path = folder / _SETTINGS
-  if not path.is_file():
-    _write_json(path, settings)
-    return
-  found = json.loads(path.read_text(encoding='utf-8'))
-  if changed := [
-      name
-      for name in {**settings, **found}
-      if settings.get(name) != found.get(name)
-  ]:
+  if changed := files.keep_settings(folder / _SETTINGS, settings):
     raise ValueError(
         f'{folder} has results that differ in {", ".join(changed)} - choose '
         'another folder, or remove it'
