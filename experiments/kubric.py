@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.config import KubricTrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes import bind_key
 from experiments.recipes import check_resolutions
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
@@ -40,12 +41,13 @@ def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
   draw = make_kubric_draw(config.data, config.seed, mesh)
   evaluate = _make_evaluate(config, place)
   functions = make_functions(config)
-  state = make_train_state(functions, config.step, jax.random.key(config.seed))
+  weight_key, update_key = jax.random.split(jax.random.key(config.seed))
+  state = make_train_state(functions, config.step, weight_key)
   if (params := load_initial(config)) is not None:
     state = state._replace(params=params)
   return Recipe(
       state=parallel.replicate(mesh, state),
-      update=make_update(functions, config.step, mesh),
+      update=bind_key(make_update(functions, config.step, mesh), update_key),
       draw=draw,
       num_steps=config.step.optimizer.num_steps,
       max_bad_steps=config.step.optimizer.max_bad_steps,

@@ -5,6 +5,7 @@ import functools
 import jax
 
 from experiments.config import TrainConfig
+from experiments.recipes import bind_key
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import make_tracker
@@ -21,13 +22,15 @@ def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices."""
   functions = make_functions(config)
   mesh = parallel.make_mesh()
-  weight_key, data_key = jax.random.split(jax.random.key(config.seed))
+  weight_key, data_key, update_key = jax.random.split(
+      jax.random.key(config.seed), 3
+  )
   state = make_train_state(functions, config.step, weight_key)
   if (params := load_initial(config)) is not None:
     state = state._replace(params=params)
   return Recipe(
       state=parallel.replicate(mesh, state),
-      update=make_update(functions, config.step, mesh),
+      update=bind_key(make_update(functions, config.step, mesh), update_key),
       draw=make_draw(data_key, config.data, mesh),
       num_steps=config.step.optimizer.num_steps,
       max_bad_steps=config.step.optimizer.max_bad_steps,

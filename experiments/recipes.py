@@ -105,6 +105,13 @@ def load_initial(config: RunConfig) -> Params | None:
   return jax.tree.map(jnp.asarray, tracker.params)
 
 
+def bind_key(
+    update: Callable[..., tuple[TrainState, Any]], key: jax.Array
+) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+  """Returns `update(state, batch)` with the key of what is random in it."""
+  return lambda state, batch: update(state, batch, key)
+
+
 def describe_scalars(scalars: Mapping[str, float]) -> dict[str, str]:
   """Returns numbers as they stand in the metadata of weights."""
   return {name: f'{value:.4g}' for name, value in scalars.items()}

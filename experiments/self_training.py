@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.config import SelfTrainConfig
 from experiments.cycle import list_videos
+from experiments.recipes import bind_key
 from experiments.recipes import check_resolutions
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
@@ -25,9 +26,7 @@ from tapjax.geometry import sample_grid_points
 from tapjax.models.base import Params
 from tapjax.training.bootstrap import make_self_training_state
 from tapjax.training.bootstrap import make_self_training_update
-from tapjax.training.bootstrap import SelfTrainingMetrics
 from tapjax.training.loop import Evaluation
-from tapjax.training.step import TrainState
 from tapjax.types import Example
 
 _GRID = 16
@@ -59,18 +58,12 @@ def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
   params = load_initial(config)
   if params is None:
     params = functions.init(weight_key)
-  compiled = make_self_training_update(functions, config.training, mesh)
-
-  def update(
-      state: TrainState, batch: Batch
-  ) -> tuple[TrainState, SelfTrainingMetrics]:
-    return compiled(state, batch, update_key)
-
+  update = make_self_training_update(functions, config.training, mesh)
   optimizer = config.training.optimizer
   state = make_self_training_state(params, config.training)
   return Recipe(
       state=parallel.replicate(mesh, state),
-      update=update,
+      update=bind_key(update, update_key),
       draw=lambda step: (draw_clips(step), draw_labeled(step)),
       num_steps=optimizer.num_steps,
       max_bad_steps=optimizer.max_bad_steps,

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from experiments.config import TaptrTrainConfig
+from experiments.recipes import bind_key
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import make_tracker
@@ -23,12 +24,10 @@ from tapjax.data.disturbances import disturb_example
 from tapjax.data.disturbances import DisturbanceConfig
 from tapjax.data.pool import make_draw
 from tapjax.training.backbones import load_backbone
-from tapjax.training.step import TrainState
 from tapjax.training.taptr import BACKBONE_PREFIX
 from tapjax.training.taptr import draw_first_weights
 from tapjax.training.taptr import make_taptr_state
 from tapjax.training.taptr import make_taptr_update
-from tapjax.training.taptr import TaptrMetrics
 from tapjax.types import Example
 
 
@@ -56,16 +55,10 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
       params = load_backbone(
           params, BACKBONE_PREFIX, config.model.backbone, config.backbone
       )
-  compiled = make_taptr_update(config.model, config.training, mesh)
-
-  def update(
-      state: TrainState, batch: Example
-  ) -> tuple[TrainState, TaptrMetrics]:
-    return compiled(state, batch, update_key)
-
+  update = make_taptr_update(config.model, config.training, mesh)
   return Recipe(
       state=parallel.replicate(mesh, make_taptr_state(params, config.training)),
-      update=update,
+      update=bind_key(update, update_key),
       draw=draw,
       num_steps=config.training.num_steps,
       max_bad_steps=config.training.max_bad_steps,

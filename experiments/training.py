@@ -5,6 +5,7 @@ DIR/latest.safetensors  the weights at the last evaluation, for `tapjax.load`
 DIR/best.safetensors    those with the best score
 DIR/final.npy           the last ones, as published programs in JAX read them
 DIR/summaries           for TensorBoard
+DIR/curves.csv          the numbers of these: step,name,value
 DIR/config.txt          what was trained, with the command
 """
 
@@ -47,6 +48,7 @@ from tapjax.training.loop import Evaluation
 from tapjax.training.loop import train
 from tapjax.training.snapshots import Snapshots
 from tapjax.training.step import TrainState
+from tapjax.training.summaries import Curves
 from tapjax.training.summaries import Summaries
 
 CONFIG = flags.DEFINE_string('config', None, 'A file with get_config().')
@@ -102,13 +104,19 @@ def train_tracker(
   snapshots = Snapshots(folder / 'snapshots', num_latest)
   first_step = snapshots.latest_step or 0
   with contextlib.ExitStack() as stack:
-    write_scalars, write_picture = _ignore, _ignore
+    tables: list[Summaries | Curves] = []
+    write_picture = _ignore
     if is_first:
       summaries = stack.enter_context(
           Summaries(folder / 'summaries', first_step)
       )
-      write_scalars = summaries.write_scalars
+      tables = [summaries, Curves(folder / 'curves.csv', first_step)]
       write_picture = summaries.write_picture
+
+    def write_scalars(step: int, scalars: Mapping[str, float]) -> None:
+      for table in tables:
+        table.write_scalars(step, scalars)
+
     place = Workplace(folder, write_picture, first_step)
     recipe = make_recipe(config, place)
     restored = snapshots.restore(recipe.state)

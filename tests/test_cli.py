@@ -26,7 +26,6 @@ from tapjax.data import demo
 from tapjax.models import tapnet
 
 # What is compiled is shared by tests that run in one process.
-pytestmark = pytest.mark.xdist_group('cli')
 
 RESULTS = ['tracks.csv', 'tracks.mp4', 'tracks.npz']
 STAGES = ['load', 'read', 'encode', 'track', 'draw']

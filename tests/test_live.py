@@ -39,7 +39,6 @@ CONFIG = tapir.TapirConfig(
     temporal='past',
 )
 POINTS = np.float32([[0, 5, 7], [2, 20.5, 30], [0, 11, 3]])
-pytestmark = pytest.mark.xdist_group('streaming')
 
 
 @functools.cache

@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 CASES = [
-    pytest.param('tapnet', marks=pytest.mark.xdist_group('tapnet')),
+    'tapnet',
     *(
         pytest.param(name, marks=pytest.mark.slow)
         for name in CONFIGS
@@ -140,7 +140,6 @@ def test_devices_share_a_video(name):
   assert_same(one, eight)
 
 
-@pytest.mark.xdist_group('tapnet')
 def test_nothing_is_compiled_after_a_warmup():
   tracker = make_tracker('tapnet')
   tracker.warmup(12, 5)
@@ -193,7 +192,6 @@ def test_estimate_of_memory():
   assert 0.75 < estimate / measured < 1.25
 
 
-@pytest.mark.xdist_group('tapnet')
 def test_devices_change_nothing(monkeypatch):
   monkeypatch.setattr(padding, '_QUERY_CAPACITY', 16)
   tracker = make_tracker('tapnet')

@@ -26,7 +26,6 @@ CONFIG = tapir.TapirConfig(
 )
 # One compiled program for a frame alone, another for a video.
 ROUNDING = 2e-3
-pytestmark = pytest.mark.xdist_group('streaming')
 
 
 @functools.cache

@@ -115,14 +115,9 @@ def make_tracker(name):
 QUICK = ('tapnet',)
 
 
-# Tests of one tracker run in one process, so that it is compiled once.
 @pytest.fixture(
     params=[
-        pytest.param(
-            name,
-            marks=[pytest.mark.xdist_group(name)]
-            + [pytest.mark.slow] * (name not in QUICK),
-        )
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
         for name in CONFIGS
     ]
 )
@@ -195,7 +190,6 @@ def test_chunks_change_nothing(tracker, chunks):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group('taptrv2')
 def test_chunks_of_dependent_queries_are_sets_of_their_own():
   tracker = make_tracker('taptrv2')
   frames = make_video()
@@ -272,7 +266,6 @@ def test_odd_videos(tracker, shape):
   assert np.isfinite(tracks.positions).all()
 
 
-@pytest.mark.xdist_group('tapnet')
 def test_estimates_meet_the_query():
   """TAP-Net's answer on the query's own frame is the query."""
   tracks = make_tracker('tapnet').track(make_video(), QUERIES)
@@ -297,7 +290,6 @@ def make_matching_tracker():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group('tapnet')
 def test_still_video_keeps_the_query():
   """Cells of 8 pixels match themselves, on every frame."""
   frames = make_video(1, 128, 128).repeat(6, axis=0)
@@ -310,13 +302,11 @@ def test_still_video_keeps_the_query():
   np.testing.assert_allclose(tracks.positions, expected, atol=1e-3)
 
 
-@pytest.mark.xdist_group('tapnet')
 def test_callers_may_change_their_tracks():
   tracks = make_tracker('tapnet').track(make_video(), QUERIES)
   assert all(array.flags.writeable for array in jax.tree.leaves(tracks))
 
 
-@pytest.mark.xdist_group('tapnet')
 def test_one_chunk_for_everything():
   tracker = make_tracker('tapnet')
   tracks = tracker.track(
@@ -368,7 +358,6 @@ def test_batch_equals_its_videos(name):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group('tapir')
 def test_compiles_once_for_any_number_of_queries():
   """With chunks of one size, more queries run the same program longer."""
   tracker = make_tracker('tapir')

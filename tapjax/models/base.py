@@ -71,10 +71,13 @@ class EncodeVideo(Protocol):
 
 
 class EncodeInTraining(Protocol):
-  """Features of a video, and the statistics of norms behind it."""
+  """Features of a video, and the statistics of norms behind it.
+
+  The key is of what is random.
+  """
 
   def __call__(
-      self, params: Params, video: Video, num_frames: NumFrames | None = None
+      self, params: Params, video: Video, key: Array
   ) -> tuple[PyTree, PyTree]:
     ...
 
@@ -232,13 +235,14 @@ def set_precision(
 def _encode_in_bfloat16(
     encode_video: Callable[..., PyTree],
 ) -> Callable[..., PyTree]:
-  """Casts what goes in, and what comes out back to float32."""
+  """Casts what goes in, and what comes out back to float32.
 
-  def encode(
-      params: Params, video: Video, num_frames: NumFrames | None = None
-  ) -> PyTree:
-    params, video = _cast((params, video), jnp.float32, jnp.bfloat16)
-    features = encode_video(params, video, num_frames)
+  Statistics of norms change too little in a step to be rounded so.
+  """
+
+  def encode(params: Params, video: Video, *rest: Any) -> PyTree:
+    weights, video = _cast((params.weights, video), jnp.float32, jnp.bfloat16)
+    features = encode_video(params._replace(weights=weights), video, *rest)
     return _cast(features, jnp.bfloat16, jnp.float32)
 
   return encode
@@ -253,7 +257,8 @@ def _cast(tree: PyTree, old: Any, new: Any) -> PyTree:
 class Stages(NamedTuple):
   """The methods of a Haiku module as functions over explicit parameters.
 
-  `apply_with_statistics` also returns the statistics behind the call.
+  `apply_with_statistics` also takes a key and returns the statistics behind the
+  call.
   """
 
   init: Callable[[Array], Params]
@@ -289,14 +294,14 @@ def make_stages(
     return Params(weights, statistics)
 
   def apply_with_statistics(
-      method: str, params: Params, *arguments: Any
+      method: str, params: Params, key: Array | None, *arguments: Any
   ) -> tuple[Any, PyTree]:
     return transformed.apply[method](
-        params.weights, params.statistics, None, *arguments
+        params.weights, params.statistics, key, *arguments
     )
 
   def apply(method: str, params: Params, *arguments: Any) -> Any:
-    output, _ = apply_with_statistics(method, params, *arguments)
+    output, _ = apply_with_statistics(method, params, None, *arguments)
     return output
 
   return Stages(jax.jit(init), apply, apply_with_statistics)

@@ -41,6 +41,7 @@ from jaxtyping import Array
 from jaxtyping import Float
 import numpy as np
 
+from tapjax import parallel
 from tapjax.geometry import list_growing_resolutions
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
@@ -78,6 +79,7 @@ from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_neighborhoods_at_time
+from tapjax.types import PyTree
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
@@ -214,18 +216,18 @@ class Refinement(NamedTuple):
 class Projection(hk.Module):
   """An EfficientNet whose taps are widened."""
 
-  def __init__(self, name: str):
+  def __init__(self, name: str, axis: str | None):
     super().__init__(name=name)
-    self._trunk = EfficientNet(TRUNKS['b0'], name='trunk')
+    self._trunk = EfficientNet(TRUNKS['b0'], name='trunk', axis=axis)
     self._projections = [
         hk.Conv2D(width, 1, name=f'project_{i}')
         for i, width in enumerate(_PROJECTED_CHANNELS)
     ]
 
   def __call__(
-      self, images: Float[Array, 'b h w 3']
+      self, images: Float[Array, 'b h w 3'], *, is_training: bool = False
   ) -> list[Float[Array, 'b _ _ _']]:
-    taps = self._trunk(images)
+    taps = self._trunk(images, is_training=is_training)
     return [
         project(tap)
         for project, tap in zip(self._projections, taps, strict=True)
@@ -289,10 +291,23 @@ class CorrelationEncoder(hk.Module):
 class LocoTrack(hk.Module):
   """The parameters of LocoTrack and what it does to a frame or to a track."""
 
-  def __init__(self, config: LocoTrackConfig, name: str = 'locotrack'):
+  def __init__(
+      self,
+      config: LocoTrackConfig,
+      name: str = 'locotrack',
+      *,
+      axis: str | None = None,
+  ):
+    """Makes the parameters.
+
+    Args:
+      config: settings of the network.
+      name: of the module.
+      axis: of the mapped function whose shards norms see together in training.
+    """
     super().__init__(name=name)
     self._config = config
-    self._encoder = _make_encoder(config)
+    self._encoder = _make_encoder(config, axis)
     self._heatmap = HeatmapConv(name='heatmap')
     self._logits = hk.Linear(2, name='logits')
     self._correlation_encoders = [
@@ -316,6 +331,13 @@ class LocoTrack(hk.Module):
     if self._config.encoder == 'resnet':
       outputs = [outputs[0], outputs[1], outputs[3]]
     return FeatureGrids(*(normalize_vectors(grid)[0] for grid in outputs))
+
+  def encode_in_training(
+      self, frames: Float[Array, 'bt h w 3']
+  ) -> FeatureGrids:
+    """Returns the features of frames whose batch norms see all of them."""
+    outputs = self._encoder(frames, is_training=True)
+    return FeatureGrids(*(normalize_vectors(grid) for grid in outputs))
 
   def estimate_frame(
       self,
@@ -377,9 +399,23 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       ('encode_frame', 'estimate_frame', 'embed', 'mix'),
       lambda module: _touch(module, config),
   )
+  training_stages = make_stages(
+      lambda: LocoTrack(config, axis=parallel.AXIS),
+      ('encode_in_training',),
+      lambda module: _touch(module, config),
+  )
   resolutions = list_resolutions(config)
   initial = config.initial_resolution
   first = resolutions.index(_get_first_resolution(config))
+
+  def resize_frames(
+      video: Float[Array, 'b t h w 3'], resolution: Resolution
+  ) -> Float[Array, 'bt _ _ 3']:
+    # PARITY: only the JAX program antialiases (test_locotrack_parity).
+    frames = resize_video(
+        video, resolution, antialias=config.refined_levels == 'every'
+    )
+    return frames.reshape(-1, *resolution, 3)
 
   def encode_video(
       params: Params,
@@ -387,22 +423,31 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       num_frames: NumFrames | None = None,
   ) -> Features:
     del num_frames  # Every frame is encoded by itself.
-    batch, length = video.shape[:2]
 
     def encode_at(resolution: Resolution) -> FeatureGrids:
-      # PARITY: only the JAX program antialiases (test_locotrack_parity).
-      frames = resize_video(
-          video, resolution, antialias=config.refined_levels == 'every'
-      )
-      frames = frames.reshape(batch * length, *resolution, 3)
       grids = map_frames(
-          lambda frame: stages.apply('encode_frame', params, frame), frames
+          lambda frame: stages.apply('encode_frame', params, frame),
+          resize_frames(video, resolution),
       )
-      return jax.tree.map(
-          lambda grid: grid.reshape(batch, length, *grid.shape[1:]), grids
-      )
+      return _split_frames(grids, video)
 
     return tuple(encode_at(resolution) for resolution in resolutions)
+
+  def encode_in_training(
+      params: Params, video: Float[Array, 'b t h w 3'], key: Array
+  ) -> tuple[Features, PyTree]:
+    features = []
+    # Each resolution moves the statistics on, as in consecutive calls.
+    for i, resolution in enumerate(resolutions):
+      grids, statistics = training_stages.apply_with_statistics(
+          'encode_in_training',
+          params,
+          jax.random.fold_in(key, i),
+          resize_frames(video, resolution),
+      )
+      params = params._replace(statistics=statistics)
+      features.append(_split_frames(grids, video))
+    return tuple(features), params.statistics
 
   def describe_queries(
       params: Params, features: Features, query_points: Float[Array, 'b n 3']
@@ -540,8 +585,20 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=None,
+      encode_in_training=(
+          None if config.encoder == 'resnet' else encode_in_training
+      ),
   )
   return set_precision(functions, config.precision)
+
+
+def _split_frames(
+    grids: FeatureGrids, video: Float[Array, 'b t h w 3']
+) -> FeatureGrids:
+  """Gives the features of all frames the batch and the time of the video."""
+  return jax.tree.map(
+      lambda grid: grid.reshape(*video.shape[:2], *grid.shape[1:]), grids
+  )
 
 
 class Level(NamedTuple):
@@ -629,8 +686,8 @@ def _check_config(config: LocoTrackConfig) -> None:
 
 
 def _make_encoder(
-    config: LocoTrackConfig,
-) -> Callable[[Array], list[Array]]:
+    config: LocoTrackConfig, axis: str | None
+) -> Callable[..., list[Array]]:
   if config.encoder == 'resnet':
     return ResNet(
         _RESNET_CHANNELS,
@@ -640,8 +697,8 @@ def _make_encoder(
         name='resnet',
     )
   if config.encoder == 'b0_projected':
-    return Projection(name='projection')
-  return EfficientNet(TRUNKS[config.encoder], name='efficientnet')
+    return Projection(name='projection', axis=axis)
+  return EfficientNet(TRUNKS[config.encoder], name='efficientnet', axis=axis)
 
 
 def count_channels(config: LocoTrackConfig) -> tuple[int, int, int]:

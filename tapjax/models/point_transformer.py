@@ -50,9 +50,9 @@ from tapjax.models.names import list_torchvision_names
 from tapjax.models.names import WeightName
 from tapjax.nn.attention import MultiHeadAttention
 from tapjax.nn.embeddings import embed_sines
+from tapjax.nn.normalization import BatchNorm
 from tapjax.nn.normalization import make_layer_norm
 from tapjax.nn.resnet import count_convolution
-from tapjax.nn.torchvision_resnet import BatchNorm
 from tapjax.nn.torchvision_resnet import count_resnet
 from tapjax.nn.torchvision_resnet import ResNetConfig
 from tapjax.nn.torchvision_resnet import TorchvisionResNet
@@ -533,7 +533,7 @@ def predict_clips(
   batch, num_frames = video.shape[:2]
   with jax.default_matmul_precision(config.precision):
     grids, statistics = stages.apply_with_statistics(
-        method, params, _get_colors(video).reshape(-1, *video.shape[2:])
+        method, params, None, _get_colors(video).reshape(-1, *video.shape[2:])
     )
     grids = grids.reshape(batch, num_frames, *grids.shape[1:])
     samples = jax.vmap(

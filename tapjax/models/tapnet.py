@@ -127,7 +127,7 @@ class ShiftBlock(hk.Module):
   ) -> Float[Array, 'bt _ _ _']:
     # A batch norm makes its averages only when it trains.
     is_training = self._is_training or hk.running_init()
-    y = jax.nn.relu(self._norms[0](x, is_training))
+    y = jax.nn.relu(self._norms[0](x, is_training).astype(x.dtype))
     # PARITY: the projection reads the activated tensor, and the first unit has
     # one although its width does not change (test_tapnet_parity).
     shortcut = x if self._shortcut is None else self._shortcut(y)
@@ -137,7 +137,7 @@ class ShiftBlock(hk.Module):
         y = jnp.where(is_frame[None, :, None, None, None], y, 0)
       y = shift_channels(y).reshape(-1, *y.shape[2:])
     y = self._convolutions[0](y)
-    y = jax.nn.relu(self._norms[1](y, is_training))
+    y = jax.nn.relu(self._norms[1](y, is_training).astype(x.dtype))
     return self._convolutions[1](y) + shortcut
 
 
@@ -239,10 +239,11 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
   def encode_in_training(
       params: Params,
       video: Float[Array, 'b t h w 3'],
-      num_frames: NumFrames | None = None,
+      key: Array,
   ) -> tuple[Float[Array, 'b t h8 w8 c'], PyTree]:
-    del num_frames  # Training pads nothing.
-    return training_stages.apply_with_statistics('encode_video', params, video)
+    return training_stages.apply_with_statistics(
+        'encode_video', params, key, video
+    )
 
   def describe_queries(
       params: Params,

@@ -21,12 +21,16 @@ from jaxtyping import Array
 from jaxtyping import Float
 
 from tapjax.nn.activations import silu
+from tapjax.nn.normalization import BatchNorm
 from tapjax.nn.resnet import count_convolution
 from tapjax.ops.loops import add_all
 
 TrunkName = Literal['b0', 'b0_deep', 'b2', 'b5', 'b256']
 
 _EPSILON = 1e-3
+_DECAY = 0.99
+# Share of images whose last block is dropped in training.
+_DROPPED = 0.2
 _STEM_SIZE = 3
 _SQUEEZED_SHARE = 4
 
@@ -127,20 +131,6 @@ TRUNKS: dict[TrunkName, Trunk] = {
 }
 
 
-class RunningNorm(hk.Module):
-  """A batch norm with the averages that it was trained to."""
-
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    channels = x.shape[-1:]
-    scale = hk.get_parameter('scale', channels, x.dtype, jnp.ones)
-    offset = hk.get_parameter('offset', channels, x.dtype, jnp.zeros)
-    mean = hk.get_state('mean', channels, x.dtype, jnp.zeros)
-    variance = hk.get_state('variance', channels, x.dtype, jnp.ones)
-    factor = scale * jax.lax.rsqrt(variance + _EPSILON)
-    shift = offset - mean * factor
-    return x * factor[None, None, None] + shift[None, None, None]
-
-
 class DepthwiseConv(hk.Module):
   """Convolves every channel by itself."""
 
@@ -162,44 +152,71 @@ class DepthwiseConv(hk.Module):
 
 
 class MBConv(hk.Module):
-  """A block: widen, convolve, weigh the channels, narrow."""
+  """A block: widen, convolve, weigh the channels, narrow.
 
-  def __init__(self, block: Block, *, skip: bool, name: str):
+  In training, what it adds to its input is dropped for some of the images, at
+  the rate `dropped`.
+  """
+
+  def __init__(
+      self,
+      block: Block,
+      *,
+      skip: bool,
+      dropped: float,
+      axis: str | None,
+      name: str,
+  ):
     super().__init__(name=name)
     self._skip = skip
+    self._dropped = dropped
     self._expand = None
     if block.expansion != 1:
       self._expand = (
           hk.Conv2D(block.hidden, 1, with_bias=False, name='expand'),
-          RunningNorm(name='expand_norm'),
+          _make_norm('expand_norm', axis),
       )
     self._depthwise = DepthwiseConv(
         block.size, block.stride, block.padding, name='depthwise'
     )
-    self._depthwise_norm = RunningNorm(name='depthwise_norm')
+    self._depthwise_norm = _make_norm('depthwise_norm', axis)
     self._squeeze = hk.Conv2D(block.squeezed, 1, name='squeeze')
     self._excite = hk.Conv2D(block.hidden, 1, name='excite')
     self._project = hk.Conv2D(
         block.channels, 1, with_bias=False, name='project'
     )
-    self._project_norm = RunningNorm(name='project_norm')
+    self._project_norm = _make_norm('project_norm', axis)
 
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ _']:
+  def __call__(
+      self, x: Float[Array, 'b h w c'], *, is_training: bool
+  ) -> Float[Array, 'b _ _ _']:
     y = x
     if self._expand is not None:
       convolve, norm = self._expand
-      y = silu(norm(convolve(y)))
-    y = silu(self._depthwise_norm(self._depthwise(y)))
+      y = silu(norm(convolve(y), is_training=is_training))
+    y = self._depthwise_norm(self._depthwise(y), is_training=is_training)
+    y = silu(y)
     mean = jnp.mean(y, axis=(1, 2), keepdims=True)
     y *= jax.nn.sigmoid(self._excite(silu(self._squeeze(mean))))
-    y = self._project_norm(self._project(y))
-    return y + x if self._skip else y
+    y = self._project_norm(self._project(y), is_training=is_training)
+    if not self._skip:
+      return y
+    if is_training and self._dropped:
+      y = drop_images(hk.next_rng_key(), y, self._dropped)
+    return x + y
 
 
 class EfficientNet(hk.Module):
   """The trunk of an EfficientNet; returns its taps, the finest first."""
 
-  def __init__(self, trunk: Trunk, name: str):
+  def __init__(self, trunk: Trunk, name: str, axis: str | None = None):
+    """Makes a trunk.
+
+    Args:
+      trunk: its shape.
+      name: of the module.
+      axis: of the mapped function whose shards norms see together in training.
+    """
     super().__init__(name=name)
     self._taps = trunk.taps
     padding = _pad_same(trunk.nominal_size, _STEM_SIZE, 2)
@@ -211,25 +228,44 @@ class EfficientNet(hk.Module):
         padding=[padding, padding],
         name='stem',
     )
-    self._stem_norm = RunningNorm(name='stem_norm')
+    self._stem_norm = _make_norm('stem_norm', axis)
+    blocks = list(list_blocks(trunk))
     self._blocks = [
         MBConv(
             block,
             skip=block.stride == 1 and block.inputs == block.channels,
+            dropped=_DROPPED * i / len(blocks),
+            axis=axis,
             name=f'block_{i}',
         )
-        for i, block in enumerate(list_blocks(trunk))
+        for i, block in enumerate(blocks)
     ]
 
   def __call__(
-      self, images: Float[Array, 'b h w 3']
+      self, images: Float[Array, 'b h w 3'], *, is_training: bool = False
   ) -> list[Float[Array, 'b _ _ _']]:
-    x = silu(self._stem_norm(self._stem(images)))
+    x = self._stem_norm(self._stem(images), is_training=is_training)
+    x = silu(x)
     outputs = []
     for block in self._blocks:
-      x = block(x)
+      x = block(x, is_training=is_training)
       outputs.append(x)
     return [outputs[tap] for tap in self._taps]
+
+
+def _make_norm(name: str, axis: str | None) -> BatchNorm:
+  return BatchNorm(name, epsilon=_EPSILON, decay=_DECAY, axis=axis)
+
+
+def drop_images(
+    key: Array, x: Float[Array, 'b h w c'], rate: float
+) -> Float[Array, 'b h w c']:
+  """Returns zeros for some of the images, and scales up the others.
+
+  What is expected of each stays the same.
+  """
+  kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0], 1, 1, 1))
+  return jnp.where(kept, x / (1 - rate), 0)
 
 
 def list_blocks(trunk: Trunk) -> Iterator[Block]:

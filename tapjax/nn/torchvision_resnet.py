@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 
+from tapjax.nn.normalization import apply_statistics
+from tapjax.nn.normalization import BatchNorm
 from tapjax.nn.normalization import EPSILON
 from tapjax.nn.resnet import count_convolution
 
@@ -49,7 +51,6 @@ class ResNetConfig:
 
 
 _EXPANSION = {'basic': 1, 'bottleneck': 4}
-_DECAY = 0.9
 
 
 class LayerShape(NamedTuple):
@@ -138,54 +139,14 @@ class FrozenNorm(hk.Module):
   ) -> Float[Array, 'b h w c']:
     del is_training  # It is frozen.
     shape = x.shape[-1:]
-    return _apply_norm(
+    return apply_statistics(
         x,
         mean=hk.get_state('mean', shape, init=jnp.zeros),
         variance=hk.get_state('variance', shape, init=jnp.ones),
         scale=hk.get_state('scale', shape, init=jnp.ones),
         offset=hk.get_state('offset', shape, init=jnp.zeros),
+        epsilon=EPSILON,
     )
-
-
-class BatchNorm(hk.Module):
-  """Gives every channel of a batch mean 0 and variance 1, then learned ones.
-
-  Where it does not train it uses running averages of both, in which the
-  variance is the unbiased one.
-  """
-
-  def __call__(
-      self, x: Float[Array, 'b h w c'], *, is_training: bool = False
-  ) -> Float[Array, 'b h w c']:
-    shape = x.shape[-1:]
-    scale = hk.get_parameter('scale', shape, init=jnp.ones)
-    offset = hk.get_parameter('offset', shape, init=jnp.zeros)
-    mean = hk.get_state('mean', shape, init=jnp.zeros)
-    variance = hk.get_state('variance', shape, init=jnp.ones)
-    if is_training:
-      size = x.size // x.shape[-1]
-      batch_mean = jnp.mean(x, axis=(0, 1, 2))
-      batch_variance = jnp.var(x, axis=(0, 1, 2))
-      unbiased = batch_variance * (size / max(size - 1, 1))
-      hk.set_state('mean', _DECAY * mean + (1 - _DECAY) * batch_mean)
-      hk.set_state('variance', _DECAY * variance + (1 - _DECAY) * unbiased)
-      mean, variance = batch_mean, batch_variance
-    return _apply_norm(
-        x, mean=mean, variance=variance, scale=scale, offset=offset
-    )
-
-
-def _apply_norm(
-    x: Float[Array, 'b h w c'],
-    *,
-    mean: Float[Array, 'c'],
-    variance: Float[Array, 'c'],
-    scale: Float[Array, 'c'],
-    offset: Float[Array, 'c'],
-) -> Float[Array, 'b h w c']:
-  factor = scale * jax.lax.rsqrt(variance + EPSILON)
-  shift = offset - mean * factor
-  return x * factor[None, None, None] + shift[None, None, None]
 
 
 class _Layer(hk.Module):

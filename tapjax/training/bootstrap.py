@@ -209,7 +209,7 @@ def make_pseudo_labels(
   or the query's own one without any.
   """
   states, _ = predict_states(
-      functions, teacher, batch.video, batch.query_points, norms_learn=False
+      functions, teacher, batch.video, batch.query_points
   )
   refined = jax.tree.map(lambda array: array[1:], states)
   tracks = functions.finalize_tracks(refined if functions.refines else states)
@@ -314,7 +314,6 @@ def compute_self_training_losses(
       params,
       jax.lax.stop_gradient(video),
       query_points,
-      norms_learn=False,
   )
   home = jax.vmap(
       jax.vmap(lambda p, m: map_home(p, m, size)), in_axes=(0, None)

@@ -71,7 +71,7 @@ class Metrics(NamedTuple):
   bad_updates: Int[Array, '']
 
 
-Update = Callable[[TrainState, Example], tuple[TrainState, Metrics]]
+Update = Callable[[TrainState, Example, Array], tuple[TrainState, Metrics]]
 
 
 def make_train_state(
@@ -86,15 +86,19 @@ def make_train_state(
 def make_update(
     functions: TrackerFunctions, config: StepConfig, mesh: Mesh
 ) -> Update:
-  """Compiles the update of a state from a batch, on all devices of a mesh.
+  """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  The state is replicated and given up, the batch sharded; see `parallel`.
+  The state is replicated and given up, the batch sharded; see `parallel`. A key
+  makes an update repeatable together with the number of updates of the state.
   """
   optimizer = make_optimizer(config.optimizer)
 
-  def update(state: TrainState, batch: Example) -> tuple[TrainState, Metrics]:
+  def update(
+      state: TrainState, batch: Example, key: Array
+  ) -> tuple[TrainState, Metrics]:
+    key = parallel.fold_device(jax.random.fold_in(key, state.num_updates))
     gradients, (losses, statistics) = _compute_gradients(
-        functions, config, state.params, batch
+        functions, config, state.params, batch, key
     )
     gradients, losses = parallel.average((gradients, losses))
     state = apply_gradients(optimizer, state, gradients, statistics)
@@ -143,20 +147,19 @@ def predict_states(
     video: Float[Array, 'b t h w 3'],
     query_points: Float[Array, 'b n 3'],
     refined_queries: int | None = None,
-    *,
-    norms_learn: bool = True,
+    key: Array | None = None,
 ) -> tuple[TrackState, PyTree]:
   """Returns the first guess and every iteration after it, to learn from.
 
-  And the statistics of norms behind the batch, which stay the same unless norms
-  learn. The refinement is learned from the first `refined_queries` alone; see
-  `StepConfig`.
+  And the statistics of norms behind the batch. Without a key nothing is random,
+  and norms do not learn: statistics stay the same. The refinement is learned
+  from the first `refined_queries` alone; see `StepConfig`.
   """
   statistics = params.statistics
-  if functions.encode_in_training is None or not norms_learn:
+  if functions.encode_in_training is None or key is None:
     features = functions.encode_video(params, video)
   else:
-    features, statistics = functions.encode_in_training(params, video)
+    features, statistics = functions.encode_in_training(params, video, key)
   queries = functions.describe_queries(params, features, query_points)
   first = functions.initialize_tracks(params, features, queries, query_points)
   if not functions.refines:
@@ -194,13 +197,14 @@ def compute_example_losses(
     batch: Example,
     config: LossConfig,
     refined_queries: int | None = None,
+    key: Array | None = None,
 ) -> tuple[Losses, PyTree]:
   """Returns losses of the first guess and of every iteration after it.
 
-  And the statistics of norms behind the batch.
+  And the statistics of norms behind the batch; see `predict_states`.
   """
   states, statistics = predict_states(
-      functions, params, batch.video, batch.query_points, refined_queries
+      functions, params, batch.video, batch.query_points, refined_queries, key
   )
   losses = compute_losses(
       states,
@@ -217,18 +221,21 @@ def _compute_gradients(
     config: StepConfig,
     params: Params,
     batch: Example,
+    key: Array,
 ) -> tuple[PyTree, tuple[Losses, PyTree]]:
   """Returns the mean gradients and losses of one device's share of a batch."""
 
   def compute(
-      weights: PyTree, part: Example
+      weights: PyTree, part: tuple[Example, Array]
   ) -> tuple[Array, tuple[Losses, PyTree]]:
+    examples, key = part
     losses, statistics = compute_example_losses(
         functions,
         params._replace(weights=weights),
-        part,
+        examples,
         config.losses,
         config.refined_queries,
+        key,
     )
     return losses.total, (losses, statistics)
 
@@ -237,7 +244,10 @@ def _compute_gradients(
       lambda array: array.reshape(config.accumulated, -1, *array.shape[1:]),
       batch,
   )
-  return average_parts(lambda part: differentiate(params.weights, part), parts)
+  keys = jax.random.split(key, config.accumulated)
+  return average_parts(
+      lambda part: differentiate(params.weights, part), (parts, keys)
+  )
 
 
 def average_parts(compute: Callable[[PyTree], PyTree], parts: PyTree) -> PyTree:

@@ -1,21 +1,27 @@
-"""TensorBoard files, written without TensorFlow."""
+"""Numbers and pictures over steps: for TensorBoard, and as a small table."""
 
 from collections.abc import Mapping
+import csv
 import os
+import pathlib
 from types import TracebackType
 
 from jaxtyping import UInt8
 import numpy as np
 import tensorboardX
 
+from tapjax.files import write_csv
+
+_COLUMNS = ('step', 'name', 'value')
+
 
 class Summaries:
   """Scalars and pictures over steps, in a folder that TensorBoard reads."""
 
   def __init__(self, directory: str | os.PathLike[str], first_step: int = 0):
-    """Opens a folder; what it shows from `first_step` on is written anew."""
+    """Opens a folder; what it shows behind `first_step` is written anew."""
     self._writer = tensorboardX.SummaryWriter(
-        os.fspath(directory), purge_step=first_step or None
+        os.fspath(directory), purge_step=first_step + 1 if first_step else None
     )
 
   def __enter__(self) -> 'Summaries':
@@ -41,3 +47,34 @@ class Summaries:
     """Writes a picture under its name."""
     self._writer.add_image(name, picture, step, dataformats='HWC')
     self._writer.flush()
+
+
+class Curves:
+  """Numbers over steps, as a table with the columns `step,name,value`."""
+
+  def __init__(self, path: pathlib.Path, first_step: int = 0):
+    """Opens a file; what it holds behind `first_step` is written anew."""
+    rows: list[list[str]] = []
+    if first_step and path.is_file():
+      with path.open(encoding='utf-8', newline='') as file:
+        rows = [row for row in csv.reader(file) if row[0].isdigit()]
+    kept = (row for row in rows if int(row[0]) <= first_step)
+    write_csv(path, [_COLUMNS, *kept])
+    self._path = path
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Adds numbers under their names."""
+    with self._path.open('a', encoding='utf-8', newline='') as file:
+      csv.writer(file, lineterminator='\n').writerows(
+          (step, name, f'{value:.6g}') for name, value in scalars.items()
+      )
+
+
+def read_curves(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
+  """Returns what `Curves` wrote: steps and values under each name."""
+  curves: dict[str, list[tuple[int, float]]] = {}
+  with path.open(encoding='utf-8', newline='') as file:
+    for row in csv.DictReader(file):
+      curve = curves.setdefault(row['name'], [])
+      curve.append((int(row['step']), float(row['value'])))
+  return curves

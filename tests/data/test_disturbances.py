@@ -13,7 +13,6 @@ from tapjax.types import Example
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures('quick_compilation'),
-    pytest.mark.xdist_group('disturbances'),
 ]
 
 NOTHING = disturbances.DisturbanceConfig(

@@ -13,8 +13,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.heavy,
     pytest.mark.usefixtures('quick_compilation'),
-    # What is compiled serves both.
-    pytest.mark.xdist_group('scenes'),
 ]
 
 SMALL = ProceduralConfig(

@@ -111,6 +111,7 @@ def test_drawn_videos_and_queries_differ():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 def test_batches_depend_on_the_step_alone():
   mesh = parallel.make_mesh(jax.devices()[:1])
   draw = make_draw(jax.random.key(0), TINY, mesh)
@@ -129,6 +130,7 @@ def test_batches_depend_on_the_step_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 def test_each_device_makes_its_own_videos():
   config = dataclasses.replace(TINY, num_uses=1)
   mesh = parallel.make_mesh(jax.devices()[:2])

@@ -14,7 +14,7 @@ from tapjax.data import rendering
 from tapjax.data import scenes
 from tapjax.data.procedural import ProceduralConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('procedural')]
+pytestmark = pytest.mark.slow
 
 CONFIG = ProceduralConfig(
     num_frames=5,

@@ -12,7 +12,7 @@ from tapjax.data.procedural import make_example
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.ops.sampling import read_at_time
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('procedural')]
+pytestmark = pytest.mark.slow
 
 CONFIG = ProceduralConfig(num_frames=6, resolution=(64, 80), num_queries=24)
 NUM_EXAMPLES = 16

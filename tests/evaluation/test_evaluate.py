@@ -268,7 +268,6 @@ def make_small_tracker():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group('tapnet')
 def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
   monkeypatch.setattr(padding, '_QUERY_CAPACITY', 32)
   generator = np.random.default_rng(0)

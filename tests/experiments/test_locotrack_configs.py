@@ -73,7 +73,7 @@ def test_the_loss_falls_on_one_batch():
   update = make_update(functions, config.step, mesh)
   losses = []
   for _ in range(40):
-    state, metrics = update(state, batch)
+    state, metrics = update(state, batch, jax.random.key(2))
     assert int(metrics.bad_updates) == 0
     losses.append(float(metrics.loss))
   assert int(state.num_updates) == 40

@@ -70,7 +70,6 @@ def root(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.heavy
-@pytest.mark.xdist_group('training')
 @pytest.mark.usefixtures('quick_compilation')
 def test_runs_prints_and_resumes_exactly(root, tmp_path, capsys):
   folder = tmp_path / 'run'

@@ -105,7 +105,6 @@ def read_history(folder):
 
 @pytest.mark.slow
 @pytest.mark.heavy
-@pytest.mark.xdist_group('training')
 def test_learns_until_half_of_no_motion(tmp_path, quick_compilation):
   """On generated scenes; the curve stays beside the other figures."""
   root, folder = tmp_path / 'scenes', tmp_path / 'run'
@@ -141,7 +140,6 @@ def write_scenes(root):
 
 @pytest.mark.heavy
 @pytest.mark.slow
-@pytest.mark.xdist_group('training')
 def test_what_a_run_leaves_and_how_it_resumes(tmp_path, quick_compilation):
   root, folder = tmp_path / 'scenes', tmp_path / 'run'
   write_scenes(root)

@@ -17,7 +17,6 @@ NAME = 'panning_movi_e/32x32'
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.heavy,
-    pytest.mark.xdist_group('training'),
 ]
 CONFIG = """
 from experiments.config import KubricTrainConfig

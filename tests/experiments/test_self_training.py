@@ -79,7 +79,6 @@ def write_videos(folder, count):
 
 @pytest.mark.slow
 @pytest.mark.heavy
-@pytest.mark.xdist_group('training')
 def test_anybody_trains_on_their_own_videos(tmp_path):
   """From the command line, with a frozen backbone, and again from its end."""
   videos = write_videos(tmp_path / 'videos', 3)

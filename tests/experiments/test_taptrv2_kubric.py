@@ -219,7 +219,6 @@ def test_first_weights(quick_compilation):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group('training')
 def test_the_loss_falls_on_one_batch(quick_compilation):
   config = make_config('training.peak_lr=2e-3', 'training.restarted=0.0')
   functions = taptr.make_functions(config.model)
@@ -241,7 +240,6 @@ def test_the_loss_falls_on_one_batch(quick_compilation):
 
 @pytest.mark.slow
 @pytest.mark.heavy
-@pytest.mark.xdist_group('training')
 def test_a_run_leaves_the_average_and_resumes(tmp_path, quick_compilation):
   num_devices = len(jax.devices())
   config = make_config(

@@ -23,7 +23,6 @@ from tapjax.export import stablehlo_files
 from tapjax.models import tapir
 
 # What is exported is shared by tests that run in one process.
-pytestmark = pytest.mark.xdist_group('export')
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'experiments' / 'track_onnx.py'
 SIZE = (32, 40)

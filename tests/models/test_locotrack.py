@@ -140,6 +140,7 @@ SMALLEST = dataclasses.replace(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 @pytest.mark.parametrize(
     'inputs', ['motion_last', 'motion_first_features_last']
 )

@@ -26,10 +26,7 @@ SMALL = pips_plus_plus.PipsPlusPlusConfig(
     window=4,
 )
 # One worker, so that it is compiled once.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group('pips_plus_plus_alone'),
-]
+pytestmark = pytest.mark.slow
 
 
 @functools.cache

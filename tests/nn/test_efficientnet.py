@@ -1,8 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tapjax.nn import efficientnet
+from tapjax.nn.efficientnet import drop_images
 from tapjax.nn.efficientnet import list_blocks
 from tapjax.nn.efficientnet import TRUNKS
 
@@ -63,3 +65,11 @@ def test_widths(trunk, channels, squeezed):
   taps = TRUNKS[trunk].taps
   assert tuple(blocks[tap].channels for tap in taps) == channels
   assert tuple(b.squeezed for b in blocks[: len(squeezed)]) == squeezed
+
+
+def test_dropped_images_leave_the_mean():
+  x = jnp.ones((4000, 1, 1, 2))
+  dropped = np.asarray(drop_images(jax.random.key(0), x, 0.2))
+  assert set(np.unique(dropped)) == {0, 1.25}
+  np.testing.assert_array_equal(dropped[..., 0], dropped[..., 1])
+  assert np.mean(dropped) == pytest.approx(1, abs=0.03)

@@ -22,7 +22,6 @@ from tapjax.types import TrackState
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group('step'),
     pytest.mark.usefixtures('quick_compilation'),
 ]
 

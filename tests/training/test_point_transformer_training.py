@@ -58,6 +58,7 @@ def to_published(params, config):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 def test_published_updates(reference, tmp_path):
   """Gradients, running averages and weights; four steps on one batch."""
   folder = reference / 'point_transformer'

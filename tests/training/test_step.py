@@ -24,7 +24,6 @@ from tapjax.types import Example
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures('quick_compilation'),
-    pytest.mark.xdist_group('step'),
 ]
 
 CONFIG = tapir.TapirConfig(
@@ -80,7 +79,9 @@ def run(num_devices, num_updates=3, config=STEP, batches=None):
   metrics = []
   for i in range(num_updates):
     batch = make_batch(8, seed=i) if batches is None else batches[i]
-    state, metric = update(state, parallel.shard(mesh, batch))
+    state, metric = update(
+        state, parallel.shard(mesh, batch), jax.random.key(9)
+    )
     metrics.append(jax.tree.map(np.asarray, metric))
   return jax.tree.map(np.asarray, state.params.weights), metrics
 
@@ -289,7 +290,9 @@ def test_batch_norms_see_the_videos_of_all_devices(quick_compilation):
     update = make_update(functions, STEP, mesh)
     state = parallel.replicate(mesh, state)
     for _ in range(2):
-      state, metrics = update(state, parallel.shard(mesh, batch))
+      state, metrics = update(
+          state, parallel.shard(mesh, batch), jax.random.key(9)
+      )
     results.append(parallel.fetch((state.params, metrics)))
   assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
   statistics = results[0][0].statistics

@@ -1,0 +1,36 @@
+"""LocoTrack with an EfficientNet on panning MOVi-E, as published.
+
+python -m experiments.run --task=train \
+  --config=experiments/configs/locotrack_efficientnet_b0_kubric.py \
+  --workdir=DIR --set data.root=KUBRIC
+
+Hardware: see `locotrack_base_kubric.py`, whose data and recipe this is, but for
+halves in the encoder. Published weights are of 241 000 steps, those of
+`locotrack_efficientnet_b0_934` of 110 000 and of b5 of 285 000. Expected scores
+are not published. It has not been run to its end here.
+
+`--set preset=locotrack_efficientnet_b2` trains another one. What b5 sees at
+384x512 are the same videos, enlarged:
+
+  --set preset=locotrack_efficientnet_b5 --set model.precision=bfloat16 \
+  --set model.resolution=(256,256) \
+  --set model.refinement_resolutions=((384,512),)
+
+Batch norms see the videos of all devices, where the published program has one
+for each, and in some images of a batch blocks are left out, as there.
+"""
+
+import dataclasses
+
+from experiments.config import KubricTrainConfig
+from experiments.configs import locotrack_base_kubric
+from tapjax.models.locotrack import EFFICIENTNET_B0
+
+
+def get_config() -> KubricTrainConfig:
+  """Returns what is run by default."""
+  return dataclasses.replace(
+      locotrack_base_kubric.get_config(),
+      preset='locotrack_efficientnet_b0',
+      model=dataclasses.replace(EFFICIENTNET_B0, precision='bfloat16'),
+  )
