@@ -59,6 +59,8 @@ from tapjax.models.names import Kind
 from tapjax.models.names import list_resnet_names
 from tapjax.models.names import make_haiku_name
 from tapjax.models.names import WeightName
+from tapjax.nn.convolution import convolve
+from tapjax.nn.convolution import list_row_weights
 from tapjax.nn.cost_volume import FrameEstimate
 from tapjax.nn.efficientnet import count_trunk
 from tapjax.nn.efficientnet import EfficientNet
@@ -262,30 +264,86 @@ class HeatmapConv(hk.Module):
     return heatmap + bias[:, None, None]
 
 
+class CorrelationConv(hk.Module):
+  """Convolves a 4-D correlation over either pair of axes, by one kernel.
+
+  The other pair are the channels.
+  """
+
+  def __init__(self, channels: int, size: int, stride: int, name: str):
+    super().__init__(name=name)
+    self._channels = channels
+    self._size = size
+    self._stride = stride
+
+  def __call__(
+      self, correlation: Float[Array, 'n q p p']
+  ) -> Float[Array, 'n2 r r o']:
+    num, inputs, side, _ = correlation.shape
+    shape = (self._size, self._size, inputs, self._channels)
+    fan_in = math.prod(shape[:-1])
+    kernel = hk.get_parameter(
+        'w', shape, init=hk.initializers.TruncatedNormal(fan_in**-0.5)
+    )
+    bias = hk.get_parameter('b', shape[-1:], init=jnp.zeros)
+    correlation = correlation.reshape(num, inputs, -1)
+    if jax.default_backend() == 'cpu' and 2 * self._size > side:
+      x = _multiply_rows(correlation, kernel, self._stride)
+    else:
+      x = jnp.concatenate([correlation.swapaxes(1, 2), correlation])
+      x = convolve(x.reshape(2 * num, side, side, inputs), kernel, self._stride)
+    return x + bias[None, None, None]
+
+
+def _multiply_rows(
+    correlation: Float[Array, 'n q q'],
+    kernel: Float[Array, 'k k q o'],
+    stride: int,
+) -> Float[Array, 'n2 r r o']:
+  """Convolves over either pair of axes as one product per row of outputs.
+
+  A CPU has all of its cores work on a product, and one on a convolution of
+  small images. As windows are nearly as wide as the image, not much of a
+  product is with zeros.
+  """
+  num, inputs, _ = correlation.shape
+  rows = []
+  for start, stop, weights in list_row_weights(
+      kernel, stride, math.isqrt(inputs)
+  ):
+    first = correlation[:, :, start:stop].reshape(num, -1)
+    second = correlation[:, start:stop].reshape(num, -1)
+    outputs = weights.shape[-1]
+    swapped = weights.swapaxes(0, 1).reshape(-1, outputs)
+    products = [first @ swapped, second @ weights.reshape(-1, outputs)]
+    row = jnp.concatenate(products)
+    rows.append(row.reshape(2 * num, -1, kernel.shape[-1]))
+  return jnp.stack(rows, axis=1)
+
+
 class CorrelationEncoder(hk.Module):
   """Describes a 4-D correlation by convolutions over either pair of axes."""
 
   def __init__(self, layers: tuple[tuple[int, int, int], ...], name: str):
     super().__init__(name=name)
-    self._layers = [
-        (
-            hk.Conv2D(channels, size, stride, name=f'conv_{i}'),
-            GroupNorm(channels // _GROUP_SIZE, name=f'group_norm_{i}'),
-        )
-        for i, (size, stride, channels) in enumerate(layers)
-    ]
+    self._layers = []
+    for i, (size, stride, channels) in enumerate(layers):
+      make = CorrelationConv if i == 0 else hk.Conv2D
+      self._layers.append(
+          (
+              make(channels, size, stride, name=f'conv_{i}'),
+              GroupNorm(channels // _GROUP_SIZE, name=f'group_norm_{i}'),
+          )
+      )
 
   def __call__(
       self, correlation: Float[Array, 'n q p p']
   ) -> Float[Array, 'n e']:
-    num, size, *sides = correlation.shape
-    correlation = correlation.reshape(num, size, -1)
-    x = jnp.concatenate([correlation.swapaxes(1, 2), correlation])
-    x = x.reshape(2 * num, *sides, size)
-    for convolve, norm in self._layers:
-      x = jax.nn.relu(norm(convolve(x)))
-    x = jnp.mean(x, axis=(1, 2))
-    return jnp.concatenate([x[:num], x[num:]], axis=-1)
+    x = correlation
+    for layer, norm in self._layers:
+      x = jax.nn.relu(norm(layer(x)))
+    first, second = jnp.split(jnp.mean(x, axis=(1, 2)), 2)
+    return jnp.concatenate([first, second], axis=-1)
 
 
 class LocoTrack(hk.Module):

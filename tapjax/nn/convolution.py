@@ -6,6 +6,7 @@ convolution itself. As matrix products over shifted views it costs about twice
 as much as the convolution.
 """
 
+from collections.abc import Iterator
 import functools
 import math
 
@@ -84,6 +85,35 @@ def _convolve_natively(
       'SAME',
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
+
+
+def list_row_weights(
+    kernel: Float[Array, 'k k c o'], stride: int, side: int
+) -> Iterator[tuple[int, int, Float[Array, 'cells c _']]]:
+  """Lists what makes each row of outputs from square images, padded 'SAME'.
+
+  Yields:
+    The first cell that a row depends on, the one behind the last, in the order
+    of rows and columns, and the weights from these cells and the channels to
+    the row of outputs: zero for cells that an output does not see.
+  """
+  size = kernel.shape[0]
+  ((before, _),) = jax.lax.padtype_to_pads([side], [size], [stride], 'SAME')
+  windows = []
+  for corner in range(-before, side - before, stride):
+    first, last = max(corner, 0), min(corner + size, side)
+    windows.append((first, last, first - corner, last - corner))
+  for top, bottom, row, end in windows:
+    columns = [
+        jnp.pad(
+            kernel[row:end, column:stop],
+            ((0, 0), (left, side - right), (0, 0), (0, 0)),
+        )
+        for left, right, column, stop in windows
+    ]
+    weights = jnp.stack(columns, axis=3)
+    weights = weights.reshape((bottom - top) * side, kernel.shape[2], -1)
+    yield top * side, bottom * side, weights
 
 
 def _multiply_shifted(

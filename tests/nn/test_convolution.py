@@ -6,6 +6,7 @@ import pytest
 
 from tapjax.nn.convolution import Conv2D
 from tapjax.nn.convolution import convolve
+from tapjax.nn.convolution import list_row_weights
 
 
 def convolve_by_xla(x, kernel, stride):
@@ -62,3 +63,23 @@ def test_module_is_that_of_haiku(with_bias):
   np.testing.assert_allclose(
       ours.apply(params, None, x), theirs.apply(params, None, x), atol=1e-6
   )
+
+
+@pytest.mark.parametrize(
+    ('size', 'stride', 'side'), [(5, 4, 7), (3, 2, 7), (2, 2, 5), (3, 1, 4)]
+)
+def test_rows_of_outputs_are_products(size, stride, side):
+  generator = np.random.default_rng(0)
+  x = generator.normal(size=(3, side, side, 6)).astype(np.float32)
+  kernel = generator.normal(size=(size, size, 6, 4)).astype(np.float32)
+  expected = convolve_by_xla(x, kernel, stride)
+  cells = x.reshape(3, side**2, 6)
+  rows = [
+      cells[:, start:stop].reshape(3, -1)
+      @ weights.reshape(-1, weights.shape[-1])
+      for start, stop, weights in list_row_weights(
+          jnp.asarray(kernel), stride, side
+      )
+  ]
+  ours = np.stack(rows, axis=1).reshape(expected.shape)
+  np.testing.assert_allclose(ours, expected, atol=1e-4)
