@@ -60,7 +60,8 @@ from tapjax.models.names import list_resnet_names
 from tapjax.models.names import make_haiku_name
 from tapjax.models.names import WeightName
 from tapjax.nn.convolution import convolve
-from tapjax.nn.convolution import list_row_weights
+from tapjax.nn.convolution import list_windows
+from tapjax.nn.convolution import make_row_weights
 from tapjax.nn.cost_volume import FrameEstimate
 from tapjax.nn.efficientnet import count_trunk
 from tapjax.nn.efficientnet import EfficientNet
@@ -202,6 +203,11 @@ Features = tuple[FeatureGrids, ...]
 QueryFeatures = tuple[Supports, ...]
 
 
+# A kernel, or for each row of outputs what correlations are multiplied by where
+# the image is their last pair of axes and where it is the other.
+KernelForms = tuple[tuple[Array, ...], ...]
+
+
 class Refinement(NamedTuple):
   """What one iteration of refinement passes to the next.
 
@@ -270,78 +276,100 @@ class CorrelationConv(hk.Module):
   The other pair are the channels.
   """
 
-  def __init__(self, channels: int, size: int, stride: int, name: str):
+  def __init__(
+      self, side: int, channels: int, size: int, stride: int, name: str
+  ):
     super().__init__(name=name)
+    self._side = side
     self._channels = channels
     self._size = size
     self._stride = stride
+    # A CPU has all of its cores work on a product, and one on a convolution of
+    # small images. Where windows are nearly as wide as the image, not much of
+    # the products is with zeros.
+    self._by_rows = jax.default_backend() == 'cpu' and 2 * size > side
 
-  def __call__(
-      self, correlation: Float[Array, 'n q p p']
-  ) -> Float[Array, 'n2 r r o']:
-    num, inputs, side, _ = correlation.shape
-    shape = (self._size, self._size, inputs, self._channels)
+  def prepare(self) -> KernelForms:
+    """Returns the kernel as `__call__` takes it, for any number of calls."""
+    shape = (self._size, self._size, self._side**2, self._channels)
     fan_in = math.prod(shape[:-1])
     kernel = hk.get_parameter(
         'w', shape, init=hk.initializers.TruncatedNormal(fan_in**-0.5)
     )
-    bias = hk.get_parameter('b', shape[-1:], init=jnp.zeros)
-    correlation = correlation.reshape(num, inputs, -1)
-    if jax.default_backend() == 'cpu' and 2 * self._size > side:
-      x = _multiply_rows(correlation, kernel, self._stride)
+    if not self._by_rows:
+      return ((kernel,),)
+    return tuple(
+        (weights.swapaxes(0, 1).reshape(-1, width), weights.reshape(-1, width))
+        for weights in make_row_weights(kernel, self._stride, self._side)
+        for width in weights.shape[2:]
+    )
+
+  def __call__(
+      self, correlation: Float[Array, 'n q p p'], prepared: KernelForms
+  ) -> Float[Array, 'n2 r r o']:
+    bias = hk.get_parameter('b', (self._channels,), init=jnp.zeros)
+    side, num = self._side, correlation.shape[0]
+    cells = correlation.reshape(num, side**2, side**2)
+    if self._by_rows:
+      x = self._multiply_rows(cells, prepared)
     else:
-      x = jnp.concatenate([correlation.swapaxes(1, 2), correlation])
-      x = convolve(x.reshape(2 * num, side, side, inputs), kernel, self._stride)
+      ((kernel,),) = prepared
+      images = jnp.concatenate([cells.swapaxes(1, 2), cells])
+      images = images.reshape(2 * num, side, side, -1)
+      x = convolve(images, kernel, self._stride)
     return x + bias[None, None, None]
 
-
-def _multiply_rows(
-    correlation: Float[Array, 'n q q'],
-    kernel: Float[Array, 'k k q o'],
-    stride: int,
-) -> Float[Array, 'n2 r r o']:
-  """Convolves over either pair of axes as one product per row of outputs.
-
-  A CPU has all of its cores work on a product, and one on a convolution of
-  small images. As windows are nearly as wide as the image, not much of a
-  product is with zeros.
-  """
-  num, inputs, _ = correlation.shape
-  rows = []
-  for start, stop, weights in list_row_weights(
-      kernel, stride, math.isqrt(inputs)
-  ):
-    first = correlation[:, :, start:stop].reshape(num, -1)
-    second = correlation[:, start:stop].reshape(num, -1)
-    outputs = weights.shape[-1]
-    swapped = weights.swapaxes(0, 1).reshape(-1, outputs)
-    products = [first @ swapped, second @ weights.reshape(-1, outputs)]
-    row = jnp.concatenate(products)
-    rows.append(row.reshape(2 * num, -1, kernel.shape[-1]))
-  return jnp.stack(rows, axis=1)
+  def _multiply_rows(
+      self, cells: Float[Array, 'n q q'], prepared: KernelForms
+  ) -> Float[Array, 'n2 r r o']:
+    """Computes each row of outputs as one product."""
+    num, side = cells.shape[0], self._side
+    rows = []
+    for window, (last_axis, middle_axis) in zip(
+        list_windows(self._size, self._stride, side), prepared, strict=True
+    ):
+      seen = slice(window.start * side, window.stop * side)
+      products = [
+          cells[:, :, seen].reshape(num, -1) @ last_axis,
+          cells[:, seen].reshape(num, -1) @ middle_axis,
+      ]
+      row = jnp.concatenate(products)
+      rows.append(row.reshape(2 * num, -1, self._channels))
+    return jnp.stack(rows, axis=1)
 
 
 class CorrelationEncoder(hk.Module):
   """Describes a 4-D correlation by convolutions over either pair of axes."""
 
-  def __init__(self, layers: tuple[tuple[int, int, int], ...], name: str):
+  def __init__(
+      self, side: int, layers: tuple[tuple[int, int, int], ...], name: str
+  ):
     super().__init__(name=name)
-    self._layers = []
-    for i, (size, stride, channels) in enumerate(layers):
-      make = CorrelationConv if i == 0 else hk.Conv2D
-      self._layers.append(
-          (
-              make(channels, size, stride, name=f'conv_{i}'),
-              GroupNorm(channels // _GROUP_SIZE, name=f'group_norm_{i}'),
-          )
-      )
+    (size, stride, channels), *rest = layers
+    self._first = CorrelationConv(side, channels, size, stride, name='conv_0')
+    self._convolutions = [
+        hk.Conv2D(channels, size, stride, name=f'conv_{i}')
+        for i, (size, stride, channels) in enumerate(rest, 1)
+    ]
+    self._norms = [
+        GroupNorm(channels // _GROUP_SIZE, name=f'group_norm_{i}')
+        for i, (_, _, channels) in enumerate(layers)
+    ]
+
+  def prepare(self) -> KernelForms:
+    """Returns the first kernel as `__call__` takes it."""
+    return self._first.prepare()
 
   def __call__(
-      self, correlation: Float[Array, 'n q p p']
+      self, correlation: Float[Array, 'n q p p'], prepared: KernelForms
   ) -> Float[Array, 'n e']:
-    x = correlation
-    for layer, norm in self._layers:
-      x = jax.nn.relu(norm(layer(x)))
+    x = self._first(correlation, prepared)
+    x = jax.nn.relu(self._norms[0](x))
+    for convolution, norm in zip(
+        self._convolutions, self._norms[1:], strict=True
+    ):
+      x = jax.nn.relu(norm(convolution(x)))
+    # The image over the last pair of axes, then that over the other.
     first, second = jnp.split(jnp.mean(x, axis=(1, 2)), 2)
     return jnp.concatenate([first, second], axis=-1)
 
@@ -369,7 +397,11 @@ class LocoTrack(hk.Module):
     self._heatmap = HeatmapConv(name='heatmap')
     self._logits = hk.Linear(2, name='logits')
     self._correlation_encoders = [
-        CorrelationEncoder(config.encoder_layers, name=f'encode_{grid}')
+        CorrelationEncoder(
+            2 * config.radius + 1,
+            config.encoder_layers,
+            name=f'encode_{grid}',
+        )
         for grid in FeatureGrids._fields
     ]
     outputs = _STATE_OUTPUTS + count_track_features(config)
@@ -421,17 +453,25 @@ class LocoTrack(hk.Module):
     )
     return FrameEstimate(positions, self._logits(summary))
 
+  def prepare(self) -> tuple[KernelForms, ...]:
+    """Returns kernels as `embed` takes them, which has many frames to see."""
+    return tuple(encoder.prepare() for encoder in self._correlation_encoders)
+
   def embed(
       self,
+      prepared: tuple[KernelForms, ...],
       fine: Float[Array, 'n q p p'],
       middle: Float[Array, 'n q p p'],
       coarse: Float[Array, 'n q p p'],
   ) -> Float[Array, 'n e']:
     """Describes the correlations of points with one frame."""
     embedded = [
-        encode(correlation)
-        for encode, correlation in zip(
-            self._correlation_encoders, (fine, middle, coarse), strict=True
+        encode(correlation, kernel)
+        for encode, correlation, kernel in zip(
+            self._correlation_encoders,
+            (fine, middle, coarse),
+            prepared,
+            strict=True,
         )
     ]
     return jnp.concatenate([embedded[1], embedded[2], embedded[0]], axis=-1)
@@ -454,7 +494,7 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
   _check_config(config)
   stages = make_stages(
       lambda: LocoTrack(config),
-      ('encode_frame', 'estimate_frame', 'embed', 'mix'),
+      ('encode_frame', 'estimate_frame', 'prepare', 'embed', 'mix'),
       lambda module: _touch(module, config),
   )
   training_stages = make_stages(
@@ -923,6 +963,8 @@ def _embed_correlations(
       support.reshape(support.shape[0], size, -1) for support in supports
   ]
 
+  prepared = apply('prepare')
+
   def embed(
       grids: FeatureGrids, positions: Float[Array, 'n 2']
   ) -> Float[Array, 'n e']:
@@ -936,7 +978,7 @@ def _embed_correlations(
               grid, jnp.flip(points, axis=-1), support, config.radius
           )
       )
-    return apply('embed', *correlations)
+    return apply('embed', prepared, *correlations)
 
   embedded = map_frames(embed, grids, now.positions.swapaxes(0, 1))
   return embedded.swapaxes(0, 1)
@@ -948,7 +990,7 @@ def _touch(module: LocoTrack, config: LocoTrackConfig) -> None:
   module.estimate_frame(middle, coarse, middle[0, :1], coarse[0, :1])
   side = 2 * config.radius + 1
   correlation = jnp.zeros((1, side**2, side, side), jnp.float32)
-  module.embed(correlation, correlation, correlation)
+  module.embed(module.prepare(), correlation, correlation, correlation)
   module.mix(jnp.zeros((1, 1, count_inputs(config)), jnp.float32))
 
 

@@ -6,9 +6,9 @@ convolution itself. As matrix products over shifted views it costs about twice
 as much as the convolution.
 """
 
-from collections.abc import Iterator
 import functools
 import math
+from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -87,33 +87,46 @@ def _convolve_natively(
   )
 
 
-def list_row_weights(
-    kernel: Float[Array, 'k k c o'], stride: int, side: int
-) -> Iterator[tuple[int, int, Float[Array, 'cells c _']]]:
-  """Lists what makes each row of outputs from square images, padded 'SAME'.
+class Window(NamedTuple):
+  """What an output sees along one axis, and with which part of the kernel."""
 
-  Yields:
-    The first cell that a row depends on, the one behind the last, in the order
-    of rows and columns, and the weights from these cells and the channels to
-    the row of outputs: zero for cells that an output does not see.
-  """
-  size = kernel.shape[0]
+  start: int
+  stop: int
+  kernel_start: int
+  kernel_stop: int
+
+
+def list_windows(size: int, stride: int, side: int) -> list[Window]:
+  """Lists the window of every output along an axis that is padded 'SAME'."""
   ((before, _),) = jax.lax.padtype_to_pads([side], [size], [stride], 'SAME')
   windows = []
   for corner in range(-before, side - before, stride):
-    first, last = max(corner, 0), min(corner + size, side)
-    windows.append((first, last, first - corner, last - corner))
-  for top, bottom, row, end in windows:
+    start, stop = max(corner, 0), min(corner + size, side)
+    windows.append(Window(start, stop, start - corner, stop - corner))
+  return windows
+
+
+def make_row_weights(
+    kernel: Float[Array, 'k k c o'], stride: int, side: int
+) -> list[Float[Array, 'cells c _']]:
+  """Returns what makes each row of outputs from the rows of its window.
+
+  Images are square. Weights of cells that an output does not see are zero.
+  """
+  windows = list_windows(kernel.shape[0], stride, side)
+  rows = []
+  for window in windows:
+    part = kernel[window.kernel_start : window.kernel_stop]
     columns = [
         jnp.pad(
-            kernel[row:end, column:stop],
-            ((0, 0), (left, side - right), (0, 0), (0, 0)),
+            part[:, column.kernel_start : column.kernel_stop],
+            ((0, 0), (column.start, side - column.stop), (0, 0), (0, 0)),
         )
-        for left, right, column, stop in windows
+        for column in windows
     ]
     weights = jnp.stack(columns, axis=3)
-    weights = weights.reshape((bottom - top) * side, kernel.shape[2], -1)
-    yield top * side, bottom * side, weights
+    rows.append(weights.reshape(-1, kernel.shape[2], weights[0, 0, 0].size))
+  return rows
 
 
 def _multiply_shifted(

@@ -228,7 +228,9 @@ def test_stages(name, reference, tmp_path):
       return self._heatmap(costs)
 
   stages = make_stages(
-      lambda: Exposed(config), ('heatmap', 'embed', 'mix'), lambda module: None
+      lambda: Exposed(config),
+      ('heatmap', 'prepare', 'embed', 'mix'),
+      lambda module: None,
   )
 
   def apply(method, *arguments):

@@ -6,7 +6,8 @@ import pytest
 
 from tapjax.nn.convolution import Conv2D
 from tapjax.nn.convolution import convolve
-from tapjax.nn.convolution import list_row_weights
+from tapjax.nn.convolution import list_windows
+from tapjax.nn.convolution import make_row_weights
 
 
 def convolve_by_xla(x, kernel, stride):
@@ -73,12 +74,13 @@ def test_rows_of_outputs_are_products(size, stride, side):
   x = generator.normal(size=(3, side, side, 6)).astype(np.float32)
   kernel = generator.normal(size=(size, size, 6, 4)).astype(np.float32)
   expected = convolve_by_xla(x, kernel, stride)
-  cells = x.reshape(3, side**2, 6)
   rows = [
-      cells[:, start:stop].reshape(3, -1)
+      x[:, window.start : window.stop].reshape(3, -1)
       @ weights.reshape(-1, weights.shape[-1])
-      for start, stop, weights in list_row_weights(
-          jnp.asarray(kernel), stride, side
+      for window, weights in zip(
+          list_windows(size, stride, side),
+          make_row_weights(jnp.asarray(kernel), stride, side),
+          strict=True,
       )
   ]
   ours = np.stack(rows, axis=1).reshape(expected.shape)
