@@ -182,7 +182,7 @@ def choose_sizes(
   if not functions.queries_independent:
     return Sizes(num_frames, num_queries, frame_chunk, num_queries)
   if query_chunk is None:
-    query_chunk = max(1, (2048 if on_cpu else 2**15) // num_frames)
+    query_chunk = max(1, (2560 if on_cpu else 2**15) // num_frames)
   share = math.ceil(num_queries / num_devices)
   query_chunk = math.ceil(share / math.ceil(share / query_chunk))
   capacity = round_capacity(functions, num_queries)
