@@ -305,6 +305,7 @@ def run_export(split, workdir, **kwargs):
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 def test_a_killed_export_ends_like_an_undisturbed_one(tmp_path):
   """Four processes, all of them killed; then the same command again."""
   split = tmp_path / 'split'

@@ -77,6 +77,7 @@ def test_keys_make_the_example():
   assert np.abs(first.video - second.video).mean() > 0.05
 
 
+@pytest.mark.heavy
 def test_batch_is_made_of_examples():
   key = jax.random.key(3)
   batch = jax.jit(lambda key: make_batch(key, CONFIG, 2))(key)

@@ -142,7 +142,11 @@ SMALLEST = dataclasses.replace(
 @pytest.mark.slow
 @pytest.mark.usefixtures('quick_compilation')
 @pytest.mark.parametrize(
-    'inputs', ['motion_last', 'motion_first_features_last']
+    'inputs',
+    [
+        'motion_last',
+        pytest.param('motion_first_features_last', marks=pytest.mark.heavy),
+    ],
 )
 def test_gradients_reach_every_weight_that_counts(inputs):
   """Unused outputs of the last layer have none."""

@@ -160,6 +160,7 @@ def test_update_without_a_finite_gradient_is_skipped():
   assert_close(skipped, good, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_bfloat16_encodes_in_halves_and_learns_the_same():
   exact = tapir.make_functions(CONFIG)
   halved = tapir.make_functions(
@@ -202,6 +203,7 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
   assert float(cosine) > 0.9
 
 
+@pytest.mark.heavy
 def test_frozen_parts_stay_as_they_are(quick_compilation):
   frozen = '*resnet*', '*/extra_convs*'
   config = StepConfig(
