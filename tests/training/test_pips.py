@@ -228,7 +228,7 @@ def test_a_step_lowers_the_loss():
 
   weights, state = params.weights, optimizer.init(params.weights)
   losses = []
-  for _ in range(12):
+  for _ in range(20):
     weights, state, loss = update(weights, state)
     losses.append(float(loss))
   assert losses[-1] < 0.9 * losses[0]
