@@ -45,6 +45,10 @@ from tapjax.types import Tracks
 
 # Frames encoded at once for each on which features depend, to either side.
 _FRAMES_PER_CONTEXT = 8
+# Queries times frames that are refined at once, unless the caller says. Windows
+# of long videos take `long_videos.ROWS_PER_CHUNK`, not measured with more.
+_ROWS_ON_CPU = 2560
+_ROWS_ON_ACCELERATOR = 2**15
 # Rows of tracks come in multiples of this; only true ones cost time.
 _QUERY_CAPACITY = 1024
 # Where queries are tracked together there is a row for each.
@@ -182,7 +186,9 @@ def choose_sizes(
   if not functions.queries_independent:
     return Sizes(num_frames, num_queries, frame_chunk, num_queries)
   if query_chunk is None:
-    query_chunk = max(1, (2560 if on_cpu else 2**15) // num_frames)
+    query_chunk = max(
+        1, (_ROWS_ON_CPU if on_cpu else _ROWS_ON_ACCELERATOR) // num_frames
+    )
   share = math.ceil(num_queries / num_devices)
   query_chunk = math.ceil(share / math.ceil(share / query_chunk))
   capacity = round_capacity(functions, num_queries)

@@ -25,8 +25,6 @@ from tapjax import video_io
 from tapjax.data import demo
 from tapjax.models import tapnet
 
-# What is compiled is shared by tests that run in one process.
-
 RESULTS = ['tracks.csv', 'tracks.mp4', 'tracks.npz']
 STAGES = ['load', 'read', 'encode', 'track', 'draw']
 

@@ -1,8 +1,7 @@
 """LocoTrack with an EfficientNet on panning MOVi-E, as published.
 
-python -m experiments.run --task=train \
-  --config=experiments/configs/locotrack_efficientnet_b0_kubric.py \
-  --workdir=DIR --set data.root=KUBRIC
+python -m experiments.run --task=train --set data.root=KUBRIC \
+  --config=experiments/configs/locotrack_efficientnet_b0_kubric.py --workdir=DIR
 
 Hardware: see `locotrack_base_kubric.py`, whose data and recipe this is, but for
 halves in the encoder. Published weights are of 241 000 steps, those of

@@ -298,10 +298,11 @@ class CorrelationConv(hk.Module):
     )
     if not self._by_rows:
       return ((kernel,),)
+    rows = make_row_weights(kernel, self._stride, self._side)
+    width = rows[0].shape[-1]
     return tuple(
         (weights.swapaxes(0, 1).reshape(-1, width), weights.reshape(-1, width))
-        for weights in make_row_weights(kernel, self._stride, self._side)
-        for width in weights.shape[2:]
+        for weights in rows
     )
 
   def __call__(

@@ -113,7 +113,8 @@ def make_row_weights(
 
   Images are square. Weights of cells that an output does not see are zero.
   """
-  windows = list_windows(kernel.shape[0], stride, side)
+  size, _, channels, outputs = kernel.shape
+  windows = list_windows(size, stride, side)
   rows = []
   for window in windows:
     part = kernel[window.kernel_start : window.kernel_stop]
@@ -125,7 +126,7 @@ def make_row_weights(
         for column in windows
     ]
     weights = jnp.stack(columns, axis=3)
-    rows.append(weights.reshape(-1, kernel.shape[2], weights[0, 0, 0].size))
+    rows.append(weights.reshape(-1, channels, len(windows) * outputs))
   return rows
 
 

@@ -57,9 +57,13 @@ class Curves:
     rows: list[list[str]] = []
     if first_step and path.is_file():
       with path.open(encoding='utf-8', newline='') as file:
-        rows = [row for row in csv.reader(file) if row[0].isdigit()]
-    kept = (row for row in rows if int(row[0]) <= first_step)
-    write_csv(path, [_COLUMNS, *kept])
+        # The last row of a run that was killed may be a part of one.
+        rows = [
+            row
+            for row in list(csv.reader(file))[1:]
+            if len(row) == len(_COLUMNS) and int(row[0]) <= first_step
+        ]
+    write_csv(path, [_COLUMNS, *rows])
     self._path = path
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import movi_writer
+import narrow
 import numpy as np
 import pytest
 
@@ -30,21 +31,13 @@ NARROW_TAPIR = (
     'model.mixer_channels=8',
     'step.refined_queries=4',
 )
-NARROW_LOCOTRACK = (
-    'model.initial_resolution=(32,32)',
-    'model.num_iterations=1',
-    'model.transformer_layers=1',
-    'model.transformer_channels=64',
-    'model.transformer_heads=2',
-    'model.encoder_layers=((5,4,16),(2,2,16))',
-)
 NARROW = {
     'tapnet': ('model.channels=(8,8,8)',),
     'tapir': NARROW_TAPIR,
     'causal_tapir': NARROW_TAPIR,
     'bootstapir': (*NARROW_TAPIR, 'model.num_extra_convs=1'),
-    'locotrack_base': NARROW_LOCOTRACK,
-    'locotrack_efficientnet_b0': NARROW_LOCOTRACK,
+    'locotrack_base': narrow.LOCOTRACK,
+    'locotrack_efficientnet_b0': narrow.LOCOTRACK,
 }
 PUBLISHED = {
     # Rate, warm-up, decay, steps, videos a device.
@@ -126,7 +119,7 @@ def test_the_recipe_is_the_published_one(name):
   assert (data.tracks.num_points, data.tracks.stride) == (256, 4)
   assert data.tracks.largest_share == 0.1
   text = (CONFIGS / f'{name}_kubric.py').read_text()
-  for words in (f'{name}_kubric.py', '--workdir=DIR', 'ardware:', 'Expected'):
+  for words in (f'{name}_kubric.py --workdir=DIR', 'ardware:', 'Expected'):
     assert words in text
 
 

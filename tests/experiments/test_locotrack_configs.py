@@ -3,6 +3,7 @@
 import pathlib
 
 import jax
+import narrow
 import numpy as np
 import pytest
 
@@ -19,12 +20,7 @@ from tapjax.training.step import make_update
 CONFIGS = pathlib.Path(__file__).parents[2] / 'experiments' / 'configs'
 SMALL = [
     'model.resolution=(32,32)',
-    'model.initial_resolution=(32,32)',
-    'model.num_iterations=1',
-    'model.transformer_layers=1',
-    'model.transformer_channels=64',
-    'model.transformer_heads=2',
-    'model.encoder_layers=((5,4,16),(2,2,16))',
+    *narrow.LOCOTRACK,
     'data.video.num_frames=3',
     'data.video.resolution=(32,32)',
     'data.video.num_objects=2',

@@ -22,8 +22,6 @@ from tapjax.export import run_file
 from tapjax.export import stablehlo_files
 from tapjax.models import tapir
 
-# What is exported is shared by tests that run in one process.
-
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'experiments' / 'track_onnx.py'
 SIZE = (32, 40)
 NUM_FRAMES, NUM_QUERIES = 4, 3

@@ -25,7 +25,6 @@ SMALL = pips_plus_plus.PipsPlusPlusConfig(
     num_iterations=2,
     window=4,
 )
-# One worker, so that it is compiled once.
 pytestmark = pytest.mark.slow
 
 

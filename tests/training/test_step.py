@@ -204,7 +204,7 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
 
 
 @pytest.mark.heavy
-def test_frozen_parts_stay_as_they_are(quick_compilation):
+def test_frozen_parts_stay_as_they_are():
   frozen = '*resnet*', '*/extra_convs*'
   config = StepConfig(
       optimizer=dataclasses.replace(STEP.optimizer, frozen=frozen[:1])
@@ -226,7 +226,7 @@ def test_frozen_parts_stay_as_they_are(quick_compilation):
 
 
 @pytest.mark.heavy
-def test_refinement_is_learned_from_the_first_queries_alone(quick_compilation):
+def test_refinement_is_learned_from_the_first_queries_alone():
   batch = make_batch(2)
   functions = get_functions()
   params = functions.init(jax.random.key(0))
@@ -275,7 +275,7 @@ def test_refinement_is_learned_from_the_first_queries_alone(quick_compilation):
 
 
 @pytest.mark.heavy
-def test_batch_norms_see_the_videos_of_all_devices(quick_compilation):
+def test_batch_norms_see_the_videos_of_all_devices():
   functions = tapnet.make_functions(
       tapnet.TapNetConfig(
           resolution=(16, 16), channels=(8, 8, 8), strides=(1, 2, 1)

@@ -7,6 +7,8 @@ def test_a_resumed_run_goes_on_behind_its_snapshot(tmp_path):
   curves = Curves(path)
   for step in (1, 2, 3):
     curves.write_scalars(step, {'train/loss': 1 / step})
+  with path.open('a') as file:
+    file.write('1')  # A process that was killed.
   resumed = Curves(path, first_step=2)
   resumed.write_scalars(
       3, {'train/loss': 7.0, 'validation/score': float('nan')}
