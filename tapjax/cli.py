@@ -1061,7 +1061,12 @@ def _describe_command(command: _Command, values: flags.FlagValues) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-  return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
+  if isinstance(error, MemoryError):
+    return True
+  # Older versions of JAX give only the second.
+  return any(
+      words in str(error) for words in ('RESOURCE_EXHAUSTED', 'Out of memory')
+  )
 
 
 @contextlib.contextmanager
