@@ -51,7 +51,7 @@ from tapjax.models.names import WeightName
 from tapjax.nn.attention import MultiHeadAttention
 from tapjax.nn.embeddings import embed_sines
 from tapjax.nn.normalization import BatchNorm
-from tapjax.nn.normalization import make_layer_norm
+from tapjax.nn.normalization import LayerNorm
 from tapjax.nn.resnet import count_convolution
 from tapjax.nn.torchvision_resnet import count_resnet
 from tapjax.nn.torchvision_resnet import ResNetConfig
@@ -143,9 +143,7 @@ class Block(hk.Module):
     super().__init__(name=name)
     channels = config.channels
     self._dropout = config.dropout
-    self._norms = [
-        make_layer_norm(f'norm_{i}', with_offset=True) for i in range(2)
-    ]
+    self._norms = [LayerNorm(f'norm_{i}', with_offset=True) for i in range(2)]
     self._attention = MultiHeadAttention(
         channels,
         config.num_heads,

@@ -62,7 +62,7 @@ from tapjax.nn.cost_volume import FrameEstimate
 from tapjax.nn.mixer import BlockMemory
 from tapjax.nn.mixer import Mixer
 from tapjax.nn.mixer import TAPS
-from tapjax.nn.normalization import make_layer_norm
+from tapjax.nn.normalization import LayerNorm
 from tapjax.nn.normalization import normalize_vectors
 from tapjax.nn.resnet import count_convolution
 from tapjax.nn.resnet import count_resnet
@@ -189,7 +189,7 @@ class ExtraConvs(hk.Module):
     super().__init__(name=name)
     self._layers = [
         (
-            make_layer_norm(f'layer_norm_{i}', with_offset=True),
+            LayerNorm(f'layer_norm_{i}', with_offset=True),
             Conv2D(channels * _CONV_EXPANSION, 3, name=f'expand_{i}'),
             Conv2D(channels, 3, name=f'reduce_{i}'),
         )

@@ -21,7 +21,7 @@ from tapjax.nn.attention import MultiHeadAttention
 from tapjax.nn.attention import XAVIER
 from tapjax.nn.embeddings import embed_sines
 from tapjax.nn.normalization import GroupNorm
-from tapjax.nn.normalization import make_layer_norm
+from tapjax.nn.normalization import LayerNorm
 from tapjax.nn.torchvision_resnet import ResNetConfig
 from tapjax.nn.torchvision_resnet import TorchvisionResNet
 from tapjax.ops.deformable import read_samples
@@ -149,9 +149,7 @@ class EncoderLayer(hk.Module):
     )
     self._value = hk.Linear(config.channels, w_init=XAVIER, name='value')
     self._output = hk.Linear(config.channels, w_init=XAVIER, name='output')
-    self._norms = [
-        make_layer_norm(f'norm_{i}', with_offset=True) for i in range(2)
-    ]
+    self._norms = [LayerNorm(f'norm_{i}', with_offset=True) for i in range(2)]
     self._mlp = _make_mlp(config.hidden_channels, config.channels, name='mlp')
 
   def __call__(
@@ -295,19 +293,19 @@ class DecoderLayer(hk.Module):
     channels = config.channels
     num_weights = config.num_heads * config.num_levels * config.num_samples
     self._frame_attention = KeyAwareAttention(config, name='frame_attention')
-    self._frame_norm = make_layer_norm('frame_norm', with_offset=True)
+    self._frame_norm = LayerNorm('frame_norm', with_offset=True)
     self._mover = _make_mlp(channels, channels, num_weights, name='mover')
     self._embedder = _make_mlp(channels, channels, name='embedder')
     self._time_attention = MultiHeadAttention(
         channels, config.num_heads, name='time_attention'
     )
-    self._time_norm = make_layer_norm('time_norm', with_offset=True)
+    self._time_norm = LayerNorm('time_norm', with_offset=True)
     self._point_attention = MultiHeadAttention(
         channels, config.num_heads, name='point_attention'
     )
-    self._point_norm = make_layer_norm('point_norm', with_offset=True)
+    self._point_norm = LayerNorm('point_norm', with_offset=True)
     self._mlp = _make_mlp(config.hidden_channels, channels, name='mlp')
-    self._mlp_norm = make_layer_norm('mlp_norm', with_offset=True)
+    self._mlp_norm = LayerNorm('mlp_norm', with_offset=True)
 
   def __call__(
       self,

@@ -64,15 +64,34 @@ def _convolve_forward(
 def _convolve_backward(
     stride: int, inputs: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-  on_cpu = jax.default_backend() == 'cpu'
-  function = _multiply_shifted if on_cpu else _convolve_natively
+  x, kernel = inputs
+  if jax.default_backend() != 'cpu':
+    _, differentiate = jax.vjp(
+        lambda x, kernel: _convolve_natively(x, kernel, stride), x, kernel
+    )
+    return differentiate(cotangent)
+  if stride == 1 and kernel.shape[0] % 2:
+    _, differentiate = jax.vjp(
+        lambda kernel: _multiply_shifted(x, kernel, stride), kernel
+    )
+    # As a convolution like those of other layers it has a fast routine.
+    by_x = _convolve_natively(cotangent, turn_kernel(kernel), 1)
+    return by_x, *differentiate(cotangent)
   _, differentiate = jax.vjp(
-      lambda x, kernel: function(x, kernel, stride), *inputs
+      lambda x, kernel: _multiply_shifted(x, kernel, stride), x, kernel
   )
   return differentiate(cotangent)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def turn_kernel(kernel: Float[Array, 'k k c o']) -> Float[Array, 'k k o c']:
+  """Returns the kernel that takes gradients of outputs to those of inputs.
+
+  It does so for convolutions of stride 1 with kernels of odd size.
+  """
+  return jnp.flip(kernel, axis=(0, 1)).swapaxes(2, 3)
 
 
 def _convolve_natively(

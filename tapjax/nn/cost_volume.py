@@ -1,6 +1,8 @@
 """Cost volumes: where in a frame something looks like the query."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import itertools
 from typing import NamedTuple
 
 import haiku as hk
@@ -12,6 +14,7 @@ from jaxtyping import Float
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import Resolution
 from tapjax.nn.convolution import Conv2D
+from tapjax.nn.convolution import turn_kernel
 from tapjax.ops.heatmap import soft_argmax
 from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_frames
@@ -107,29 +110,67 @@ def estimate_frames(
   )
 
 
+@jax.custom_vjp
 def _convolve_narrow(
     x: Float[Array, 'n h w c'], kernel: Float[Array, 'k k c o']
 ) -> Float[Array, 'n h w o']:
-  """Shifts whichever is narrower, the input or its products."""
+  """Shifts whichever is narrower, the input or its products.
+
+  So does the gradient, which is a convolution of this kind as well.
+  """
   _, height, width, inputs = x.shape
   if inputs == 1:
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return add_all(
-        padded[:, row : row + height, column : column + width]
-        * kernel[row, column][None, None]
-        for row in range(_KERNEL)
-        for column in range(_KERNEL)
+        view * kernel[row, column][None, None]
+        for (row, column), view in _shift(x)
     )
   taps = kernel.transpose(2, 0, 1, 3).reshape(inputs, -1)
   products = (x.reshape(-1, inputs) @ taps).reshape(
       -1, height, width, _KERNEL, _KERNEL, kernel.shape[-1]
   )
-  products = jnp.pad(products, ((0, 0), (1, 1), (1, 1), *((0, 0),) * 3))
   return add_all(
-      products[:, row : row + height, column : column + width, row, column]
-      for row in range(_KERNEL)
-      for column in range(_KERNEL)
+      view[:, :, :, row, column] for (row, column), view in _shift(products)
   )
+
+
+def _convolve_narrow_forward(
+    x: Float[Array, 'n h w c'], kernel: Float[Array, 'k k c o']
+) -> tuple[Float[Array, 'n h w o'], tuple[Array, Array]]:
+  return _convolve_narrow(x, kernel), (x, kernel)
+
+
+def _convolve_narrow_backward(
+    inputs: tuple[Array, Array], cotangent: Float[Array, 'n h w o']
+) -> tuple[Array, Array]:
+  x, kernel = inputs
+  by_x = _convolve_narrow(cotangent, turn_kernel(kernel))
+  if x.shape[-1] == 1:
+    by_kernel = _multiply_shifted(x, cotangent)
+  else:
+    by_kernel = jnp.flip(_multiply_shifted(cotangent, x), axis=0)
+  return by_x, by_kernel.reshape(kernel.shape)
+
+
+_convolve_narrow.defvjp(_convolve_narrow_forward, _convolve_narrow_backward)
+
+
+def _multiply_shifted(
+    narrow: Float[Array, 'n h w 1'], wide: Float[Array, 'n h w c']
+) -> Float[Array, 'taps c']:
+  """Sums over all cells the products of one channel, shifted, with others."""
+  views = jnp.stack([view.reshape(-1) for _, view in _shift(narrow[..., 0])])
+  return views @ wide.reshape(-1, wide.shape[-1])
+
+
+def _shift(
+    x: Float[Array, 'n h w *c'],
+) -> Iterator[tuple[tuple[int, int], Float[Array, 'n h w *c']]]:
+  """Yields what each tap of the kernel sees, with zeros outside."""
+  _, height, width = x.shape[:3]
+  outside = (_KERNEL // 2, _KERNEL // 2)
+  x = jnp.pad(x, ((0, 0), outside, outside, *((0, 0),) * (x.ndim - 3)))
+  for row, column in itertools.product(range(_KERNEL), repeat=2):
+    yield (row, column), x[:, row : row + height, column : column + width]
 
 
 def count_cost_volume(cells: float, channels: int) -> float:

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from jaxtyping import Float
 
 from tapjax.nn.activations import gelu
-from tapjax.nn.normalization import make_layer_norm
+from tapjax.nn.normalization import LayerNorm
 from tapjax.ops.loops import add_all
 
 TAPS = 3
@@ -65,12 +65,10 @@ class MixerBlock(hk.Module):
   ):
     super().__init__(name=name)
     self._padding = padding
-    self._time_norm = make_layer_norm('time_layer_norm', with_offset=False)
+    self._time_norm = LayerNorm('time_layer_norm', with_offset=False)
     self._expand = DepthwiseTaps(channels, multiplier, name='time_expand')
     self._reduce = DepthwiseTaps(channels, multiplier, name='time_reduce')
-    self._channel_norm = make_layer_norm(
-        'channel_layer_norm', with_offset=False
-    )
+    self._channel_norm = LayerNorm('channel_layer_norm', with_offset=False)
     self._up = hk.Linear(channels * multiplier, name='channel_up')
     self._down = hk.Linear(channels, name='channel_down')
 
@@ -149,7 +147,7 @@ class Mixer(hk.Module):
         MixerBlock(channels, multiplier, padding, name=f'block_{i}')
         for i in range(num_blocks)
     ]
-    self._norm = make_layer_norm('layer_norm', with_offset=False)
+    self._norm = LayerNorm('layer_norm', with_offset=False)
     self._output = hk.Linear(output_channels, name='output')
 
   def __call__(

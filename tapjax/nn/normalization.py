@@ -1,5 +1,7 @@
 """Normalisation of activations and of feature vectors."""
 
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -28,24 +30,62 @@ def normalize_instances(
 
   Without a scale and an offset these are 0 and 1.
   """
-  mean = jnp.mean(x, axis=(1, 2), keepdims=True)
-  variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
-  factor = jax.lax.rsqrt(variance + EPSILON)
+  normalized = standardize(x, (1, 2))
   if scale is not None:
-    factor *= scale[None, None, None]
-  normalized = (x - mean) * factor
+    normalized *= scale[None, None, None]
   return normalized if offset is None else normalized + offset[None, None, None]
 
 
-def make_layer_norm(name: str, *, with_offset: bool) -> hk.LayerNorm:
-  """Returns a norm over channels with a learned scale."""
-  return hk.LayerNorm(
-      axis=-1,
-      create_scale=True,
-      create_offset=with_offset,
-      eps=EPSILON,
-      name=name,
-  )
+class LayerNorm(hk.Module):
+  """Normalises each vector of channels, then scales each channel."""
+
+  def __init__(self, name: str, *, with_offset: bool):
+    super().__init__(name=name)
+    self._with_offset = with_offset
+
+  def __call__(self, x: Float[Array, '*b c']) -> Float[Array, '*b c']:
+    channels = x.shape[-1:]
+    leading = (None,) * (x.ndim - 1)
+    scale = hk.get_parameter('scale', channels, x.dtype, jnp.ones)
+    x = standardize(x, (-1,)) * scale[leading]
+    if self._with_offset:
+      offset = hk.get_parameter('offset', channels, x.dtype, jnp.zeros)
+      x += offset[leading]
+    return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def standardize(x: Float[Array, '*b'], axes: tuple[int, ...]) -> Array:
+  """Gives `x` mean 0 and variance 1 over `axes`, of each of the others.
+
+  It divides last, and so does its gradient. XLA puts a sum or a product into
+  every computation that reads it, but not a division. Without that a CPU adds
+  up the residual branches of a network anew for each of its layers, which makes
+  gradients of deep ones several times as slow.
+  """
+  return _standardize_forward(x, axes)[0]
+
+
+def _standardize_forward(
+    x: Array, axes: tuple[int, ...]
+) -> tuple[Array, tuple[Array, Array]]:
+  centered = x - jnp.mean(x, axis=axes, keepdims=True)
+  variance = jnp.mean(jnp.square(centered), axis=axes, keepdims=True)
+  deviation = jnp.sqrt(variance + EPSILON)
+  normalized = centered / deviation
+  return normalized, (normalized, deviation)
+
+
+def _standardize_backward(
+    axes: tuple[int, ...], residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array]:
+  normalized, deviation = residuals
+  mean = jnp.mean(cotangent, axis=axes, keepdims=True)
+  slope = jnp.mean(cotangent * normalized, axis=axes, keepdims=True)
+  return ((cotangent - mean - normalized * slope) / deviation,)
+
+
+standardize.defvjp(_standardize_forward, _standardize_backward)
 
 
 def normalize_vectors(

@@ -18,7 +18,7 @@ from jaxtyping import Int
 import numpy as np
 
 from tapjax.nn.activations import gelu
-from tapjax.nn.normalization import make_layer_norm
+from tapjax.nn.normalization import LayerNorm
 
 Gelu = Literal['exact', 'tanh']
 NumFrames = Int[Array | np.ndarray, '']
@@ -63,7 +63,7 @@ class TransformerLayer(hk.Module):
     super().__init__(name=name)
     self._activate = _GELUS[gelu]
     self._norms = [
-        make_layer_norm(f'layer_norm_{i}', with_offset=True) for i in range(2)
+        LayerNorm(f'layer_norm_{i}', with_offset=True) for i in range(2)
     ]
     self._attention = DirectedAttention(channels, num_heads, name='attention')
     self._up = hk.Linear(channels * _WIDENING, name='up')
@@ -116,7 +116,7 @@ class TemporalTransformer(hk.Module):
         TransformerLayer(channels, num_heads, gelu, name=f'layer_{i}')
         for i in range(num_layers)
     ]
-    self._norm = make_layer_norm('layer_norm', with_offset=True)
+    self._norm = LayerNorm('layer_norm', with_offset=True)
     self._output = FirstColumns(output_channels, used_outputs, name='output')
 
   def __call__(

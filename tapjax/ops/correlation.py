@@ -1,5 +1,6 @@
 """Correlation of query vectors with the neighborhood of a position."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Bool
@@ -32,8 +33,7 @@ def correlate_patches(
   columns, column_inside, column_fraction = _cells_around(
       points_yx[:, 1], width, radius
   )
-  patches = grid[rows[:, :, None], columns[:, None, :]]
-  scores = jnp.einsum('nyxc,nc->nyx', patches, vectors)
+  scores = _dot_cells(grid, vectors, rows, columns)
   inside = row_inside[:, :, None] & column_inside[:, None, :]
   scores = jnp.where(inside, scores, 0)
 
@@ -45,6 +45,45 @@ def correlate_patches(
       + scores[:, :, 1:] * column_fraction
   )
   return scores.reshape(scores.shape[0], -1)
+
+
+@jax.custom_vjp
+def _dot_cells(
+    grid: Float[Array, 'h w c'],
+    vectors: Float[Array, 'n c'],
+    rows: Int[Array, 'n y'],
+    columns: Int[Array, 'n x'],
+) -> Float[Array, 'n y x']:
+  """Dots each vector with the cells in its rows and columns of the grid.
+
+  The gradient with respect to the grid adds what each cell got from all points,
+  as a matrix product: points in rows of the grid overlap, and adding their
+  vectors to it one by one is slow on every device.
+  """
+  patches = grid[rows[:, :, None], columns[:, None, :]]
+  return jnp.einsum('nyxc,nc->nyx', patches, vectors)
+
+
+def _dot_cells_forward(
+    *arguments: Array,
+) -> tuple[Float[Array, 'n y x'], tuple[Array, ...]]:
+  return _dot_cells(*arguments), arguments
+
+
+def _dot_cells_backward(
+    arguments: tuple[Array, ...], cotangent: Float[Array, 'n y x']
+) -> tuple[Array | None, ...]:
+  grid, vectors, rows, columns = arguments
+  num = vectors.shape[0]
+  cells = rows[:, :, None], columns[:, None, :]
+  by_vectors = jnp.einsum('nyx,nyxc->nc', cotangent, grid[cells])
+  scores = jnp.zeros((num, *grid.shape[:2]), cotangent.dtype)
+  scores = scores.at[jnp.arange(num)[:, None, None], *cells].add(cotangent)
+  by_grid = jnp.einsum('nhw,nc->hwc', scores, vectors)
+  return by_grid, by_vectors, None, None
+
+
+_dot_cells.defvjp(_dot_cells_forward, _dot_cells_backward)
 
 
 def correlate_patches_in_frames(

@@ -9,6 +9,8 @@ import pytest
 
 from tapjax import parallel
 from tapjax.nn.normalization import BatchNorm
+from tapjax.nn.normalization import LayerNorm
+from tapjax.nn.normalization import standardize
 
 EPSILON, DECAY = 1e-3, 0.99
 
@@ -24,6 +26,42 @@ def make_batch_norm(axis):
 def make_values(shape=(4, 3, 5, 2)):
   generator = np.random.default_rng(0)
   return jnp.asarray(generator.normal(3, 2, shape), jnp.float32)
+
+
+@pytest.mark.parametrize('axes', [(-1,), (1, 2)])
+def test_standardized_values_and_their_gradients(axes):
+  def standardize_plainly(x):
+    mean = jnp.mean(x, axes, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(jnp.var(x, axes, keepdims=True) + 1e-5)
+
+  x = make_values()
+  weights = jnp.sin(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
+  ours, expected = (
+      jax.value_and_grad(lambda x, f=f: jnp.sum(weights * f(x)))(x)
+      for f in (lambda x: standardize(x, axes), standardize_plainly)
+  )
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, expected
+  )
+
+
+@pytest.mark.parametrize('with_offset', [False, True])
+def test_layer_norm_is_that_of_haiku(with_offset):
+  theirs = hk.transform(
+      lambda x: hk.LayerNorm(-1, True, with_offset, 1e-5, name='norm')(x)
+  )
+  ours = hk.transform(lambda x: LayerNorm('norm', with_offset=with_offset)(x))
+  x = make_values()
+  shapes = jax.tree.map(jnp.shape, theirs.init(None, x))
+  params = {
+      'norm': {
+          name: jnp.linspace(0.5, 2, x.shape[-1]) for name in shapes['norm']
+      }
+  }
+  assert jax.tree.map(jnp.shape, ours.init(None, x)) == shapes
+  np.testing.assert_allclose(
+      ours.apply(params, None, x), theirs.apply(params, None, x), atol=2e-5
+  )
 
 
 def test_batch_norm_in_training_and_behind_it():

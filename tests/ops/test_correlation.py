@@ -1,4 +1,7 @@
+import functools
+
 import jax
+from jax.test_util import check_grads
 import numpy as np
 import pytest
 
@@ -49,6 +52,16 @@ def test_agrees_with_slow_reading(point, radius):
   )
   expected = correlate_slowly(grid, points.astype(float), vectors, radius)
   np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_gradients_are_those_of_differences():
+  generator = np.random.default_rng(2)
+  grid = generator.normal(size=(5, 6, 3)).astype(np.float32)
+  vectors = generator.normal(size=(4, 3)).astype(np.float32)
+  # Two share cells, one is at the border and one is outside.
+  points = np.float32([[2.8, 3.1], [2.2, 3.6], [0.2, 5.8], [-4.0, 9.0]])
+  correlate = jax.jit(functools.partial(correlate_patches, radius=1))
+  check_grads(correlate, (grid, points, vectors), 1, ['rev'], eps=1e-2)
 
 
 def test_points_have_frames_of_their_own():
