@@ -65,22 +65,17 @@ def _convolve_backward(
     stride: int, inputs: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
   x, kernel = inputs
-  if jax.default_backend() != 'cpu':
-    _, differentiate = jax.vjp(
-        lambda x, kernel: _convolve_natively(x, kernel, stride), x, kernel
-    )
-    return differentiate(cotangent)
-  if stride == 1 and kernel.shape[0] % 2:
-    _, differentiate = jax.vjp(
-        lambda kernel: _multiply_shifted(x, kernel, stride), kernel
-    )
+  on_cpu = jax.default_backend() == 'cpu'
+  function = _multiply_shifted if on_cpu else _convolve_natively
+  _, by_kernel = jax.vjp(lambda kernel: function(x, kernel, stride), kernel)
+  if on_cpu and stride == 1 and kernel.shape[0] % 2:
     # As a convolution like those of other layers it has a fast routine.
-    by_x = _convolve_natively(cotangent, turn_kernel(kernel), 1)
-    return by_x, *differentiate(cotangent)
-  _, differentiate = jax.vjp(
-      lambda x, kernel: _multiply_shifted(x, kernel, stride), x, kernel
-  )
-  return differentiate(cotangent)
+    return (
+        _convolve_natively(cotangent, turn_kernel(kernel), 1),
+        *by_kernel(cotangent),
+    )
+  _, by_x = jax.vjp(lambda x: function(x, kernel, stride), x)
+  return *by_x(cotangent), *by_kernel(cotangent)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)

@@ -145,16 +145,16 @@ def _convolve_narrow_backward(
   x, kernel = inputs
   by_x = _convolve_narrow(cotangent, turn_kernel(kernel))
   if x.shape[-1] == 1:
-    by_kernel = _multiply_shifted(x, cotangent)
+    by_kernel = _sum_shifted_products(x, cotangent)
   else:
-    by_kernel = jnp.flip(_multiply_shifted(cotangent, x), axis=0)
+    by_kernel = jnp.flip(_sum_shifted_products(cotangent, x), axis=0)
   return by_x, by_kernel.reshape(kernel.shape)
 
 
 _convolve_narrow.defvjp(_convolve_narrow_forward, _convolve_narrow_backward)
 
 
-def _multiply_shifted(
+def _sum_shifted_products(
     narrow: Float[Array, 'n h w 1'], wide: Float[Array, 'n h w c']
 ) -> Float[Array, 'taps c']:
   """Sums over all cells the products of one channel, shifted, with others."""

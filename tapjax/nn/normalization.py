@@ -108,10 +108,7 @@ class GroupNorm(hk.Module):
     scale = hk.get_parameter('scale', channels, x.dtype, jnp.ones)
     offset = hk.get_parameter('offset', channels, x.dtype, jnp.zeros)
     groups = x.reshape(*x.shape[:3], self._num_groups, -1)
-    mean = jnp.mean(groups, axis=(1, 2, 4), keepdims=True)
-    centered = groups - mean
-    variance = jnp.mean(jnp.square(centered), axis=(1, 2, 4), keepdims=True)
-    normalized = (centered * jax.lax.rsqrt(variance + EPSILON)).reshape(x.shape)
+    normalized = standardize(groups, (1, 2, 4)).reshape(x.shape)
     return normalized * scale[None, None, None] + offset[None, None, None]
 
 

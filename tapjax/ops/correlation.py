@@ -56,9 +56,8 @@ def _dot_cells(
 ) -> Float[Array, 'n y x']:
   """Dots each vector with the cells in its rows and columns of the grid.
 
-  The gradient with respect to the grid adds what each cell got from all points,
-  as a matrix product: points in rows of the grid overlap, and adding their
-  vectors to it one by one is slow on every device.
+  The gradient with respect to the grid is a matrix product. Adding the vectors
+  of patches, which overlap, to the grid one by one takes a CPU longer.
   """
   patches = grid[rows[:, :, None], columns[:, None, :]]
   return jnp.einsum('nyxc,nc->nyx', patches, vectors)
