@@ -65,17 +65,52 @@ def _convolve_backward(
     stride: int, inputs: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
   x, kernel = inputs
-  on_cpu = jax.default_backend() == 'cpu'
-  function = _multiply_shifted if on_cpu else _convolve_natively
-  _, by_kernel = jax.vjp(lambda kernel: function(x, kernel, stride), kernel)
-  if on_cpu and stride == 1 and kernel.shape[0] % 2:
-    # As a convolution like those of other layers it has a fast routine.
-    return (
-        _convolve_natively(cotangent, turn_kernel(kernel), 1),
-        *by_kernel(cotangent),
+  if jax.default_backend() != 'cpu':
+    _, differentiate = jax.vjp(
+        lambda x, kernel: _convolve_natively(x, kernel, stride), x, kernel
     )
-  _, by_x = jax.vjp(lambda x: function(x, kernel, stride), x)
-  return *by_x(cotangent), *by_kernel(cotangent)
+    return differentiate(cotangent)
+  by_kernel = _differentiate_by_kernel(x, cotangent, kernel.shape[0], stride)
+  if stride == 1 and kernel.shape[0] % 2:
+    # As a convolution like those of other layers it has a fast routine.
+    return _convolve_natively(cotangent, turn_kernel(kernel), 1), by_kernel
+  _, by_x = jax.vjp(lambda x: _multiply_shifted(x, kernel, stride), x)
+  return *by_x(cotangent), by_kernel
+
+
+def _differentiate_by_kernel(
+    x: Float[Array, 'b h w c'],
+    cotangent: Float[Array, 'b _ _ o'],
+    size: int,
+    stride: int,
+) -> Float[Array, 'k k c o']:
+  """Returns the gradient with respect to a kernel, row by row.
+
+  All columns of a row are one product. Views that are shifted down lie in
+  memory as they are; only those shifted to the side are copied.
+  """
+  *_, height, width, outputs = cotangent.shape
+  padding = jax.lax.padtype_to_pads(
+      x.shape[1:3], (size, size), (stride, stride), 'SAME'
+  )
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+  columns = jnp.concatenate(
+      [
+          x[:, :, column : column + (width - 1) * stride + 1 : stride]
+          for column in range(size)
+      ],
+      axis=-1,
+  )
+  transposed = cotangent.reshape(-1, outputs).T
+  rows = [
+      transposed
+      @ columns[:, row : row + (height - 1) * stride + 1 : stride].reshape(
+          -1, columns.shape[-1]
+      )
+      for row in range(size)
+  ]
+  by_kernel = jnp.stack(rows).reshape(size, outputs, size, -1)
+  return by_kernel.transpose(0, 2, 3, 1)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
