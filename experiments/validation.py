@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
-import functools
 
 import jax
 from jaxtyping import UInt8
@@ -11,7 +10,7 @@ import numpy as np
 
 from experiments.config import ValidationConfig
 from experiments.recipes import WritePicture
-from tapjax.data.procedural import make_example
+from tapjax.data.procedural import render_example
 from tapjax.data.queries import Queries
 from tapjax.data.queries import sample_queries_first
 from tapjax.evaluation.metrics import average_videos
@@ -43,9 +42,8 @@ def make_evaluate(
   The score that counts is the Average Jaccard. The first video is drawn with
   its tracks, and with the true ones below.
   """
-  make = jax.jit(functools.partial(make_example, config=config.video))
   keys = jax.random.split(jax.random.key(config.seed), config.num_videos)
-  examples = [make(key) for key in keys]
+  examples = [render_example(key, config.video) for key in keys]
   return make_evaluate_examples(make_tracker, examples, write_picture)
 
 

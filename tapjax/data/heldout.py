@@ -15,9 +15,8 @@ import numpy as np
 from tapjax.data.annotated import AnnotatedVideo
 from tapjax.data.annotated import Entry
 from tapjax.data.annotated import Source
-from tapjax.data.procedural import make_example
 from tapjax.data.procedural import ProceduralConfig
-from tapjax.types import Example
+from tapjax.data.procedural import render_example
 
 NUM_VIDEOS = 16
 # Tracks per video, each queried on its first visible frame.
@@ -51,7 +50,7 @@ def make_heldout_source(
 def _render(name: str, config: ProceduralConfig, index: int) -> AnnotatedVideo:
   key = jax.random.fold_in(jax.random.key(HELD_OUT_SEED), config.num_frames)
   example = jax.tree.map(
-      np.asarray, _make_example(jax.random.fold_in(key, index), config)
+      np.asarray, render_example(jax.random.fold_in(key, index), config)
   )
   frames = np.round((example.video + 1) * 127.5).astype(np.uint8)
   height, width = config.resolution
@@ -61,8 +60,3 @@ def _render(name: str, config: ProceduralConfig, index: int) -> AnnotatedVideo:
       example.target_points.astype(np.float64) / (width, height),
       example.occluded,
   )
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _make_example(key: jax.Array, config: ProceduralConfig) -> Example:
-  return make_example(key, config)

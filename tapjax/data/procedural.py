@@ -35,7 +35,13 @@ from tapjax.data.scenes import ProceduralConfig
 from tapjax.data.textures import Key
 from tapjax.types import Example
 
-__all__ = ['ProceduralConfig', 'make_batch', 'make_example', 'trace_points']
+__all__ = [
+    'ProceduralConfig',
+    'make_batch',
+    'make_example',
+    'render_example',
+    'trace_points',
+]
 
 _CANDIDATES_PER_QUERY = 12
 # Pixels that queries keep away from outlines and borders.
@@ -73,6 +79,12 @@ def make_example(key: Key, config: ProceduralConfig) -> Example:
       [frames.astype(jnp.float32), own[:, 1], own[:, 0]], axis=-1
   )
   return Example(video, query_points, targets, occluded)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def render_example(key: Key, config: ProceduralConfig) -> Example:
+  """Makes one example by a program that is compiled once for each config."""
+  return make_example(key, config)
 
 
 def trace_points(
