@@ -1,7 +1,8 @@
-"""Writes videos of known tracks in PointOdyssey's format, without a download.
+"""Writes procedural videos of known tracks, without a download.
 
-They are procedural: enough to try a recipe that reads PointOdyssey. An
-interrupted run goes on where it was.
+In PointOdyssey's format they are enough to try a recipe that reads that;
+'stored' ones are what `tapir_tiny` learns from. An interrupted run goes on
+where it was, and several processes share stored videos.
 """
 
 import pathlib
@@ -9,23 +10,41 @@ import pathlib
 from absl import flags
 from tqdm import tqdm
 
+from experiments import evaluate
 from experiments.config import override_config
 from tapjax.data.point_odyssey_scenes import write_procedural_scenes
 from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.stored_videos import write_stored_videos
 
 _NUM_SCENES = flags.DEFINE_integer(
     'num_scenes', 16, 'Scenes to write, for --task=generate.', lower_bound=1
 )
 _SEED = flags.DEFINE_integer('scene_seed', 0, 'What the scenes are drawn from.')
+_FORMAT = flags.DEFINE_enum(
+    'scene_format',
+    'point_odyssey',
+    ['point_odyssey', 'stored'],
+    'How --task=generate writes scenes.',
+)
 
 
 def run(workdir: str, changes: list[str]) -> None:
   """Writes scenes into a folder, with changes of `ProceduralConfig`."""
   config = override_config(ProceduralConfig(), changes)
+  folder = pathlib.Path(workdir)
   num_scenes = _NUM_SCENES.value
+  if _FORMAT.value == 'stored':
+    numbers = range(
+        evaluate.PROCESS.value or 0,
+        num_scenes,
+        evaluate.NUM_PROCESSES.value or 1,
+    )
+    with tqdm(total=len(numbers), unit='video') as bar:
+      write_stored_videos(folder, numbers, config, _SEED.value, bar.update)
+    return
   with tqdm(total=num_scenes, unit='scene') as bar:
     write_procedural_scenes(
-        pathlib.Path(workdir),
+        folder,
         num_scenes,
         config,
         _SEED.value,
