@@ -141,6 +141,20 @@ def select_modules(weights: Any, patterns: Sequence[str]) -> Any:
   }
 
 
+def stop_frozen(weights: Any, patterns: Sequence[str]) -> Any:
+  """Returns the same weights, through which no gradient passes where frozen.
+
+  What leads to these alone is then not computed.
+  """
+  if not patterns:
+    return weights
+  return jax.tree.map(
+      lambda array, frozen: jax.lax.stop_gradient(array) if frozen else array,
+      weights,
+      select_modules(weights, patterns),
+  )
+
+
 def count_bad_steps(state: optax.ApplyIfFiniteState) -> jax.Array:
   """Returns how many of the latest steps in a row were not finite."""
   return state.notfinite_count

@@ -24,6 +24,7 @@ from tapjax.training.losses import LossConfig
 from tapjax.training.losses import Losses
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig
+from tapjax.training.optimizers import stop_frozen
 from tapjax.types import Example
 from tapjax.types import PyTree
 from tapjax.types import TrackState
@@ -229,6 +230,7 @@ def _compute_gradients(
       weights: PyTree, part: tuple[Example, Array]
   ) -> tuple[Array, tuple[Losses, PyTree]]:
     examples, key = part
+    weights = stop_frozen(weights, config.optimizer.frozen)
     losses, statistics = compute_example_losses(
         functions,
         params._replace(weights=weights),

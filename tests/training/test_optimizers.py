@@ -10,6 +10,7 @@ from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import make_schedule
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.optimizers import select_decayed
+from tapjax.training.optimizers import stop_frozen
 
 CONFIGS = {
     'adam_tapir': OptimizerConfig(),
@@ -106,3 +107,18 @@ def test_what_is_decayed():
       },
       'tapir/~/mixer/~/input': {'w': True, 'b': False},
   }
+
+
+def test_no_gradient_passes_through_frozen_weights():
+  weights = {'resnet': {'w': 2.0}, 'mixer': {'w': 3.0}}
+
+  def compute(weights):
+    frozen = stop_frozen(weights, ('res*',))
+    return frozen['resnet']['w'] * frozen['mixer']['w']
+
+  loss, gradients = jax.value_and_grad(compute)(weights)
+  assert loss == 6
+  assert gradients == {'resnet': {'w': 0.0}, 'mixer': {'w': 2.0}}
+  assert stop_frozen(weights, ()) is weights
+  with pytest.raises(ValueError, match="none matches 'restnet'"):
+    stop_frozen(weights, ('restnet',))
