@@ -14,16 +14,19 @@ from tapjax.data.point_batches import PointDataConfig
 from tapjax.data.point_odyssey_windows import WindowConfig
 from tapjax.data.pool import PoolConfig
 from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.stored_videos import StoredConfig
 from tapjax.data.unlabeled import UnlabeledConfig
 from tapjax.models import registry
 from tapjax.models.pips_plus_plus import PipsPlusPlusConfig
 from tapjax.models.point_transformer import PointTransformerConfig
+from tapjax.models.tapir import TapirConfig
 from tapjax.models.taptr_network import TaptrConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET
 from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.loop import LoopConfig
+from tapjax.training.matching import MatchingConfig
 from tapjax.training.pips import PipsTrainingConfig
 from tapjax.training.point_transformer import PointTrainingConfig
 from tapjax.training.step import StepConfig
@@ -79,18 +82,46 @@ class TrainConfig(RunConfig):
   """Training on procedural videos.
 
   Attributes:
-    data: what is learned from.
+    data: what is learned from: videos made on the way, or stored ones.
     validation: what weights are judged by.
     step: losses and optimizer.
     loop: how often what happens.
   """
 
-  data: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+  data: PoolConfig | StoredConfig = dataclasses.field(
+      default_factory=PoolConfig
+  )
   validation: ValidationConfig = dataclasses.field(
       default_factory=ValidationConfig
   )
   step: StepConfig = dataclasses.field(default_factory=StepConfig)
   loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingTrainConfig(RunConfig):
+  """Training of a TAPIR's features on stored procedural videos.
+
+  Attributes:
+    data: what is learned from.
+    validation: what weights are judged by.
+    matching: loss and optimizer.
+    loop: how often what happens.
+  """
+
+  data: StoredConfig = dataclasses.field(
+      default_factory=lambda: StoredConfig(frames='scattered', num_frames=4)
+  )
+  validation: ValidationConfig = dataclasses.field(
+      default_factory=ValidationConfig
+  )
+  matching: MatchingConfig = dataclasses.field(default_factory=MatchingConfig)
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, TapirConfig):
+      raise ValueError(f'preset must be a TAPIR; got {self.preset!r}')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import jax
 
 from experiments.config import TrainConfig
 from experiments.recipes import bind_key
+from experiments.recipes import check_resolutions
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import make_tracker
@@ -14,6 +15,8 @@ from experiments.recipes import Workplace
 from experiments.validation import make_evaluate
 from tapjax import parallel
 from tapjax.data.pool import make_draw
+from tapjax.data.stored_videos import make_stored_draw
+from tapjax.data.stored_videos import StoredConfig
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
 
@@ -25,13 +28,18 @@ def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
   weight_key, data_key, update_key = jax.random.split(
       jax.random.key(config.seed), 3
   )
+  if isinstance(config.data, StoredConfig):
+    check_resolutions(config)
+    draw = make_stored_draw(config.data, config.seed, mesh)
+  else:
+    draw = make_draw(data_key, config.data, mesh)
   state = make_train_state(functions, config.step, weight_key)
   if (params := load_initial(config)) is not None:
     state = state._replace(params=params)
   return Recipe(
       state=parallel.replicate(mesh, state),
       update=bind_key(make_update(functions, config.step, mesh), update_key),
-      draw=make_draw(data_key, config.data, mesh),
+      draw=draw,
       num_steps=config.step.optimizer.num_steps,
       max_bad_steps=config.step.optimizer.max_bad_steps,
       loop=config.loop,

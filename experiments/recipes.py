@@ -18,9 +18,11 @@ from jaxtyping import UInt8
 import numpy as np
 
 from experiments.config import KubricTrainConfig
+from experiments.config import MatchingTrainConfig
 from experiments.config import PUBLISHED
 from experiments.config import RunConfig
 from experiments.config import SelfTrainConfig
+from experiments.config import TrainConfig
 from tapjax import pretrained
 from tapjax.models import registry
 from tapjax.models.base import Params
@@ -83,7 +85,11 @@ def make_tracker(config: RunConfig, params: Params) -> pretrained.Tracker:
   )
 
 
-def check_resolutions(config: KubricTrainConfig | SelfTrainConfig) -> None:
+def check_resolutions(
+    config: (
+        KubricTrainConfig | MatchingTrainConfig | SelfTrainConfig | TrainConfig
+    ),
+) -> None:
   """Raises ValueError unless videos are of the size that the model takes."""
   if config.model.resolution != config.data.resolution:
     raise ValueError(

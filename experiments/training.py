@@ -23,12 +23,14 @@ from absl import flags
 import jax
 
 from experiments import kubric
+from experiments import matching
 from experiments import pips_clips
 from experiments import point_windows
 from experiments import procedural
 from experiments import self_training
 from experiments import taptr_videos
 from experiments.config import KubricTrainConfig
+from experiments.config import MatchingTrainConfig
 from experiments.config import override_config
 from experiments.config import PipsTrainConfig
 from experiments.config import PointTrainConfig
@@ -80,6 +82,8 @@ def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
     return pips_clips.make_recipe(config, place)
   if isinstance(config, TaptrTrainConfig):
     return taptr_videos.make_recipe(config, place)
+  if isinstance(config, MatchingTrainConfig):
+    return matching.make_recipe(config, place)
   if isinstance(config, KubricTrainConfig):
     return kubric.make_recipe(config, place)
   if isinstance(config, SelfTrainConfig):

@@ -1,0 +1,84 @@
+"""The recipe of features that learn to match, before tracking is learned."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from experiments.config import MatchingTrainConfig
+from experiments.config import ValidationConfig
+from experiments.recipes import check_resolutions
+from experiments.recipes import load_initial
+from experiments.recipes import make_functions
+from experiments.recipes import Recipe
+from experiments.recipes import Workplace
+from tapjax import parallel
+from tapjax.data.procedural import render_example
+from tapjax.data.stored_videos import make_stored_draw
+from tapjax.models.base import Params
+from tapjax.models.base import TrackerFunctions
+from tapjax.training.loop import Evaluation
+from tapjax.training.matching import compute_matching_losses
+from tapjax.training.matching import make_matching_update
+from tapjax.training.matching import MatchingConfig
+from tapjax.training.matching import MatchingLosses
+from tapjax.training.step import make_train_state
+from tapjax.training.step import StepConfig
+from tapjax.types import Example
+
+
+def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
+  """Returns what to train, on all devices."""
+  del place  # There are no tracks to draw.
+  check_resolutions(config)
+  functions = make_functions(config)
+  mesh = parallel.make_mesh()
+  draw = make_stored_draw(config.data, config.seed, mesh)
+  optimizer = config.matching.optimizer
+  state = make_train_state(
+      functions, StepConfig(optimizer=optimizer), jax.random.key(config.seed)
+  )
+  if (params := load_initial(config)) is not None:
+    state = state._replace(params=params)
+  return Recipe(
+      state=parallel.replicate(mesh, state),
+      update=make_matching_update(functions, config.matching, mesh),
+      draw=draw,
+      num_steps=optimizer.num_steps,
+      max_bad_steps=optimizer.max_bad_steps,
+      loop=config.loop,
+      evaluate=_make_evaluate(functions, config.matching, config.validation),
+  )
+
+
+def _make_evaluate(
+    functions: TrackerFunctions,
+    config: MatchingConfig,
+    validation: ValidationConfig,
+) -> Callable[[int, Params], Evaluation]:
+  """Returns the judgment of weights, by the loss of coarse features.
+
+  It still falls where nearly all matches are right.
+  """
+  keys = jax.random.split(
+      jax.random.key(validation.seed), validation.num_videos
+  )
+  examples = [render_example(key, validation.video) for key in keys]
+
+  @jax.jit
+  def measure(params: Params, example: Example) -> MatchingLosses:
+    batch = jax.tree.map(lambda array: array[None], example)
+    return compute_matching_losses(functions, params, batch, config)
+
+  def evaluate(step: int, params: Params) -> Evaluation:
+    del step
+    rows = [parallel.fetch(measure(params, example)) for example in examples]
+    means = jax.tree.map(lambda *values: float(np.mean(values)), *rows)
+    scalars = {
+        'validation/match_accuracy': 100 * means.accuracy,
+        'validation/coarse_loss': means.coarse,
+        'validation/fine_loss': means.fine,
+    }
+    return Evaluation(-means.coarse, scalars)
+
+  return evaluate
