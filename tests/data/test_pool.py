@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from narrow import SCENE
 import numpy as np
 import pytest
 
@@ -10,21 +11,12 @@ from tapjax.data.pool import draw_examples
 from tapjax.data.pool import make_draw
 from tapjax.data.pool import PoolConfig
 from tapjax.data.pool import vary_example
-from tapjax.data.procedural import ProceduralConfig
 from tapjax.ops.sampling import read_at_time
 from tapjax.types import Example
 
 HEIGHT, WIDTH, FRAMES, QUERIES = 6, 8, 5, 7
 TINY = PoolConfig(
-    video=ProceduralConfig(
-        num_frames=3,
-        resolution=(16, 16),
-        num_queries=6,
-        num_objects=2,
-        samples_per_pixel=1,
-        texture_size=8,
-        num_leaves=2,
-    ),
+    video=SCENE,
     batch_size=2,
     num_videos=4,
     num_uses=2,

@@ -4,11 +4,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from narrow import SCENE
 import numpy as np
 import pytest
 
 from tapjax import parallel
-from tapjax.data.procedural import ProceduralConfig
 from tapjax.data.stored_videos import develop_clip
 from tapjax.data.stored_videos import draw_clip
 from tapjax.data.stored_videos import make_stored_draw
@@ -19,15 +19,6 @@ from tapjax.data.stored_videos import write_stored_videos
 from tapjax.ops.sampling import read_at_time
 
 HEIGHT, WIDTH, FRAMES, POINTS = 32, 32, 6, 40
-SCENE = ProceduralConfig(
-    num_frames=3,
-    resolution=(16, 16),
-    num_queries=6,
-    num_objects=2,
-    samples_per_pixel=1,
-    texture_size=8,
-    num_leaves=2,
-)
 CONFIG = StoredConfig(
     batch_size=2,
     num_frames=4,
