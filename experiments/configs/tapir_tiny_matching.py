@@ -1,7 +1,7 @@
 """The features of tapir_tiny, which learn to match before it learns to track.
 
 python -m experiments.run --task=generate --scene_format=stored \
-  --workdir=VIDEOS --num_scenes=1500 --scene_seed=20 \
+  --workdir=VIDEOS --num_scenes=1000 --scene_seed=20 \
   --set num_queries=512 --set samples_per_pixel=2
 python -m experiments.run --task=train \
   --config=experiments/configs/tapir_tiny_matching.py --workdir=DIR \
@@ -43,9 +43,9 @@ def get_config() -> MatchingTrainConfig:
       validation=ValidationConfig(video=video, num_videos=8),
       matching=MatchingConfig(
           optimizer=OptimizerConfig(
-              peak_lr=1e-3,
+              peak_lr=8e-4,
               warmup_steps=100,
-              num_steps=4000,
+              num_steps=2600,
               weight_decay=1e-2,
               max_norm=1.0,
           )

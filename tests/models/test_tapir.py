@@ -46,6 +46,7 @@ def test_refinement_resolutions(resolution, expected):
         ({'num_iterations': 0}, 'num_iterations must be at least 1'),
         ({'num_extra_convs': -1}, 'num_extra_convs must be at least 0'),
         ({'temperature': float('nan')}, 'finite'),
+        ({'position_weight': float('inf')}, 'position_weight must be finite'),
     ],
     ids=str,
 )
@@ -84,6 +85,30 @@ def test_pooled_grids_of_odd_size():
   pooled_y = y * 18 / 256 - 0.5
   expected = [0, y * 37 / 256 - 0.5, 2 * pooled_y + 0.5]
   np.testing.assert_allclose(correlation[0, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('weight', [0.0, 8.0])
+def test_refinement_sees_positions_if_they_have_a_weight(weight):
+  config = dataclasses.replace(tapir.TAPIR_TINY, position_weight=weight)
+  seen = []
+
+  def mix(inputs, memory):
+    seen.append(inputs[..., :2])
+    return jnp.zeros((1, 3, 4 + 96)), memory
+
+  # A path across the frame, from the upper-left corner to the lower-right one.
+  positions = jnp.asarray([[[0.0, 0], [128, 64], [256, 256]]])
+  vectors = jnp.zeros((1, 3, 96))
+  start = tapir.Refinement(positions, *jnp.zeros((2, 1, 3)), vectors)
+  grids = tapir.FeatureGrids(
+      jnp.zeros((3, 64, 64, 32)),
+      jnp.zeros((3, 32, 32, 64)),
+      (jnp.zeros((3, 16, 16, 64)),),
+  )
+  with jax.disable_jit():
+    tapir._refine_at_level(mix, grids, start, None, config, config.resolution)
+  expected = [[-0.5, -0.5], [0, -0.25], [0.5, 0.5]]
+  np.testing.assert_allclose(seen[0][0], weight * np.asarray(expected))
 
 
 @pytest.mark.parametrize(

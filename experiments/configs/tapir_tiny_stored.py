@@ -1,0 +1,60 @@
+"""tapir_tiny on stored procedural videos, from features that match.
+
+python -m experiments.run --task=train \
+  --config=experiments/configs/tapir_tiny_stored.py --workdir=DIR \
+  --set data.folder=VIDEOS --set initial=MATCHING/latest.safetensors
+
+VIDEOS and MATCHING are what `tapir_tiny_matching.py` tells how to make. Its
+features stay as they are, which halves the time of a step; all learn together
+in a run behind this one, with
+
+  --set initial=DIR/latest.safetensors --set 'step.optimizer.frozen=()' \
+  --set step.optimizer.peak_lr=4e-4 --set step.optimizer.num_steps=720
+
+Two CPU cores; scores are in the README.
+"""
+
+import dataclasses
+
+from experiments.config import TrainConfig
+from experiments.config import ValidationConfig
+from experiments.configs import tapir_tiny_matching
+from tapjax.training.loop import LoopConfig
+from tapjax.training.losses import LossConfig
+from tapjax.training.optimizers import OptimizerConfig
+from tapjax.training.step import StepConfig
+
+
+def get_config() -> TrainConfig:
+  """Returns what is run by default."""
+  first = tapir_tiny_matching.get_config()
+  return TrainConfig(
+      preset=first.preset,
+      # Once more than the preset; a third time changes nothing any more.
+      model=dataclasses.replace(first.model, num_iterations=3),
+      data=dataclasses.replace(
+          first.data,
+          batch_size=2,
+          frames='consecutive',
+          num_frames=20,
+          num_points=64,
+      ),
+      validation=ValidationConfig(
+          video=dataclasses.replace(first.validation.video, num_frames=20),
+          num_videos=12,
+      ),
+      step=StepConfig(
+          # What is far off weighs less, for the sake of what is nearly right.
+          losses=LossConfig(position_weight=0.2, huber_delta=1.0),
+          optimizer=OptimizerConfig(
+              peak_lr=1e-3,
+              warmup_steps=100,
+              num_steps=2000,
+              weight_decay=1e-2,
+              max_norm=1.0,
+              frozen=('*resnet*',),
+          ),
+      ),
+      loop=LoopConfig(report_every=20, evaluate_every=200, save_every=200),
+      seed=1,
+  )
