@@ -12,8 +12,8 @@ from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import Recipe
 from experiments.recipes import Workplace
+from experiments.validation import make_examples
 from tapjax import parallel
-from tapjax.data.procedural import render_example
 from tapjax.data.stored_videos import make_stored_draw
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -60,10 +60,7 @@ def _make_evaluate(
 
   It still falls where nearly all matches are right.
   """
-  keys = jax.random.split(
-      jax.random.key(validation.seed), validation.num_videos
-  )
-  examples = [render_example(key, validation.video) for key in keys]
+  examples = make_examples(validation)
 
   @jax.jit
   def measure(params: Params, example: Example) -> MatchingLosses:

@@ -42,9 +42,14 @@ def make_evaluate(
   The score that counts is the Average Jaccard. The first video is drawn with
   its tracks, and with the true ones below.
   """
-  keys = jax.random.split(jax.random.key(config.seed), config.num_videos)
-  examples = [render_example(key, config.video) for key in keys]
+  examples = make_examples(config)
   return make_evaluate_examples(make_tracker, examples, write_picture)
+
+
+def make_examples(config: ValidationConfig) -> list[Example]:
+  """Makes the videos that weights are judged by."""
+  keys = jax.random.split(jax.random.key(config.seed), config.num_videos)
+  return [render_example(key, config.video) for key in keys]
 
 
 def make_evaluate_examples(

@@ -21,7 +21,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import UInt8
@@ -38,6 +37,7 @@ from tapjax.data.shuffled import make_draws
 from tapjax.files import write_atomically
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import Resolution
+from tapjax.ops.sampling import read_in_frames
 from tapjax.types import Example
 
 _NAME = '{:06}.npz'
@@ -212,32 +212,15 @@ def develop_clip(clip: Clip, config: StoredConfig) -> Example:
   """
   height, width = config.resolution
   x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
-  places = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
-
-  def warp(frame: Array, to_video: Array) -> Float[Array, 'h w 3']:
-    return _read_frame(frame, jnp.einsum('hwj,ij->hwi', places, to_video))
-
-  video = jax.vmap(warp)(
-      normalize_frames(clip.frames), jnp.asarray(clip.to_video)
-  )
+  pixels = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
+  places = jnp.einsum('hwj,tij->thwi', pixels, jnp.asarray(clip.to_video))
+  numbers = jnp.repeat(jnp.arange(config.num_frames), height * width)
+  video = read_in_frames(
+      normalize_frames(clip.frames), numbers, places[..., ::-1].reshape(-1, 2)
+  ).reshape(-1, height, width, 3)
   if config.recolor:
     video = change_colors(video, clip.colors)
   return Example(video, *(jnp.asarray(array) for array in clip[-3:]))
-
-
-def _read_frame(
-    frame: Float[Array, 'h w 3'], places: Float[Array, 'a b 2']
-) -> Float[Array, 'a b 3']:
-  """Reads a frame between its pixels at (x, y), holding the border outside."""
-  height, width, _ = frame.shape
-  last = jnp.asarray([width - 1, height - 1], places.dtype)
-  corner = jnp.clip(places - 0.5, 0, last[None, None])
-  base = jnp.minimum(jnp.floor(corner), last[None, None] - 1)
-  x, y = jnp.moveaxis(corner - base, -1, 0)[..., None]
-  column, row = jnp.moveaxis(base.astype(jnp.int32), -1, 0)
-  upper = frame[row, column] * (1 - x) + frame[row, column + 1] * x
-  lower = frame[row + 1, column] * (1 - x) + frame[row + 1, column + 1] * x
-  return upper * (1 - y) + lower * y
 
 
 def _draw_frame_numbers(
