@@ -463,9 +463,11 @@ def compile_windows(
       extent: Extent,
       memory: PyTree | None,
   ) -> tuple[Tracks, PyTree | None]:
-    state = functions.initialize_tracks(params, features, queries, points[None])
+    state = functions.initialize_tracks(
+        params, features, queries, points[None], memory
+    )
     states, memory = functions.refine_tracks(
-        params, features, queries, state, memory, extent
+        params, features, queries, state, memory, extent, points[None]
     )
     tracks = functions.finalize_tracks(states)
     return jax.tree.map(lambda array: array[0], tracks), memory

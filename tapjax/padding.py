@@ -658,7 +658,7 @@ def track_chunk(
   queries = functions.describe_queries(params, features, points)
   state = functions.initialize_tracks(params, features, queries, points)
   states, _ = functions.refine_tracks(
-      params, features, queries, state, None, extent
+      params, features, queries, state, None, extent, points
   )
   tracks = functions.finalize_tracks(states)
   return jax.tree.map(lambda array: array[0], tracks)

@@ -443,7 +443,7 @@ def _step(
     frames: UInt8[Array, '1 h w 3'],
 ) -> tuple[Tracks, PyTree]:
   features = _encode(functions, params, frames)
-  state = functions.initialize_tracks(params, features, queries, None)
+  state = functions.initialize_tracks(params, features, queries, None, memory)
   states, memory = functions.refine_tracks(
       params, features, queries, state, memory
   )

@@ -82,12 +82,12 @@ def test_frames_on_disk_are_those_in_memory():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['causal_bootstapir', 'tapnet'])
+@pytest.mark.parametrize('name', ['tapir_tiny', 'tapnet'])
 @pytest.mark.parametrize('query_chunk', [None, 2])
 def test_nothing_is_lost_between_windows(name, query_chunk):
   """What is remembered, or what needs no other frames, is as of the whole."""
   tracker = make_tracker(name)
-  window = {'causal_bootstapir': 8, 'tapnet': 28}[name]
+  window = {'tapir_tiny': 8, 'tapnet': 28}[name]
   frames = make_long_video(2 * window + 20)
   whole = tracker.track(frames, POINTS)
   assert_same(
@@ -118,7 +118,7 @@ def test_a_window_is_a_video_of_its_own(name):
 
 @pytest.mark.slow
 def test_budget_decides():
-  tracker = make_tracker('causal_bootstapir')
+  tracker = make_tracker('tapir_tiny')
   frames = make_long_video(64)
   size = frames.shape[1:3]
   needed = tracker.estimate_memory(64, len(POINTS), size)

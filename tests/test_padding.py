@@ -74,7 +74,9 @@ def track_plainly(tracker, frames, points):
     features = functions.encode_video(params, normalize_frames(frames)[None])
     queries = functions.describe_queries(params, features, points)
     state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(params, features, queries, state)
+    states, _ = functions.refine_tracks(
+        params, features, queries, state, query_points=points
+    )
     return functions.finalize_tracks(states)
 
   return jax.tree.map(lambda array: np.asarray(array[0]), run(frames, points))

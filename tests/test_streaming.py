@@ -22,6 +22,7 @@ CONFIG = tapir.TapirConfig(
     num_iterations=2,
     mixer_blocks=2,
     mixer_channels=8,
+    template_weight=1.0,
     temporal='past',
 )
 # One compiled program for a frame alone, another for a video.

@@ -41,13 +41,15 @@ SMALL_LOCOTRACK = dataclasses.replace(
 )
 CONFIGS = {
     'tapir': (tapir, SMALL_TAPIR),
-    'causal_bootstapir': (
+    'tapir_tiny': (
         tapir,
         dataclasses.replace(
             SMALL_TAPIR,
             resolution=(80, 128),
             num_extra_convs=1,
             pooled_levels=1,
+            position_weight=8.0,
+            template_weight=1.0,
             temporal='past',
         ),
     ),
@@ -345,7 +347,9 @@ def test_batch_equals_its_videos(name):
     features = functions.encode_video(params, video)
     queries = functions.describe_queries(params, features, points)
     state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(params, features, queries, state)
+    states, _ = functions.refine_tracks(
+        params, features, queries, state, query_points=points
+    )
     return functions.finalize_tracks(states)
 
   both = track(video, points)
@@ -380,6 +384,6 @@ def test_memory_is_refused_where_the_future_is_seen():
   points = jnp.zeros((1, 1, 3))
   queries = functions.describe_queries(params, features, points)
   state = functions.initialize_tracks(params, features, queries, points)
-  memory = make_tracker('causal_bootstapir').functions.make_memory(1)
+  memory = make_tracker('tapir_tiny').functions.make_memory(1)
   with pytest.raises(ValueError, match='causal'):
     functions.refine_tracks(params, features, queries, state, memory)

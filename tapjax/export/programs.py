@@ -71,7 +71,9 @@ def make_track_program(
     features = functions.encode_video(params, video)
     queries = functions.describe_queries(params, features, points)
     state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(params, features, queries, state)
+    states, _ = functions.refine_tracks(
+        params, features, queries, state, query_points=points
+    )
     return _name_tracks(functions.finalize_tracks(states))
 
   return _make_program(
@@ -127,7 +129,7 @@ def make_session_programs(
     features = functions.encode_video(
         params, normalize_frames(frame)[None, None]
     )
-    guess = functions.initialize_tracks(params, features, queries, None)
+    guess = functions.initialize_tracks(params, features, queries, None, memory)
     states, memory = functions.refine_tracks(
         params, features, queries, guess, memory
     )

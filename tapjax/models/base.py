@@ -88,7 +88,8 @@ class RefineTracks(Protocol):
   Returns the state after every iteration, on a new first axis. A tracker that
   streams takes the memory of the frames before these and returns the memory
   for those after them; without one the video begins and ends here. With an
-  extent, all arrays but the first are padded.
+  extent, all arrays but the first are padded. The query points are those that
+  `initialize_tracks` was given.
   """
 
   def __call__(
@@ -99,6 +100,7 @@ class RefineTracks(Protocol):
       state: TrackState,
       memory: PyTree | None = None,
       extent: Extent | None = None,
+      query_points: QueryPoints | None = None,
   ) -> tuple[TrackState, PyTree | None]:
     ...
 
@@ -107,7 +109,8 @@ class InitializeTracks(Protocol):
   """Guesses every track at once.
 
   Where query points are given, a track passes through its query on the query's
-  own frame; without them nothing is known but what the queries look like.
+  own frame; without them nothing is known but what the queries look like. The
+  memory is that which `refine_tracks` takes as well.
   """
 
   def __call__(
@@ -116,7 +119,25 @@ class InitializeTracks(Protocol):
       features: PyTree,
       query_features: PyTree,
       query_points: QueryPoints | None,
+      memory: PyTree | None = None,
   ) -> TrackState:
+    ...
+
+
+class InitializeInTraining(Protocol):
+  """The first guess of every track, and how likely it held each target.
+
+  That is the logarithm of the chance of the target's position, `[b, n, t]`.
+  """
+
+  def __call__(
+      self,
+      params: Params,
+      features: PyTree,
+      query_features: PyTree,
+      query_points: QueryPoints | None,
+      target_points: Float[Array, 'b n t 2'],
+  ) -> tuple[TrackState, Array]:
     ...
 
 
@@ -173,6 +194,8 @@ class TrackerFunctions(NamedTuple):
       it; for use in a mapped function, as norms see the videos of all devices.
       None where there are no statistics.
     refines: whether iterations change the first guess.
+    initialize_in_training: the first guess, and how likely targets are by it.
+      None where it is not a choice among cells.
   """
 
   resolution: Resolution
@@ -189,6 +212,7 @@ class TrackerFunctions(NamedTuple):
   shortest_padded: int = 1
   encode_in_training: EncodeInTraining | None = None
   refines: bool = True
+  initialize_in_training: InitializeInTraining | None = None
 
 
 def set_precision(
@@ -226,6 +250,11 @@ def set_precision(
       ),
       describe_queries=wrap(functions.describe_queries),
       initialize_tracks=wrap(functions.initialize_tracks),
+      initialize_in_training=(
+          None
+          if functions.initialize_in_training is None
+          else wrap(functions.initialize_in_training)
+      ),
       refine_tracks=wrap(functions.refine_tracks),
       finalize_tracks=wrap(functions.finalize_tracks),
       chain=chain,
@@ -330,25 +359,40 @@ def unflatten_params(arrays: Mapping[str, Any]) -> Params:
   return Params(collections['params'], collections['state'])
 
 
+def round_query_times(
+    query_points: Float[Array, '*b n 3'],
+) -> Float[Array, '*b n']:
+  """Returns the frame nearest to each query; halfway between two the even."""
+  return jnp.round(query_points[..., 0])
+
+
 def get_query_frames(
     query_points: Float[Array, 'n 3'], num_frames: int | NumFrames
 ) -> Int[Array, 'n']:
-  """Returns the frame nearest to each query's time."""
-  nearest = jnp.round(query_points[:, 0]).astype(jnp.int32)
+  """Returns the frame of the video that is nearest to each query's time."""
+  nearest = round_query_times(query_points).astype(jnp.int32)
   return jnp.clip(nearest, 0, num_frames - 1)
 
 
 def pass_through_queries(
-    state: TrackState, query_points: QueryPoints
+    state: TrackState,
+    query_points: Float[Array, '*b n 3'],
+    frame: Int[Array, ''] | None = None,
 ) -> TrackState:
-  """Puts every track on its query, on the frame nearest to the query's.
+  """Puts every track on its query, on the query's own frame.
 
-  Halfway between two frames the even one is taken.
+  The state is of all frames, `[*b, n, t]`, or of the given one, `[*b, n]`.
   """
-  query_frames = jnp.round(query_points[..., 0])[..., None]
-  frames = jnp.arange(state.positions.shape[2])[None, None]
-  is_query = (frames == query_frames)[..., None]
-  query_positions = jnp.flip(query_points[..., 1:], axis=-1)[:, :, None]
+  is_query = round_query_times(query_points)
+  query_positions = jnp.flip(query_points[..., 1:], axis=-1)
+  if frame is None:
+    frames = jnp.arange(state.positions.shape[-2])
+    frames = frames.reshape((1,) * is_query.ndim + (-1,))
+    is_query = is_query[..., None] == frames
+    query_positions = query_positions[..., None, :]
+  else:
+    is_query = is_query == frame
+  is_query = is_query[..., None]
   return state._replace(
       positions=jnp.where(is_query, query_positions, state.positions)
   )

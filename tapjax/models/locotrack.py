@@ -576,7 +576,10 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       features: Features,
       query_features: QueryFeatures,
       query_points: Float[Array, 'b n 3'] | None,
+      memory: None = None,
   ) -> TrackState:
+    del memory  # It does not stream.
+
     def initialize(grids: FeatureGrids, supports: Supports) -> TrackState:
       vectors = get_centers(supports)
       estimates = map_frames(
@@ -609,7 +612,9 @@ def make_functions(config: LocoTrackConfig) -> TrackerFunctions:
       state: TrackState,
       memory: None = None,
       extent: Extent | None = None,
+      query_points: Float[Array, 'b n 3'] | None = None,
   ) -> tuple[TrackState, None]:
+    del query_points  # The state begins at them.
     num_frames = None if extent is None else extent.num_frames
     if memory is not None:
       raise ValueError(

@@ -379,8 +379,9 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
       features: Features,
       query_features: QueryVectors,
       query_points: Float[Array, 'b n 3'] | None,
+      memory: None = None,
   ) -> TrackState:
-    del params, query_features  # Every track begins by standing still.
+    del params, query_features, memory  # Every track begins by standing still.
     if query_points is None:
       raise ValueError(
           'query_points must be given to PIPs++, which cannot search for them;'
@@ -400,8 +401,9 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
       state: TrackState,
       memory: None = None,
       extent: Extent | None = None,
+      query_points: Float[Array, 'b n 3'] | None = None,
   ) -> tuple[TrackState, None]:
-    del memory  # It does not stream.
+    del memory, query_points  # It does not stream, and starts from the state.
     length = features[0].shape[1]
     num_frames = length if extent is None else extent.num_frames
 

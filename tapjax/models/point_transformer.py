@@ -421,8 +421,9 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
       features: Float[Array, 'b t h w c'],
       query_features: Float[Array, 'b n 3'],
       query_points: Float[Array, 'b n 3'] | None,
+      memory: None = None,
   ) -> TrackState:
-    del params, query_points  # Points begin where they were described.
+    del params, query_points, memory  # Points begin where they were described.
     positions = jnp.flip(query_features[..., 1:], axis=-1)[:, :, None]
     return TrackState(
         jnp.repeat(positions, features.shape[1], axis=2), None, None
@@ -435,7 +436,9 @@ def make_functions(config: PointTransformerConfig) -> TrackerFunctions:
       state: TrackState,
       memory: PyTree | None = None,
       extent: Extent | None = None,
+      query_points: Float[Array, 'b n 3'] | None = None,
   ) -> tuple[TrackState, None]:
+    del query_points  # The state begins at them.
     if memory is not None:
       raise ValueError(
           'memory must be None for a point transformer, which tracks to both '

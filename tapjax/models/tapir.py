@@ -15,7 +15,15 @@ and then, `num_iterations` times and for all frames of a track together,
   c_t = patches of (f_t . features_t) around p_t, at several scales
   (dp, do, de, df) = mixer(o, e, f, c);  p += dp, o += do, e += de, f += df
 
-where f starts as q; with a `position_weight`, the mixer sees p as well. With
+where f starts as q; with a `position_weight`, the mixer sees p as well. With a
+`template_weight`, q is joined by what the track looked like before, one frame
+after the other: r is a running mean of features_t at p_t, each weighed by the
+chance that it shows the point,
+
+  q_t = unit(q + template_weight * r_(t-1))
+  r_t = r_(t-1) + template_rate * shown_t * (features_t at p_t - r_(t-1))
+
+so that a point that turns, or grows, is known by its last looks. With
 more than one resolution the refinement is repeated on each, and their last
 iterations are averaged.
 
@@ -35,6 +43,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+from jaxtyping import Int
 
 from tapjax.geometry import list_growing_resolutions
 from tapjax.geometry import rescale_positions
@@ -47,6 +56,7 @@ from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import pass_through_queries
 from tapjax.models.base import Precision
+from tapjax.models.base import round_query_times
 from tapjax.models.base import set_precision
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import Kind
@@ -58,8 +68,8 @@ from tapjax.nn.activations import gelu
 from tapjax.nn.convolution import Conv2D
 from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import count_cost_volume
-from tapjax.nn.cost_volume import estimate_frames
 from tapjax.nn.cost_volume import FrameEstimate
+from tapjax.nn.cost_volume import score_positions
 from tapjax.nn.mixer import BlockMemory
 from tapjax.nn.mixer import Mixer
 from tapjax.nn.mixer import TAPS
@@ -72,6 +82,7 @@ from tapjax.ops.correlation import correlate_patches
 from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_at_time
+from tapjax.ops.sampling import read_in_frames
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
@@ -100,6 +111,10 @@ class TapirConfig:
     position_weight: of a track's positions, in frames from the middle, among
       what the refinement network sees, which tell it where a track jumps; the
       published ones see none, and have zeros in their place.
+    template_weight: of a track's looks on earlier frames, beside that at its
+      query; the published ones know the query's alone.
+    template_rate: share of a new look in the running mean of them, if it surely
+      shows the point.
     temporal: whether a frame's refinement sees frames on both sides or only
       the past ones.
     visibility_threshold: a point counts as visible where the chance that it is
@@ -121,6 +136,8 @@ class TapirConfig:
   mixer_blocks: int = 12
   mixer_channels: int = 512
   position_weight: float = 0.0
+  template_weight: float = 0.0
+  template_rate: float = 0.5
   temporal: Literal['both', 'past'] = 'both'
   visibility_threshold: float = 0.5
   precision: Precision = 'highest'
@@ -145,6 +162,7 @@ TAPIR_TINY = dataclasses.replace(
     mixer_blocks=4,
     mixer_channels=128,
     position_weight=8.0,
+    template_weight=1.0,
     # Where its Average Jaccard on procedural videos is highest.
     visibility_threshold=0.25,
 )
@@ -174,6 +192,17 @@ class QueryVectors(NamedTuple):
 # One of each per distinct resolution, in the order of `list_resolutions`.
 Features = tuple[FeatureGrids, ...]
 QueryFeatures = tuple[QueryVectors, ...]
+
+
+class TapirMemory(NamedTuple):
+  """What is known of the frames before: the mixer's memory, and templates.
+
+  The first two are those of `BlockMemory`, `[b, i, blocks, n, ...]`.
+  """
+
+  inputs: Float[Array, '*b _ k n 2 c']
+  hidden: Float[Array, '*b _ k n 2 m c']
+  templates: Float[Array, '*b n c8'] | None
 
 
 class Refinement(NamedTuple):
@@ -324,41 +353,98 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         for grids in features
     )
 
+  def guess_frame(
+      params: Params,
+      grid: Float[Array, 'h w c'],
+      vectors: Float[Array, 'n c'],
+      targets: Float[Array, 'n 2'] | None,
+  ) -> tuple[TrackState, Float[Array, 'n'] | None]:
+    estimate = stages.apply('estimate_frame', params, grid, vectors)
+    cells = grid.shape[:2]
+    positions = rescale_positions(estimate.positions, cells, config.resolution)
+    state = TrackState(positions, *jnp.moveaxis(estimate.logits, -1, 0))
+    if targets is None:
+      return state, None
+    targets = rescale_positions(targets, config.resolution, cells)
+    assert estimate.heatmap is not None, 'a cost volume tells it'
+    return state, score_positions(estimate.heatmap, targets)
+
+  def guess_tracks(
+      params: Params,
+      features: Features,
+      query_features: QueryFeatures,
+      query_points: Float[Array, 'b n 3'] | None,
+      target_points: Float[Array, 'b n t 2'] | None,
+      memory: TapirMemory | None,
+  ) -> tuple[TrackState, Float[Array, 'b n t'] | None]:
+    level = resolutions.index(initial)
+    grids, vectors = features[level].coarse, query_features[level].coarse
+    guess = functools.partial(guess_frame, params)
+
+    def initialize(
+        grids: Float[Array, 't h w c'],
+        vectors: Float[Array, 'n c'],
+        query_points: Float[Array, 'n 3'] | None,
+        target_points: Float[Array, 'n t 2'] | None,
+        templates: Float[Array, 'n c'],
+    ) -> tuple[TrackState, Float[Array, 'n t'] | None]:
+      targets = jax.tree.map(lambda array: array.swapaxes(0, 1), target_points)
+      if config.template_weight:
+        guesses = _follow_tracks(
+            guess, grids, vectors, query_points, targets, templates, config
+        )
+      else:
+        guesses = map_frames(
+            lambda grid, targets: guess(grid, vectors, targets), grids, targets
+        )
+      state, scores = jax.tree.map(lambda array: array.swapaxes(0, 1), guesses)
+      if query_points is not None:
+        state = pass_through_queries(state, query_points)
+      return state, scores
+
+    return map_batch(
+        initialize,
+        grids,
+        vectors,
+        query_points,
+        target_points,
+        _take_templates(memory, vectors),
+    )
+
   def initialize_tracks(
       params: Params,
       features: Features,
       query_features: QueryFeatures,
       query_points: Float[Array, 'b n 3'] | None,
+      memory: TapirMemory | None = None,
   ) -> TrackState:
-    level = resolutions.index(initial)
-
-    def initialize(
-        grids: Float[Array, 't h w c'], vectors: Float[Array, 'n c']
-    ) -> TrackState:
-      estimates = estimate_frames(
-          lambda *frame: stages.apply('estimate_frame', params, *frame),
-          grids,
-          vectors,
-          config.resolution,
-      )
-      occlusion, uncertainty = jnp.moveaxis(estimates.logits, -1, 0)
-      return TrackState(estimates.positions, occlusion, uncertainty)
-
-    state = map_batch(
-        initialize, features[level].coarse, query_features[level].coarse
+    state, _ = guess_tracks(
+        params, features, query_features, query_points, None, memory
     )
-    if query_points is None:
-      return state
-    return pass_through_queries(state, query_points)
+    return state
+
+  def initialize_in_training(
+      params: Params,
+      features: Features,
+      query_features: QueryFeatures,
+      query_points: Float[Array, 'b n 3'] | None,
+      target_points: Float[Array, 'b n t 2'],
+  ) -> tuple[TrackState, Float[Array, 'b n t']]:
+    state, scores = guess_tracks(
+        params, features, query_features, query_points, target_points, None
+    )
+    assert scores is not None, 'targets are scored'
+    return state, scores
 
   def refine_tracks(
       params: Params,
       features: Features,
       query_features: QueryFeatures,
       state: TrackState,
-      memory: BlockMemory | None = None,
+      memory: TapirMemory | None = None,
       extent: Extent | None = None,
-  ) -> tuple[TrackState, BlockMemory | None]:
+      query_points: Float[Array, 'b n 3'] | None = None,
+  ) -> tuple[TrackState, TapirMemory | None]:
     num_frames = None if extent is None else extent.num_frames
 
     def refine(
@@ -366,11 +452,23 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         query_features: QueryFeatures,
         state: TrackState,
         memory: BlockMemory | None,
-    ) -> tuple[TrackState, BlockMemory | None]:
+        templates: Float[Array, 'n c'] | None,
+        query_points: Float[Array, 'n 3'] | None,
+    ) -> tuple[TrackState, BlockMemory | None, Array | None]:
       positions = rescale_positions(state.positions, config.resolution, initial)
-      occlusion, uncertainty = state.occlusion_logits, state.uncertainty_logits
-      assert occlusion is not None, 'TAPIR estimates both logits'
-      assert uncertainty is not None, 'TAPIR estimates both logits'
+      occlusion, uncertainty = _get_logits(state)
+      looks = {}
+      if templates is not None:
+        level = resolutions.index(initial)
+        looks[level], templates = _trace_looks(
+            features[level].coarse,
+            query_features[level].coarse,
+            state,
+            query_points,
+            templates,
+            num_frames,
+            config,
+        )
       levels = _list_refinement_levels(config)
       memories = jax.tree.map(
           lambda array: array.reshape(
@@ -387,7 +485,9 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
             positions,
             occlusion,
             uncertainty,
-            _repeat_over_time(query_features[level], positions.shape[1]),
+            _repeat_over_time(
+                query_features[level], positions.shape[1], looks.get(level)
+            ),
         )
         level_states, level_memory = _refine_at_level(
             lambda *arguments: stages.apply(
@@ -409,14 +509,31 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       memory = jax.tree.map(
           lambda *parts: jnp.concatenate(parts), *new_memories
       )
-      return states._replace(positions=positions), memory
+      return states._replace(positions=positions), memory, templates
 
     if memory is not None and config.temporal != 'past':
       raise ValueError(
           'memory must be None for a tracker that sees the future; got one - '
           'use a causal preset, such as causal_bootstapir'
       )
-    states, memory = map_batch(refine, features, query_features, state, memory)
+    blocks = None
+    if memory is not None:
+      blocks = BlockMemory(memory.inputs, memory.hidden)
+    templates = None
+    if config.template_weight:
+      vectors = query_features[resolutions.index(initial)].coarse
+      templates = _take_templates(memory, vectors)
+    states, blocks, templates = map_batch(
+        refine,
+        features,
+        query_features,
+        state,
+        blocks,
+        templates,
+        query_points,
+    )
+    if blocks is not None:
+      memory = TapirMemory(blocks.inputs, blocks.hidden, templates)
     return jax.tree.map(lambda array: array.swapaxes(0, 1), states), memory
 
   def finalize_tracks(states: TrackState) -> Tracks:
@@ -426,23 +543,25 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         ),
         states,
     )
-    shown = jax.nn.sigmoid(-last.occlusion_logits) * jax.nn.sigmoid(
-        -last.uncertainty_logits
-    )
     return Tracks(
         last.positions,
-        shown > config.visibility_threshold,
+        _estimate_shown(last) > config.visibility_threshold,
         last.occlusion_logits,
         last.uncertainty_logits,
     )
 
-  def make_memory(num_queries: int, batch: int = 1) -> BlockMemory:
+  def make_memory(num_queries: int, batch: int = 1) -> TapirMemory:
     iterations = len(_list_refinement_levels(config)) * config.num_iterations
     leading = (batch, iterations, config.mixer_blocks, num_queries, TAPS - 1)
     channels = config.mixer_channels
-    return BlockMemory(
+    templates = None
+    if config.template_weight:
+      _, coarse_channels = config.feature_channels
+      templates = jnp.zeros((batch, num_queries, coarse_channels), jnp.float32)
+    return TapirMemory(
         inputs=jnp.zeros((*leading, channels), jnp.float32),
         hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
+        templates=templates,
     )
 
   functions = TrackerFunctions(
@@ -455,6 +574,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=make_memory if config.temporal == 'past' else None,
+      initialize_in_training=initialize_in_training,
   )
   return set_precision(functions, config.precision)
 
@@ -495,9 +615,13 @@ def _check_config(config: TapirConfig) -> None:
       raise ValueError(
           f'{name} must be at least 0; got {getattr(config, name)}'
       )
-  for name in ('temperature', 'position_weight'):
+  for name in ('temperature', 'position_weight', 'template_weight'):
     if not math.isfinite(getattr(config, name)):
       raise ValueError(f'{name} must be finite; got {getattr(config, name)}')
+  if not 0 <= config.template_rate <= 1:
+    raise ValueError(
+        f'template_rate must be between 0 and 1; got {config.template_rate}'
+    )
   if not list_refinement_resolutions(config):
     raise ValueError('refinement_resolutions must have an entry; got none')
   smallest = _STRIDE * 2**config.pooled_levels
@@ -563,11 +687,137 @@ def _refine_at_level(
 
 
 def _repeat_over_time(
-    vectors: QueryVectors, num_frames: int
+    vectors: QueryVectors,
+    num_frames: int,
+    looks: Float[Array, 'n t c8'] | None,
 ) -> Float[Array, 'n t c']:
-  """Returns the features that a track starts with, the same on every frame."""
-  features = jnp.concatenate([vectors.fine, vectors.coarse], axis=-1)
-  return jnp.repeat(features[:, None], num_frames, axis=1)
+  """Returns the features that a track starts with on every frame.
+
+  They are the query's, but for looks that are given in place of coarse ones.
+  """
+  fine, coarse = (
+      jnp.repeat(array[:, None], num_frames, axis=1) for array in vectors
+  )
+  return jnp.concatenate([fine, coarse if looks is None else looks], axis=-1)
+
+
+def _take_templates(
+    memory: TapirMemory | None, vectors: Float[Array, 'b n c']
+) -> Float[Array, 'b n c']:
+  """Returns the templates so far, which begin as zeros."""
+  if memory is None or memory.templates is None:
+    return jnp.zeros_like(vectors)
+  return memory.templates
+
+
+def _join_looks(
+    vectors: Float[Array, 'n c'],
+    templates: Float[Array, 'n c'],
+    config: TapirConfig,
+) -> Float[Array, 'n c']:
+  """Returns what to look for: the query, and what the track looked like."""
+  return normalize_vectors(vectors + config.template_weight * templates)
+
+
+def _update_templates(
+    templates: Float[Array, 'n c'],
+    grid: Float[Array, 'h w c'],
+    frame: Int[Array, ''],
+    state: TrackState,
+    query_points: Float[Array, 'n 3'] | None,
+    config: TapirConfig,
+) -> Float[Array, 'n c']:
+  """Adds what one frame shows where each track is believed to be.
+
+  Frames before the query, of which little is sure, are left out.
+  """
+  # Positions learn from their own losses, not through what is read there.
+  points = rescale_positions(
+      jax.lax.stop_gradient(state.positions),
+      config.resolution,
+      grid.shape[:2],
+  )
+  frames = jnp.zeros(points.shape[:1], jnp.int32)
+  looks = read_in_frames(grid[None], frames, jnp.flip(points, axis=-1))
+  share = config.template_rate * _estimate_shown(state)
+  if query_points is not None:
+    share = jnp.where(frame < round_query_times(query_points), 0.0, share)
+  return templates + share[:, None] * (looks - templates)
+
+
+def _estimate_shown(state: TrackState) -> Float[Array, '*nt']:
+  """Returns the chance that a point is not hidden and its position right."""
+  occlusion, uncertainty = _get_logits(state)
+  return jax.nn.sigmoid(-occlusion) * jax.nn.sigmoid(-uncertainty)
+
+
+def _get_logits(
+    state: TrackState,
+) -> tuple[Float[Array, '*nt'], Float[Array, '*nt']]:
+  """Returns both logits, of occlusion and of uncertainty."""
+  assert state.occlusion_logits is not None, 'TAPIR estimates both logits'
+  assert state.uncertainty_logits is not None, 'TAPIR estimates both logits'
+  return state.occlusion_logits, state.uncertainty_logits
+
+
+def _follow_tracks(
+    guess: Callable[..., tuple[TrackState, Array | None]],
+    grids: Float[Array, 't h w c'],
+    vectors: Float[Array, 'n c'],
+    query_points: Float[Array, 'n 3'] | None,
+    targets: Float[Array, 't n 2'] | None,
+    templates: Float[Array, 'n c'],
+    config: TapirConfig,
+) -> tuple[TrackState, Float[Array, 't n'] | None]:
+  """Guesses every frame, one after the other, by the looks before it."""
+
+  def follow(
+      templates: Float[Array, 'n c'], inputs: tuple[Array, Array, Array | None]
+  ) -> tuple[Array, tuple[TrackState, Array | None]]:
+    frame, grid, targets = inputs
+    looks = _join_looks(vectors, templates, config)
+    state, scores = guess(grid, looks, targets)
+    if query_points is not None:
+      state = pass_through_queries(state, query_points, frame)
+    templates = _update_templates(
+        templates, grid, frame, state, query_points, config
+    )
+    return templates, (state, scores)
+
+  frames = jnp.arange(grids.shape[0])
+  _, guesses = jax.lax.scan(follow, templates, (frames, grids, targets))
+  return guesses
+
+
+def _trace_looks(
+    grids: Float[Array, 't h w c'],
+    vectors: Float[Array, 'n c'],
+    states: TrackState,
+    query_points: Float[Array, 'n 3'] | None,
+    templates: Float[Array, 'n c'],
+    num_frames: NumFrames | None,
+    config: TapirConfig,
+) -> tuple[Float[Array, 'n t c'], Float[Array, 'n c']]:
+  """Returns what `_follow_tracks` looked for, and the templates behind it.
+
+  Frames from `num_frames` on are padding.
+  """
+
+  def trace(
+      templates: Float[Array, 'n c'], inputs: tuple[Array, Array, TrackState]
+  ) -> tuple[Array, Array]:
+    frame, grid, state = inputs
+    looks = _join_looks(vectors, templates, config)
+    new = _update_templates(templates, grid, frame, state, query_points, config)
+    if num_frames is not None:
+      new = jnp.where(frame < num_frames, new, templates)
+    return new, looks
+
+  states = jax.tree.map(lambda array: array.swapaxes(0, 1), states)
+  templates, looks = jax.lax.scan(
+      trace, templates, (jnp.arange(grids.shape[0]), grids, states)
+  )
+  return looks.swapaxes(0, 1), templates
 
 
 def _correlate_tracks(

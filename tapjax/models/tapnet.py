@@ -24,6 +24,7 @@ from jaxtyping import Bool
 from jaxtyping import Float
 
 from tapjax import parallel
+from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import Resolution
 from tapjax.models.base import Extent
@@ -39,12 +40,12 @@ from tapjax.models.names import WeightName
 from tapjax.nn.convolution import Conv2D
 from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import count_cost_volume
-from tapjax.nn.cost_volume import estimate_frames
 from tapjax.nn.cost_volume import FrameEstimate
 from tapjax.nn.normalization import EPSILON
 from tapjax.nn.normalization import normalize_vectors
 from tapjax.nn.resnet import count_convolution
 from tapjax.ops.loops import map_batch
+from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_at_time
 from tapjax.types import PyTree
 from tapjax.types import Tracks
@@ -261,17 +262,22 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       features: Float[Array, 'b t h8 w8 c'],
       query_features: Float[Array, 'b n c'],
       query_points: Float[Array, 'b n 3'] | None,
+      memory: None = None,
   ) -> TrackState:
+    del memory  # It does not stream.
+
     def initialize(
         grids: Float[Array, 't h8 w8 c'], vectors: Float[Array, 'n c']
     ) -> TrackState:
-      estimates = estimate_frames(
-          lambda *frame: stages.apply('estimate_frame', params, *frame),
-          grids,
-          vectors,
-          config.resolution,
-      )
-      return TrackState(estimates.positions, estimates.logits[..., 0], None)
+      def estimate(grid: Float[Array, 'h8 w8 c']) -> TrackState:
+        guess = stages.apply('estimate_frame', params, grid, vectors)
+        positions = rescale_positions(
+            guess.positions, grid.shape[:2], config.resolution
+        )
+        return TrackState(positions, guess.logits[..., 0], None)
+
+      states = map_frames(estimate, grids)
+      return jax.tree.map(lambda array: array.swapaxes(0, 1), states)
 
     state = map_batch(initialize, features, query_features)
     if query_points is None:
@@ -285,9 +291,10 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
       state: TrackState,
       memory: None = None,
       extent: Extent | None = None,
+      query_points: Float[Array, 'b n 3'] | None = None,
   ) -> tuple[TrackState, None]:
     # TAP-Net does not refine.
-    del params, features, query_features, memory, extent
+    del params, features, query_features, memory, extent, query_points
     return jax.tree.map(lambda array: array[None], state), None
 
   def finalize_tracks(states: TrackState) -> Tracks:

@@ -297,8 +297,9 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
       features: Float[Array, 'b t s c'],
       query_features: QueryFeatures,
       query_points: Float[Array, 'b n 3'] | None,
+      memory: None = None,
   ) -> TrackState:
-    del params, query_points  # Points begin where they were described.
+    del params, query_points, memory  # Points begin where they were described.
     points = query_features.points[:, :, None, :0:-1]
     shape = (*points.shape[:2], features.shape[1])
     return TrackState(
@@ -314,7 +315,9 @@ def make_functions(config: TaptrConfig) -> TrackerFunctions:
       state: TrackState,
       memory: PyTree | None = None,
       extent: Extent | None = None,
+      query_points: Float[Array, 'b n 3'] | None = None,
   ) -> tuple[TrackState, None]:
+    del query_points  # The state begins at them.
     if memory is not None:
       raise ValueError(
           'memory must be None for TAPTRv2, which tracks to both ends of a '

@@ -1,6 +1,5 @@
 """Cost volumes: where in a frame something looks like the query."""
 
-from collections.abc import Callable
 from collections.abc import Iterator
 import itertools
 from typing import NamedTuple
@@ -11,13 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 
-from tapjax.geometry import rescale_positions
-from tapjax.geometry import Resolution
 from tapjax.nn.convolution import Conv2D
 from tapjax.nn.convolution import turn_kernel
 from tapjax.ops.heatmap import soft_argmax
 from tapjax.ops.loops import add_all
-from tapjax.ops.loops import map_frames
 
 _HIDDEN_CHANNELS = 16
 _KERNEL = 3
@@ -27,10 +23,14 @@ _POOLED_CHANNELS = 32
 
 
 class FrameEstimate(NamedTuple):
-  """Where a frame seems to show each query: (x, y) in cells, and logits."""
+  """Where a frame seems to show each query: (x, y) in cells, and logits.
+
+  The heatmap is the logarithm of the chance of each cell, if it is told.
+  """
 
   positions: Float[Array, 'n *t 2']
   logits: Float[Array, 'n *t k']
+  heatmap: Float[Array, 'n h w'] | None = None
 
 
 class NarrowConv(hk.Module):
@@ -86,28 +86,39 @@ class CostVolumeHead(hk.Module):
     heatmap = self._heatmap(hidden)[..., 0] * self._temperature
     probability = jax.nn.softmax(heatmap, axis=(1, 2))
     positions = soft_argmax(probability, _PEAK_RADIUS)
+    heatmap = jax.nn.log_softmax(heatmap, axis=(1, 2))
 
     pooled = self._pooled(hidden)
     if self._rectify_pooled:
       pooled = jax.nn.relu(pooled)
     mixed = jax.nn.relu(self._mixed(jnp.mean(pooled, axis=(1, 2))))
-    return FrameEstimate(positions, self._logits(mixed))
+    return FrameEstimate(positions, self._logits(mixed), heatmap)
 
 
-def estimate_frames(
-    estimate_frame: Callable[[Array, Array], FrameEstimate],
-    grids: Float[Array, 't h w c'],
-    vectors: Float[Array, 'n c'],
-    resolution: Resolution,
-) -> FrameEstimate:
-  """Estimates every frame by itself, with positions in pixels."""
-  estimates = map_frames(lambda grid: estimate_frame(grid, vectors), grids)
-  positions = rescale_positions(
-      estimates.positions, grids.shape[1:3], resolution
-  )
-  return FrameEstimate(
-      positions.swapaxes(0, 1), estimates.logits.swapaxes(0, 1)
-  )
+def score_positions(
+    heatmap: Float[Array, 'n h w'], positions: Float[Array, 'n 2']
+) -> Float[Array, 'n']:
+  """Returns the logarithm of the chance of each position, (x, y) in cells.
+
+  Between the middles of four cells it is that of their weighted mean.
+  """
+  _, height, width = heatmap.shape
+  last = jnp.asarray([width - 1, height - 1], positions.dtype)
+  corner = jnp.clip(positions - 0.5, 0, last[None])
+  base = jnp.clip(jnp.floor(corner), 0, jnp.maximum(last - 1, 0)[None])
+  fraction = corner - base
+  (x, y), (right, below) = base.astype(jnp.int32).T, fraction.T
+  rows = jnp.arange(len(heatmap))
+  taps = [
+      heatmap[rows, y + i, x + j] for i, j in itertools.product((0, 1), (0, 1))
+  ]
+  weights = [
+      row * column
+      for row, column in itertools.product(
+          (1 - below, below), (1 - right, right)
+      )
+  ]
+  return jax.nn.logsumexp(jnp.stack(taps), axis=0, b=jnp.stack(weights))
 
 
 @jax.custom_vjp

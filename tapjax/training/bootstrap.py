@@ -208,9 +208,9 @@ def make_pseudo_labels(
   That is any frame on which the teacher sees the point and is sure of where,
   or the query's own one without any.
   """
-  states, _ = predict_states(
+  states = predict_states(
       functions, teacher, batch.video, batch.query_points
-  )
+  ).states
   refined = jax.tree.map(lambda array: array[1:], states)
   tracks = functions.finalize_tracks(refined if functions.refines else states)
   positions = jnp.asarray(tracks.positions)
@@ -309,12 +309,12 @@ def compute_self_training_losses(
   query_points = jnp.concatenate(
       [labels.query_points[..., :1], begin[..., ::-1]], axis=-1
   )
-  states, _ = predict_states(
+  states = predict_states(
       functions,
       params,
       jax.lax.stop_gradient(video),
       query_points,
-  )
+  ).states
   home = jax.vmap(
       jax.vmap(lambda p, m: map_home(p, m, size)), in_axes=(0, None)
   )

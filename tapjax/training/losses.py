@@ -9,6 +9,13 @@ position from its target and o whether the point is occluded,
                * (1 - o)
 
 each a mean over all entries: what is masked stays in the denominator.
+
+A position is the mean around a heatmap's peak, and so learns nothing where the
+peak is elsewhere. With a `heatmap_weight` the first guess learns from
+
+  heatmap      -log(chance of the target) * (1 - o)
+
+as well, which goes beyond what is published.
 """
 
 import dataclasses
@@ -38,25 +45,30 @@ class LossConfig:
     huber_delta: pixels beyond which the position loss grows linearly.
     uncertainty_threshold: pixels beyond which a position counts as wrong.
     rebalance_factor: visible points weigh this much more in the occlusion loss.
+    heatmap_weight: of the heatmap loss, for trackers that choose among cells.
   """
 
   position_weight: float = 0.05
   huber_delta: float = 4.0
   uncertainty_threshold: float = 6.0
   rebalance_factor: float = 0.0
+  heatmap_weight: float = 0.0
 
 
 class Losses(NamedTuple):
-  """The three losses, weighted; zero for a logit that a tracker lacks."""
+  """The losses, weighted; zero for what a tracker lacks."""
 
   position: Float[Array, '*i']
   occlusion: Float[Array, '*i']
   uncertainty: Float[Array, '*i']
+  heatmap: Float[Array, '*i']
 
   @property
   def total(self) -> Float[Array, '']:
-    """The sum of the three, and over iterations."""
-    return jnp.sum(self.position + self.occlusion + self.uncertainty)
+    """The sum of all, and over iterations."""
+    return jnp.sum(
+        self.position + self.occlusion + self.uncertainty + self.heatmap
+    )
 
 
 def compute_losses(
@@ -67,6 +79,7 @@ def compute_losses(
     config: LossConfig,
     mask: Float[Array, 'b n t'] | None = None,
     occlusion_mask: Float[Array, 'b n t'] | None = None,
+    target_scores: Float[Array, 'b n t'] | None = None,
 ) -> Losses:
   """Returns the losses of every iteration.
 
@@ -79,6 +92,8 @@ def compute_losses(
     config: weights and thresholds.
     mask: factor on every loss of an entry.
     occlusion_mask: further factor on the occlusion loss.
+    target_scores: by the first guess, logarithms of the chances of targets; not
+      read where occluded.
   """
   hidden = occluded.astype(jnp.float32)
   weight = jnp.ones_like(hidden) if mask is None else mask
@@ -105,11 +120,18 @@ def compute_losses(
           state.uncertainty_logits, is_wrong.astype(jnp.float32)
       )
       uncertainty = jnp.mean(entropy * (1 - hidden) * weight)
-    return Losses(position, occlusion, uncertainty)
+    return Losses(position, occlusion, uncertainty, jnp.zeros(()))
 
   if states.positions.ndim == 5:
-    return jax.vmap(compute)(states)
-  return compute(states)
+    losses = jax.vmap(compute)(states)
+  else:
+    losses = compute(states)
+  if target_scores is None or not config.heatmap_weight:
+    return losses
+  scores = jnp.where(occluded, 0.0, target_scores)
+  heatmap = -config.heatmap_weight * jnp.mean(scores * weight)
+  first = (0,) * losses.heatmap.ndim
+  return losses._replace(heatmap=losses.heatmap.at[first].set(heatmap))
 
 
 def _measure_squared_distance(

@@ -62,14 +62,33 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-  """What one update tells; losses are of the last iteration but the sum."""
+  """What one update tells.
+
+  Losses are of the last iteration, but for the sum and that of the heatmap.
+  """
 
   loss: Float[Array, '']
   position_loss: Float[Array, '']
   occlusion_loss: Float[Array, '']
   uncertainty_loss: Float[Array, '']
   gradient_norm: Float[Array, '']
+  heatmap_loss: Float[Array, '']
   bad_updates: Int[Array, '']
+
+
+class Prediction(NamedTuple):
+  """What a tracker believes of a batch, to learn from.
+
+  Attributes:
+    states: the first guess and every iteration after it, `[i, b, n, t]`.
+    statistics: of norms, behind the batch.
+    target_scores: by the first guess, logarithms of the chances of targets;
+      None where none were given, or a tracker does not choose among cells.
+  """
+
+  states: TrackState
+  statistics: PyTree
+  target_scores: Float[Array, 'b n t'] | None
 
 
 Update = Callable[[TrainState, Example, Array], tuple[TrainState, Metrics]]
@@ -110,6 +129,7 @@ def make_update(
         occlusion_loss=last.occlusion,
         uncertainty_loss=last.uncertainty,
         gradient_norm=optax.tree.norm(gradients),
+        heatmap_loss=losses.heatmap[0],
         bad_updates=state.optimizer.notfinite_count,
     )
 
@@ -149,12 +169,13 @@ def predict_states(
     query_points: Float[Array, 'b n 3'],
     refined_queries: int | None = None,
     key: Array | None = None,
-) -> tuple[TrackState, PyTree]:
-  """Returns the first guess and every iteration after it, to learn from.
+    target_points: Float[Array, 'b n t 2'] | None = None,
+) -> Prediction:
+  """Tracks a batch, to learn from it.
 
-  And the statistics of norms behind the batch. Without a key nothing is random,
-  and norms do not learn: statistics stay the same. The refinement is learned
-  from the first `refined_queries` alone; see `StepConfig`.
+  Without a key nothing is random, and norms do not learn: statistics stay the
+  same. The refinement is learned from the first `refined_queries` alone; see
+  `StepConfig`. The chances of `target_points` are told, if they are given.
   """
   statistics = params.statistics
   if functions.encode_in_training is None or key is None:
@@ -162,16 +183,27 @@ def predict_states(
   else:
     features, statistics = functions.encode_in_training(params, video, key)
   queries = functions.describe_queries(params, features, query_points)
-  first = functions.initialize_tracks(params, features, queries, query_points)
+  arguments = params, features, queries, query_points
+  scores = None
+  if target_points is None or functions.initialize_in_training is None:
+    first = functions.initialize_tracks(*arguments)
+  else:
+    first, scores = functions.initialize_in_training(*arguments, target_points)
   if not functions.refines:
-    return jax.tree.map(lambda array: array[None], first), statistics
+    states = jax.tree.map(lambda array: array[None], first)
+    return Prediction(states, statistics, scores)
 
   def refine(rows: slice, *, learns: bool) -> TrackState:
-    cut = jax.tree.map(lambda array: array[:, rows], (queries, first))
-    arguments = params, features, *cut
+    arguments: tuple[Params, PyTree, PyTree, TrackState] = (
+        params,
+        features,
+        *jax.tree.map(lambda array: array[:, rows], (queries, first)),
+    )
     if not learns:
       arguments = jax.lax.stop_gradient(arguments)
-    states, _ = functions.refine_tracks(*arguments)
+    states, _ = functions.refine_tracks(
+        *arguments, query_points=query_points[:, rows]
+    )
     return TrackState(*states)
 
   count = query_points.shape[1]
@@ -189,7 +221,7 @@ def predict_states(
   states = jax.tree.map(
       lambda start, rest: jnp.concatenate([start[None], rest]), first, refined
   )
-  return TrackState(*states), statistics
+  return Prediction(TrackState(*states), statistics, scores)
 
 
 def compute_example_losses(
@@ -204,17 +236,28 @@ def compute_example_losses(
 
   And the statistics of norms behind the batch; see `predict_states`.
   """
-  states, statistics = predict_states(
-      functions, params, batch.video, batch.query_points, refined_queries, key
+  targets = None
+  if config.heatmap_weight:
+    # Wherever a hidden point is said to be, gradients stay finite.
+    targets = jnp.where(batch.occluded[..., None], 0.0, batch.target_points)
+  prediction = predict_states(
+      functions,
+      params,
+      batch.video,
+      batch.query_points,
+      refined_queries,
+      key,
+      targets,
   )
   losses = compute_losses(
-      states,
+      prediction.states,
       batch.target_points,
       batch.occluded,
       functions.resolution,
       config,
+      target_scores=prediction.target_scores,
   )
-  return losses, statistics
+  return losses, prediction.statistics
 
 
 def _compute_gradients(

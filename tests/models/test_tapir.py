@@ -47,6 +47,8 @@ def test_refinement_resolutions(resolution, expected):
         ({'num_extra_convs': -1}, 'num_extra_convs must be at least 0'),
         ({'temperature': float('nan')}, 'finite'),
         ({'position_weight': float('inf')}, 'position_weight must be finite'),
+        ({'template_weight': float('inf')}, 'template_weight must be finite'),
+        ({'template_rate': 1.5}, 'template_rate must be between 0 and 1'),
     ],
     ids=str,
 )
@@ -109,6 +111,61 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
     tapir._refine_at_level(mix, grids, start, None, config, config.resolution)
   expected = [[-0.5, -0.5], [0, -0.25], [0.5, 0.5]]
   np.testing.assert_allclose(seen[0][0], weight * np.asarray(expected))
+
+
+def test_templates_are_running_means_of_looks():
+  """Written again for one point, a step at a time, without a loop over time."""
+  config = dataclasses.replace(
+      tapir.TAPIR_TINY, resolution=(32, 32), initial_resolution=(32, 32)
+  )
+  generator = np.random.default_rng(0)
+  grids = jnp.asarray(generator.normal(size=(6, 4, 4, 8)), jnp.float32)
+  query = jnp.asarray(generator.normal(size=(1, 8)), jnp.float32)
+  query /= jnp.linalg.norm(query)
+  cells = np.asarray([[2, 1], [1, 2], [3, 0], [0, 3], [2, 2], [1, 1]])
+  # On the second frame; where the track is there is no guess.
+  points = jnp.asarray([[1.0, 2.5 * 8, 1.5 * 8]])
+  logits = jnp.asarray(generator.normal(size=(2, 6)), jnp.float32)
+  none = jnp.zeros((1, 8))
+  seen = []
+
+  def guess(grid, vectors, targets):
+    del grid, targets
+    frame = len(seen)
+    seen.append(vectors[0])
+    positions = jnp.asarray(cells[frame : frame + 1] * 8 + 4.0)
+    if frame == 1:
+      positions += 9.0
+    return tapir.TrackState(positions, *logits[:, frame : frame + 1]), None
+
+  with jax.disable_jit():
+    states, _ = tapir._follow_tracks(
+        guess, grids, query, points, None, none, config
+    )
+  mean = np.zeros(8)
+  for frame in range(6):
+    joined = query[0] + config.template_weight * mean
+    expected = joined / np.linalg.norm(joined)
+    np.testing.assert_allclose(seen[frame], expected, rtol=1e-5)
+    if frame >= 1:
+      shown = np.prod(1 / (1 + np.exp(logits[:, frame])))
+      x, y = cells[frame]
+      mean += config.template_rate * shown * (grids[frame, y, x] - mean)
+
+  # The refinement, which knows the states, finds the same looks.
+  states = jax.tree.map(lambda array: array.swapaxes(0, 1), states)
+
+  def trace(num_frames):
+    return tapir._trace_looks(
+        grids, query, states, points, none, num_frames, config
+    )
+
+  looks, templates = trace(None)
+  np.testing.assert_allclose(looks[0], seen, rtol=1e-5)
+  np.testing.assert_allclose(templates[0], mean, rtol=1e-5)
+  # Nothing is learned of padding.
+  _, templates = trace(jnp.asarray(1))
+  np.testing.assert_array_equal(templates, 0)
 
 
 @pytest.mark.parametrize(

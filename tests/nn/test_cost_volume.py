@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tapjax.nn.cost_volume import NarrowConv
+from tapjax.nn.cost_volume import score_positions
 
 
 @pytest.mark.parametrize(('inputs', 'outputs'), [(1, 4), (4, 1)])
@@ -34,3 +35,32 @@ def test_narrow_convolutions_and_their_gradients(inputs, outputs):
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(
       jnp.shape, theirs.init(keys[1], x)
   )
+
+
+def test_scores_are_chances_between_cells():
+  chances = np.random.default_rng(0).uniform(0.1, 1, (4, 3, 5))
+  positions = [[1.5, 2.5], [2.0, 1.5], [3.25, 1.75], [-4.0, 9.0]]
+  expected = [
+      chances[0, 2, 1],
+      chances[1, 1, [1, 2]].mean(),
+      chances[2, [1, 2], 2] @ [0.75, 0.25] * 0.25
+      + chances[2, [1, 2], 3] @ [0.75, 0.25] * 0.75,
+      # Beyond the border, that of the nearest cell.
+      chances[3, 2, 0],
+  ]
+  scores = score_positions(jnp.log(chances), jnp.asarray(positions))
+  np.testing.assert_allclose(jnp.exp(scores), expected, rtol=1e-5)
+
+
+def test_scores_pull_where_a_heatmap_is_wrong():
+  """Its peak is far away, and yet the cell of the target gains."""
+  logits = jnp.zeros((1, 8, 8)).at[0, 7, 7].set(30.0)
+
+  def score(logits):
+    heatmap = jax.nn.log_softmax(logits, axis=(1, 2))
+    return score_positions(heatmap, jnp.asarray([[1.5, 0.5]]))[0]
+
+  gradient = jax.grad(score)(logits)[0]
+  np.testing.assert_allclose(gradient[0, 1], 1, atol=1e-5)
+  np.testing.assert_allclose(gradient[7, 7], -1, atol=1e-5)
+  assert np.all(np.isfinite(gradient))

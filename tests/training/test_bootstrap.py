@@ -83,7 +83,7 @@ def fake(positions, *, occluded=False, certain=True):
       encode_video=lambda params, video: (),
       describe_queries=lambda *_: (),
       initialize_tracks=lambda *_: state,
-      refine_tracks=lambda *_: (
+      refine_tracks=lambda *_, **__: (
           jax.tree.map(lambda array: array[None], state),
           None,
       ),
@@ -135,12 +135,12 @@ def test_tracks_count_that_come_back_and_are_seen():
   occluded = np.zeros((1, 4, 4), bool)
   occluded[0, 3, 2] = True
   functions = fake(positions[None], occluded=occluded)
-  states, _ = bootstrap.predict_states(
+  states = bootstrap.predict_states(
       functions,
       get_params(),
       jnp.zeros((1, 4, 32, 32, 3)),
       jnp.zeros((1, 4, 3)),
-  )
+  ).states
   queries = jnp.broadcast_to(
       jnp.asarray([2.0, 10, 10]).reshape(1, 1, 3), (1, 4, 3)
   )

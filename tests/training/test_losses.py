@@ -63,7 +63,7 @@ def test_values_and_gradients(case, reference):
 
   state = TrackState(arrays['points'], arrays['occlusion'], uncertainty)
   gradient, losses = jax.jit(jax.grad(compute, has_aux=True))(state)
-  pairs = zip(losses, ('huber', 'occ', 'prob'), strict=True)
+  pairs = zip(losses[:3], ('huber', 'occ', 'prob'), strict=True)
   for loss, name in pairs:
     np.testing.assert_allclose(
         loss, arrays[f'{case}/loss_{name}'], rtol=1e-5, atol=1e-7
@@ -105,7 +105,7 @@ def test_sum_over_iterations(reference):
   np.testing.assert_allclose(losses.total, arrays['loss'], rtol=2e-5)
   for i, suffix in enumerate(('_0', '_1', '_2', '')):
     for loss, name in zip(
-        losses, ('position', 'occlusion', 'prob'), strict=True
+        losses[:3], ('position', 'occlusion', 'prob'), strict=True
     ):
       np.testing.assert_allclose(
           loss[i], arrays[f'scalars/{name}_loss{suffix}'], rtol=2e-5
@@ -135,3 +135,22 @@ def test_hidden_targets_do_not_move_the_loss(value):
   total, gradient = jax.value_and_grad(compute)(state, moved)
   np.testing.assert_allclose(total, expected)
   np.testing.assert_allclose(gradient.positions, expected_gradient.positions)
+
+
+def test_heatmaps_count_once_and_only_where_a_point_is_seen():
+  states = TrackState(jnp.ones((2, 1, 2, 2, 2)), None, None)
+  occluded = jnp.asarray([[[True, False], [False, False]]])
+  scores = jnp.asarray([[[-100.0, -1.0], [-2.0, -3.0]]])
+  config = LossConfig(heatmap_weight=0.5)
+
+  def compute(config, scores):
+    targets = jnp.ones((1, 2, 2, 2))
+    return compute_losses(
+        states, targets, occluded, (64, 64), config, target_scores=scores
+    )
+
+  losses = compute(config, scores)
+  np.testing.assert_allclose(losses.heatmap, [0.5 * (1 + 2 + 3) / 4, 0])
+  assert losses.total == losses.heatmap.sum()
+  for plain in (compute(config, None), compute(LossConfig(), scores)):
+    np.testing.assert_array_equal(plain.heatmap, [0, 0])

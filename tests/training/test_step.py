@@ -12,6 +12,7 @@ import pytest
 from tapjax import parallel
 from tapjax.models import tapir
 from tapjax.models import tapnet
+from tapjax.training.losses import LossConfig
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.optimizers import select_modules
@@ -33,13 +34,15 @@ CONFIG = tapir.TapirConfig(
     num_iterations=1,
     mixer_blocks=1,
     mixer_channels=8,
+    template_weight=1.0,
     temporal='past',
 )
 # Not Adam: where a gradient is zero but for rounding, it follows the rounding.
 STEP = StepConfig(
+    losses=LossConfig(heatmap_weight=0.3),
     optimizer=OptimizerConfig(
         kind='sgd', peak_lr=1e-2, warmup_steps=1, num_steps=100, max_norm=1.0
-    )
+    ),
 )
 
 
