@@ -30,8 +30,10 @@ def get_config() -> TrainConfig:
   first = tapir_tiny_matching.get_config()
   return TrainConfig(
       preset=first.preset,
-      # Once more than the preset; a third time changes nothing any more.
-      model=dataclasses.replace(first.model, num_iterations=3),
+      # More than the preset of either; a third iteration changes nothing there.
+      model=dataclasses.replace(
+          first.model, num_iterations=3, template_weight=1.0
+      ),
       data=dataclasses.replace(
           first.data,
           batch_size=2,

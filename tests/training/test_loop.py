@@ -49,7 +49,7 @@ class Run:
     step = int(state.num_updates)
     bad = max(step - self.bad_from + 1, 0) if self.bad_from else 0
     zero = jnp.zeros(())
-    return state, Metrics(zero, zero, zero, zero, zero, jnp.asarray(bad))
+    return state, Metrics(*[zero] * 6, bad_updates=jnp.asarray(bad))
 
   def evaluate(self, step, params):
     score = self.scores.get(step, 0.0)
