@@ -142,7 +142,7 @@ def test_equals_pmap(one_device):
 
 
 def test_accumulation_changes_nothing(one_device):
-  config = StepConfig(optimizer=STEP.optimizer, accumulated=4)
+  config = dataclasses.replace(STEP, accumulated=4)
   weights, metrics = run(1, config=config)
   assert_close(metrics, one_device[1], rtol=2e-4, atol=1e-5)
   assert_close(weights, one_device[0], atol=2e-5)
