@@ -195,7 +195,7 @@ class TrackerFunctions(NamedTuple):
       None where there are no statistics.
     refines: whether iterations change the first guess.
     initialize_in_training: the first guess, and how likely targets are by it.
-      None where it is not a choice among cells.
+      None where that is not told.
   """
 
   resolution: Resolution
@@ -359,19 +359,16 @@ def unflatten_params(arrays: Mapping[str, Any]) -> Params:
   return Params(collections['params'], collections['state'])
 
 
-def round_query_times(
-    query_points: Float[Array, '*b n 3'],
-) -> Float[Array, '*b n']:
+def round_query_times(query_points: Float[Array, '*b 3']) -> Int[Array, '*b']:
   """Returns the frame nearest to each query; halfway between two the even."""
-  return jnp.round(query_points[..., 0])
+  return jnp.round(query_points[..., 0]).astype(jnp.int32)
 
 
 def get_query_frames(
     query_points: Float[Array, 'n 3'], num_frames: int | NumFrames
 ) -> Int[Array, 'n']:
   """Returns the frame of the video that is nearest to each query's time."""
-  nearest = round_query_times(query_points).astype(jnp.int32)
-  return jnp.clip(nearest, 0, num_frames - 1)
+  return jnp.clip(round_query_times(query_points), 0, num_frames - 1)
 
 
 def pass_through_queries(

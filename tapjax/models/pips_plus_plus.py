@@ -43,6 +43,7 @@ from tapjax.models.base import make_stages
 from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import Precision
+from tapjax.models.base import round_query_times
 from tapjax.models.base import set_precision
 from tapjax.models.base import TrackerFunctions
 from tapjax.models.names import WeightName
@@ -369,7 +370,7 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
       params: Params, features: Features, query_points: Float[Array, 'b n 3']
   ) -> QueryVectors:
     del params  # Interpolation has none.
-    frames = _get_query_frames(query_points)
+    frames = round_query_times(query_points)
     cells = _get_query_cells(query_points)
     vectors = map_batch(_read_features, features[0], frames, cells)
     return QueryVectors(vectors, frames)
@@ -437,7 +438,7 @@ def make_functions(config: PipsPlusPlusConfig) -> TrackerFunctions:
     return _begin(
         config,
         num_frames,
-        _get_query_frames(query_points),
+        round_query_times(query_points),
         jnp.zeros((len(query_points), config.feature_channels), jnp.float32),
         jnp.repeat(cells[:, None], capacity, axis=1)[None],
     )
@@ -744,11 +745,6 @@ def _get_cells(positions: Cells) -> Cells:
 def _get_pixels(cells: Cells) -> Cells:
   """Undoes `_get_cells`."""
   return cells * _STRIDE + _HALF_PIXEL
-
-
-def _get_query_frames(query_points: Float[Array, '*b 3']) -> Int[Array, '*b']:
-  """Returns the nearest frame; halfway between two frames the even one."""
-  return jnp.round(query_points[..., 0]).astype(jnp.int32)
 
 
 def _get_query_cells(query_points: Float[Array, '*b 3']) -> Cells:

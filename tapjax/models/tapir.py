@@ -388,10 +388,10 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         vectors: Float[Array, 'n c'],
         query_points: Float[Array, 'n 3'] | None,
         target_points: Float[Array, 'n t 2'] | None,
-        templates: Float[Array, 'n c'],
+        templates: Float[Array, 'n c'] | None,
     ) -> tuple[TrackState, Float[Array, 'n t'] | None]:
       targets = jax.tree.map(lambda array: array.swapaxes(0, 1), target_points)
-      if config.template_weight:
+      if templates is not None:
         guesses = _follow_tracks(
             guess, grids, vectors, query_points, targets, templates, config
         )
@@ -400,7 +400,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
             lambda grid, targets: guess(grid, vectors, targets), grids, targets
         )
       state, scores = jax.tree.map(lambda array: array.swapaxes(0, 1), guesses)
-      if query_points is not None:
+      if templates is None and query_points is not None:
         state = pass_through_queries(state, query_points)
       return state, scores
 
@@ -410,7 +410,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         vectors,
         query_points,
         target_points,
-        _take_templates(memory, vectors),
+        _take_templates(memory, vectors, config),
     )
 
   def initialize_tracks(
@@ -521,10 +521,8 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     blocks = None
     if memory is not None:
       blocks = BlockMemory(memory.inputs, memory.hidden)
-    templates = None
-    if config.template_weight:
-      vectors = query_features[resolutions.index(initial)].coarse
-      templates = _take_templates(memory, vectors)
+    vectors = query_features[resolutions.index(initial)].coarse
+    templates = _take_templates(memory, vectors, config)
     states, blocks, templates = map_batch(
         refine,
         features,
@@ -704,12 +702,14 @@ def _repeat_over_time(
 
 
 def _take_templates(
-    memory: TapirMemory | None, vectors: Float[Array, 'b n c']
-) -> Float[Array, 'b n c']:
-  """Returns the templates so far, which begin as zeros."""
-  if memory is None or memory.templates is None:
-    return jnp.zeros_like(vectors)
-  return memory.templates
+    memory: TapirMemory | None,
+    vectors: Float[Array, 'b n c'],
+    config: TapirConfig,
+) -> Float[Array, 'b n c'] | None:
+  """Returns the templates so far, which begin as zeros, if there are any."""
+  if not config.template_weight:
+    return None
+  return jnp.zeros_like(vectors) if memory is None else memory.templates
 
 
 def _join_looks(
