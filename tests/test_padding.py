@@ -91,13 +91,13 @@ def test_padding_changes_nothing(name, monkeypatch):
       make_case(tracker, num_frames, num_queries, num_frames)
       for num_frames, num_queries in (
           (tracker.functions.shortest_padded, 1),
-          (9, 3),
           (14, 9),
       )
   ]
-  # Three videos on four devices: one of them is idle.
+  # Two videos on three devices: one of them is idle.
+  devices = jax.devices()[:3]
   with tapjax.count_compilations() as compilations:
-    together = track(tracker, cases, 15, jax.devices()[:4])
+    together = track(tracker, cases, 15, devices)
   assert compilations.count == 1
   for (frames, points), padded in zip(cases, together, strict=True):
     plain = track_plainly(tracker, frames, points)
@@ -105,7 +105,7 @@ def test_padding_changes_nothing(name, monkeypatch):
     np.testing.assert_array_equal(padded.visible, plain.visible)
   again = make_case(tracker, 12, 8)
   with tapjax.count_compilations() as compilations:
-    track(tracker, [again], 15, jax.devices()[:4])
+    track(tracker, [again], 15, devices)
   assert not compilations.count
 
 

@@ -17,6 +17,7 @@ SMALL = ProceduralConfig(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
 def test_videos_are_fixed():
   source = heldout.make_heldout_source(3, 2, SMALL)
   first, second = source.entries()

@@ -15,7 +15,7 @@ from tapjax.ops.sampling import read_at_time
 pytestmark = pytest.mark.slow
 
 CONFIG = ProceduralConfig(num_frames=6, resolution=(64, 80), num_queries=24)
-NUM_EXAMPLES = 16
+NUM_EXAMPLES = 8
 
 
 @functools.cache

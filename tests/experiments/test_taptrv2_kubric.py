@@ -219,6 +219,7 @@ def test_first_weights(quick_compilation):
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 def test_the_loss_falls_on_one_batch(quick_compilation):
   config = make_config('training.peak_lr=2e-3', 'training.restarted=0.0')
   functions = taptr.make_functions(config.model)

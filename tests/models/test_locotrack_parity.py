@@ -80,7 +80,15 @@ def load_tracker(case, reference, folder):
 
 @pytest.mark.parametrize(
     'name',
-    [pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+    [
+        # The deepest trunk takes the longest to compile, and has the same parts
+        # as the others.
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow, *[pytest.mark.heavy] * ('_b5_' in name)],
+        )
+        for name in NAMES
+    ],
 )
 def test_whole_video(name, reference, tmp_path):
   """What a user gets, through the public API."""
@@ -102,7 +110,12 @@ def test_whole_video(name, reference, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'name', ['jax_small_camel', 'jax_small_apple_two_level']
+    'name',
+    [
+        # One level is a part of two.
+        pytest.param('jax_small_camel', marks=pytest.mark.heavy),
+        'jax_small_apple_two_level',
+    ],
 )
 def test_haiku_weights_follow_the_jax_program(name, reference, tmp_path):
   case = load_case(reference, name)

@@ -71,16 +71,10 @@ def assert_features(ours, theirs):
   np.testing.assert_allclose(ours, theirs, atol=FEATURES * np.std(theirs))
 
 
+# Parts of what `test_whole_video` sees whole.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'name',
-    [
-        # Parts of what `test_whole_video` sees whole.
-        pytest.param('sliding', marks=pytest.mark.heavy),
-        pytest.param('long', marks=pytest.mark.heavy),
-        'window',
-    ],
-)
+@pytest.mark.heavy
+@pytest.mark.parametrize('name', ['sliding', 'long', 'window'])
 def test_stages(name, reference, tmp_path):
   """What every part of the network returns, the earliest first."""
   case = golden.load_taptr_case(reference, name)
