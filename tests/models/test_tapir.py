@@ -91,7 +91,12 @@ def test_pooled_grids_of_odd_size():
 
 @pytest.mark.parametrize('weight', [0.0, 8.0])
 def test_refinement_sees_positions_if_they_have_a_weight(weight):
-  config = dataclasses.replace(tapir.TAPIR_TINY, position_weight=weight)
+  config = dataclasses.replace(
+      tapir.TAPIR_TINY,
+      resolution=(256, 256),
+      initial_resolution=(256, 256),
+      position_weight=weight,
+  )
   seen = []
 
   def mix(inputs, memory):
