@@ -17,6 +17,7 @@ import tapjax
 from tapjax import padding
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
+from tapjax.models import registry
 
 pytestmark = [
     pytest.mark.slow,
@@ -157,7 +158,7 @@ def test_warmup_wants_a_video():
 
 
 MEASURE = """
-import threading, time
+import sys, threading, time
 import numpy as np
 import tapjax
 
@@ -166,10 +167,11 @@ def read_memory():
     return int(file.read().split()[1]) * 4096
 
 tracker = tapjax.load()
-estimate = tracker.estimate_memory(160, 40)
-frames = np.random.default_rng(0).integers(256, size=(160, 256, 256, 3))
+resolution = int(sys.argv[1]), int(sys.argv[1])
+estimate = tracker.estimate_memory(160, 40, resolution)
+frames = np.random.default_rng(0).integers(256, size=(160, *resolution, 3))
 frames = frames.astype(np.uint8)
-points = tapjax.sample_grid_points((256, 256), 6)
+points = tapjax.sample_grid_points(resolution, 6)
 peak = before = read_memory()
 thread = threading.Thread(target=tracker.track, args=(frames, points))
 thread.start()
@@ -181,10 +183,15 @@ print(estimate, peak - before)
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='no /proc')
-def test_estimate_of_memory():
+@pytest.mark.parametrize(
+    'side',
+    [256, registry.get_preset(registry.DEFAULT).config.resolution[0]],
+    ids=['resized', 'as-it-is'],
+)
+def test_estimate_of_memory(side):
   environment = {**os.environ, 'XLA_FLAGS': ''}
   answer = subprocess.run(
-      [sys.executable, '-c', MEASURE],
+      [sys.executable, '-c', MEASURE, str(side)],
       check=True,
       capture_output=True,
       env=environment,
