@@ -165,9 +165,12 @@ def test_update_without_a_finite_gradient_is_skipped():
 
 @pytest.mark.heavy
 def test_bfloat16_encodes_in_halves_and_learns_the_same():
-  exact = tapir.make_functions(CONFIG)
+  # Of an untrained network, rounding may move a peak by a cell. With templates
+  # all frames behind it would look for something else.
+  config = dataclasses.replace(CONFIG, template_weight=0.0)
+  exact = tapir.make_functions(config)
   halved = tapir.make_functions(
-      dataclasses.replace(CONFIG, precision='bfloat16')
+      dataclasses.replace(config, precision='bfloat16')
   )
   batch = make_batch(1)
   params = exact.init(jax.random.key(0))
