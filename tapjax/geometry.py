@@ -40,7 +40,14 @@ def resize_video(
   shape = (*video.shape[:-3], *resolution, video.shape[-1])
   if shape == video.shape:
     return video
-  return jax.image.resize(video, shape, 'bilinear', antialias=antialias)
+  if any(new < old for new, old in zip(shape, video.shape, strict=True)):
+    return jax.image.resize(video, shape, 'bilinear', antialias=antialias)
+  # The same, in a tenth of the time on a CPU.
+  for axis in (-3, -2):
+    old, new = video.shape[axis], shape[axis]
+    places = (np.arange(new) + 0.5) * (old / new) - 0.5
+    video = _read_between(video, axis, np.clip(places, 0, old - 1))
+  return video
 
 
 def resize_corner_aligned(
@@ -53,17 +60,24 @@ def resize_corner_aligned(
   """
   for axis, new in zip((1, 2), resolution, strict=True):
     old = images.shape[axis]
-    if new == old:
-      continue
-    places = np.arange(new) * ((old - 1) / max(new - 1, 1))
-    base = np.minimum(np.floor(places).astype(np.int32), max(old - 2, 0))
-    shape = [1] * images.ndim
-    shape[axis] = new
-    fraction = (places - base).astype(np.float32).reshape(shape)
-    low = jnp.take(images, base, axis=axis)
-    high = jnp.take(images, np.minimum(base + 1, old - 1), axis=axis)
-    images = low * (1 - fraction) + high * fraction
+    if new != old:
+      places = np.arange(new) * ((old - 1) / max(new - 1, 1))
+      images = _read_between(images, axis, places)
   return images
+
+
+def _read_between(
+    images: Float[Array, '...'], axis: int, places: np.ndarray
+) -> Float[Array, '...']:
+  """Reads along an axis at places in it, between the two next to each."""
+  old = images.shape[axis]
+  base = np.minimum(np.floor(places).astype(np.int32), max(old - 2, 0))
+  shape = [1] * images.ndim
+  shape[axis] = len(places)
+  fraction = (places - base).astype(images.dtype).reshape(shape)
+  low = jnp.take(images, base, axis=axis)
+  high = jnp.take(images, np.minimum(base + 1, old - 1), axis=axis)
+  return low * (1 - fraction) + high * fraction
 
 
 def rescale_positions(

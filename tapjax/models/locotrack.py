@@ -77,7 +77,7 @@ from tapjax.nn.temporal_transformer import Gelu
 from tapjax.nn.temporal_transformer import TemporalTransformer
 from tapjax.ops.correlation import correlate_neighborhoods
 from tapjax.ops.heatmap import find_largest
-from tapjax.ops.heatmap import soft_argmax_near_peak
+from tapjax.ops.heatmap import soft_argmax
 from tapjax.ops.loops import add_all
 from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
@@ -443,7 +443,7 @@ class LocoTrack(hk.Module):
     coarse_cost = jax.image.resize(coarse_cost, cost.shape, 'bilinear')
     costs = (coarse_cost, cost)
     heatmap = self._heatmap(costs) * self._config.temperature
-    positions = soft_argmax_near_peak(heatmap, _PEAK_RADIUS)
+    positions = soft_argmax(heatmap, _PEAK_RADIUS)
     summary = jnp.stack(
         [
             reduce(cost)

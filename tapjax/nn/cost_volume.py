@@ -77,15 +77,18 @@ class CostVolumeHead(hk.Module):
       self,
       features: Float[Array, 'h w c'],
       query_features: Float[Array, 'n c'],
+      bias: Float[Array, 'n h w'] | None = None,
   ) -> FrameEstimate:
+    """Returns estimates; a `bias` is added to the logits of the heatmap."""
     height, width, channels = features.shape
     cost_volume = query_features @ features.reshape(-1, channels).T
     cost_volume = cost_volume.reshape(-1, height, width)
     hidden = jax.nn.relu(self._hidden(cost_volume[..., None]))
 
     heatmap = self._heatmap(hidden)[..., 0] * self._temperature
-    probability = jax.nn.softmax(heatmap, axis=(1, 2))
-    positions = soft_argmax(probability, _PEAK_RADIUS)
+    if bias is not None:
+      heatmap += bias
+    positions = soft_argmax(heatmap, _PEAK_RADIUS)
     heatmap = jax.nn.log_softmax(heatmap, axis=(1, 2))
 
     pooled = self._pooled(hidden)

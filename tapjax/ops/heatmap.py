@@ -9,50 +9,23 @@ from jaxtyping import Float
 
 
 def soft_argmax(
-    heatmap: Float[Array, 'n h w'],
-    radius: float,
-) -> Float[Array, 'n 2']:
-  """Returns the mean (x, y) of a heatmap near its largest cell, in cells.
-
-  Only cells whose center lies closer than `radius` to that of the largest cell
-  (the first in row-major order among equals) count, weighted by the heatmap.
-  """
-  num, height, width = heatmap.shape
-  largest = jnp.argmax(heatmap.reshape(num, -1), axis=-1)
-  peak_y = (largest // width).astype(heatmap.dtype)[:, None] + 0.5
-  peak_x = (largest % width).astype(heatmap.dtype)[:, None] + 0.5
-  y = (jnp.arange(height, dtype=heatmap.dtype) + 0.5)[None]
-  x = (jnp.arange(width, dtype=heatmap.dtype) + 0.5)[None]
-  distance = (
-      jnp.square(y - peak_y)[:, :, None] + jnp.square(x - peak_x)[:, None]
-  )
-  weights = jnp.where(distance < radius**2, heatmap, 0)
-  total = jnp.maximum(jnp.sum(weights, axis=(1, 2)), 1e-12)
-  mean_x = jnp.sum(weights * x[:, None, :], axis=(1, 2)) / total
-  mean_y = jnp.sum(weights * y[:, :, None], axis=(1, 2)) / total
-  return jnp.stack([mean_x, mean_y], axis=-1)
-
-
-def soft_argmax_near_peak(
     logits: Float[Array, 'n h w'],
     radius: float,
 ) -> Float[Array, 'n 2']:
-  """Returns `soft_argmax` of the softmax of `logits`.
+  """Returns the mean (x, y) near the largest cell, in cells.
 
-  As only cells near the largest one count, only those are exponentiated.
+  Only cells whose center lies closer than `radius` to that of the largest cell
+  (the first in row-major order among equals) count, weighted by the softmax of
+  `logits`; so only those are exponentiated.
   """
   num, height, width = logits.shape
-  # It cancels, and its gradient as well.
-  peak = jax.lax.stop_gradient(jnp.max(logits, axis=(1, 2), keepdims=True))
-  # Searching for the value is much faster on a CPU than an argmax.
-  cells = jnp.arange(height * width).reshape(1, height, width)
-  largest = jnp.min(
-      jnp.where(logits == peak, cells, height * width - 1), axis=(1, 2)
-  )
+  # An argmax of all cells takes a CPU several times as long.
+  row = jnp.argmax(jnp.max(logits, axis=2), axis=1)
+  column = jnp.argmax(logits[jnp.arange(num), row], axis=1)
   reach = math.ceil(radius) - 1
   offsets = jnp.arange(-reach, reach + 1)
-  rows = (largest // width)[:, None] + offsets[None]
-  columns = (largest % width)[:, None] + offsets[None]
+  rows = row[:, None] + offsets[None]
+  columns = column[:, None] + offsets[None]
   near = logits[
       jnp.arange(num)[:, None, None],
       jnp.clip(rows, 0, height - 1)[:, :, None],
@@ -63,6 +36,8 @@ def soft_argmax_near_peak(
   ] < radius**2
   counts &= ((rows >= 0) & (rows < height))[:, :, None]
   counts &= ((columns >= 0) & (columns < width))[:, None]
+  # It cancels, and its gradient as well.
+  peak = jax.lax.stop_gradient(jnp.max(near, axis=(1, 2), keepdims=True))
   weights = jnp.where(counts, jnp.exp(near - peak), 0)
   total = jnp.sum(weights, axis=(1, 2))
   mean_x = jnp.sum(weights * (columns + 0.5)[:, None], axis=(1, 2)) / total
