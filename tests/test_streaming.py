@@ -23,6 +23,7 @@ CONFIG = tapir.TapirConfig(
     mixer_blocks=2,
     mixer_channels=8,
     template_weight=1.0,
+    motion_weight=2.0,
     temporal='past',
 )
 # One compiled program for a frame alone, another for a video.

@@ -50,6 +50,7 @@ CONFIGS = {
             pooled_levels=1,
             position_weight=8.0,
             template_weight=1.0,
+            motion_weight=2.0,
             temporal='past',
         ),
     ),

@@ -23,8 +23,13 @@ chance that it shows the point,
   q_t = unit(q + template_weight * r_(t-1))
   r_t = r_(t-1) + template_rate * shown_t * (features_t at p_t - r_(t-1))
 
-so that a point that turns, or grows, is known by its last looks. With
-more than one resolution the refinement is repeated on each, and their last
+so that a point that turns, or grows, is known by its last looks. With a
+`motion_weight`, the heatmap's logits fall with the distance d from where the
+last two guesses lead to, more if the last one surely showed the point:
+
+  heatmap_t = softmax(... - motion_weight * shown_(t-1) * d^2 / (d^2 + reach^2))
+
+With more than one resolution the refinement is repeated on each, and their last
 iterations are averaged.
 
 Weights: github.com/google-deepmind/tapnet, Apache 2.0.
@@ -115,6 +120,9 @@ class TapirConfig:
       query; the published ones know the query's alone.
     template_rate: share of a new look in the running mean of them, if it surely
       shows the point.
+    motion_weight: what a cell far from where a track was going loses, in logits
+      of the heatmap; the published ones guess each frame by itself.
+    motion_reach: cells of the coarse grid after which it loses half of that.
     temporal: whether a frame's refinement sees frames on both sides or only
       the past ones.
     visibility_threshold: a point counts as visible where the chance that it is
@@ -138,9 +146,16 @@ class TapirConfig:
   position_weight: float = 0.0
   template_weight: float = 0.0
   template_rate: float = 0.5
+  motion_weight: float = 0.0
+  motion_reach: float = 4.0
   temporal: Literal['both', 'past'] = 'both'
   visibility_threshold: float = 0.5
   precision: Precision = 'highest'
+
+  @property
+  def follows(self) -> bool:
+    """Whether the guess on one frame depends on those before."""
+    return bool(self.template_weight or self.motion_weight)
 
   @property
   def feature_channels(self) -> tuple[int, int]:
@@ -169,6 +184,8 @@ TAPIR_TINY = dataclasses.replace(
     position_weight=8.0,
     # With more, looks drift away from the query in the long run.
     template_weight=0.4,
+    motion_weight=5.0,
+    motion_reach=5.0,
     # Where its Average Jaccard on procedural videos is highest.
     visibility_threshold=0.25,
 )
@@ -200,15 +217,29 @@ Features = tuple[FeatureGrids, ...]
 QueryFeatures = tuple[QueryVectors, ...]
 
 
+class Course(NamedTuple):
+  """Where tracks were on the last frame, and what they looked like so far.
+
+  Positions are (x, y) pixels of the video's resolution, velocities pixels per
+  frame. `shown` is the chance that the position shows the point; it is 0 before
+  the query, of which nothing is known.
+  """
+
+  templates: Float[Array, '*b n c8']
+  positions: Float[Array, '*b n 2']
+  velocities: Float[Array, '*b n 2']
+  shown: Float[Array, '*b n']
+
+
 class TapirMemory(NamedTuple):
-  """What is known of the frames before: the mixer's memory, and templates.
+  """What is known of the frames before: the mixer's memory, and the course.
 
   The first two are those of `BlockMemory`, `[b, i, blocks, n, ...]`.
   """
 
   inputs: Float[Array, '*b _ k n 2 c']
   hidden: Float[Array, '*b _ k n 2 m c']
-  templates: Float[Array, '*b n c8'] | None
+  course: Course | None
 
 
 class Refinement(NamedTuple):
@@ -288,10 +319,13 @@ class Tapir(hk.Module):
     return jax.tree.map(lambda grid: grid[0], grids)
 
   def estimate_frame(
-      self, grid: Float[Array, 'h8 w8 c8'], vectors: Float[Array, 'n c8']
+      self,
+      grid: Float[Array, 'h8 w8 c8'],
+      vectors: Float[Array, 'n c8'],
+      bias: Float[Array, 'n h8 w8'] | None = None,
   ) -> FrameEstimate:
     """Guesses where one frame shows each query."""
-    return self._cost_volume(grid, vectors)
+    return self._cost_volume(grid, vectors, bias)
 
   def mix(
       self,
@@ -364,9 +398,13 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       grid: Float[Array, 'h w c'],
       vectors: Float[Array, 'n c'],
       targets: Float[Array, 'n 2'] | None,
+      course: Course | None = None,
   ) -> tuple[TrackState, Float[Array, 'n'] | None]:
-    estimate = stages.apply('estimate_frame', params, grid, vectors)
     cells = grid.shape[:2]
+    bias = None
+    if course is not None and config.motion_weight:
+      bias = _favor_course(course, cells, config)
+    estimate = stages.apply('estimate_frame', params, grid, vectors, bias)
     positions = rescale_positions(estimate.positions, cells, config.resolution)
     state = TrackState(positions, *jnp.moveaxis(estimate.logits, -1, 0))
     if targets is None:
@@ -392,19 +430,19 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         vectors: Float[Array, 'n c'],
         query_points: Float[Array, 'n 3'] | None,
         target_points: Float[Array, 'n t 2'] | None,
-        templates: Float[Array, 'n c'] | None,
+        course: Course | None,
     ) -> tuple[TrackState, Float[Array, 'n t'] | None]:
       targets = jax.tree.map(lambda array: array.swapaxes(0, 1), target_points)
-      if templates is not None:
+      if course is not None:
         guesses = _follow_tracks(
-            guess, grids, vectors, query_points, targets, templates, config
+            guess, grids, vectors, query_points, targets, course, config
         )
       else:
         guesses = map_frames(
             lambda grid, targets: guess(grid, vectors, targets), grids, targets
         )
       state, scores = jax.tree.map(lambda array: array.swapaxes(0, 1), guesses)
-      if templates is None and query_points is not None:
+      if course is None and query_points is not None:
         state = pass_through_queries(state, query_points)
       return state, scores
 
@@ -414,7 +452,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         vectors,
         query_points,
         target_points,
-        _take_templates(memory, vectors, config),
+        _take_course(memory, vectors, config),
     )
 
   def initialize_tracks(
@@ -458,20 +496,20 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         query_features: QueryFeatures,
         state: TrackState,
         memory: BlockMemory | None,
-        templates: Float[Array, 'n c'] | None,
+        course: Course | None,
         query_points: Float[Array, 'n 3'] | None,
-    ) -> tuple[TrackState, BlockMemory | None, Array | None]:
+    ) -> tuple[TrackState, BlockMemory | None, Course | None]:
       positions = rescale_positions(state.positions, config.resolution, initial)
       occlusion, uncertainty = _get_logits(state)
       looks = {}
-      if templates is not None:
+      if course is not None:
         level = resolutions.index(initial)
-        looks[level], templates = _trace_looks(
+        looks[level], course = _trace_looks(
             features[level].coarse,
             query_features[level].coarse,
             state,
             query_points,
-            templates,
+            course,
             num_frames,
             config,
         )
@@ -515,7 +553,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       memory = jax.tree.map(
           lambda *parts: jnp.concatenate(parts), *new_memories
       )
-      return states._replace(positions=positions), memory, templates
+      return states._replace(positions=positions), memory, course
 
     if memory is not None and config.temporal != 'past':
       raise ValueError(
@@ -526,18 +564,18 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     if memory is not None:
       blocks = BlockMemory(memory.inputs, memory.hidden)
     vectors = query_features[resolutions.index(initial)].coarse
-    templates = _take_templates(memory, vectors, config)
-    states, blocks, templates = map_batch(
+    course = _take_course(memory, vectors, config)
+    states, blocks, course = map_batch(
         refine,
         features,
         query_features,
         state,
         blocks,
-        templates,
+        course,
         query_points,
     )
     if blocks is not None:
-      memory = TapirMemory(blocks.inputs, blocks.hidden, templates)
+      memory = TapirMemory(blocks.inputs, blocks.hidden, course)
     return jax.tree.map(lambda array: array.swapaxes(0, 1), states), memory
 
   def finalize_tracks(states: TrackState) -> Tracks:
@@ -558,14 +596,13 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     iterations = len(_list_refinement_levels(config)) * config.num_iterations
     leading = (batch, iterations, config.mixer_blocks, num_queries, TAPS - 1)
     channels = config.mixer_channels
-    templates = None
-    if config.template_weight:
-      _, coarse_channels = config.feature_channels
-      templates = jnp.zeros((batch, num_queries, coarse_channels), jnp.float32)
+    course = None
+    if config.follows:
+      course = _make_course((batch, num_queries), config)
     return TapirMemory(
         inputs=jnp.zeros((*leading, channels), jnp.float32),
         hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
-        templates=templates,
+        course=course,
     )
 
   functions = TrackerFunctions(
@@ -619,12 +656,21 @@ def _check_config(config: TapirConfig) -> None:
       raise ValueError(
           f'{name} must be at least 0; got {getattr(config, name)}'
       )
-  for name in ('temperature', 'position_weight', 'template_weight'):
+  for name in (
+      'temperature',
+      'position_weight',
+      'template_weight',
+      'motion_weight',
+  ):
     if not math.isfinite(getattr(config, name)):
       raise ValueError(f'{name} must be finite; got {getattr(config, name)}')
   if not 0 <= config.template_rate <= 1:
     raise ValueError(
         f'template_rate must be between 0 and 1; got {config.template_rate}'
+    )
+  if not config.motion_reach > 0:
+    raise ValueError(
+        f'motion_reach must be positive; got {config.motion_reach}'
     )
   if not list_refinement_resolutions(config):
     raise ValueError('refinement_resolutions must have an entry; got none')
@@ -705,50 +751,81 @@ def _repeat_over_time(
   return jnp.concatenate([fine, coarse if looks is None else looks], axis=-1)
 
 
-def _take_templates(
+def _make_course(shape: tuple[int, ...], config: TapirConfig) -> Course:
+  """Returns what is known before the first frame, which is nothing."""
+  _, channels = config.feature_channels
+  return Course(
+      templates=jnp.zeros((*shape, channels), jnp.float32),
+      positions=jnp.zeros((*shape, 2), jnp.float32),
+      velocities=jnp.zeros((*shape, 2), jnp.float32),
+      shown=jnp.zeros(shape, jnp.float32),
+  )
+
+
+def _take_course(
     memory: TapirMemory | None,
     vectors: Float[Array, 'b n c'],
     config: TapirConfig,
-) -> Float[Array, 'b n c'] | None:
-  """Returns the templates so far, which begin as zeros, if there are any."""
-  if not config.template_weight:
+) -> Course | None:
+  """Returns the course so far, if guesses depend on it."""
+  if not config.follows:
     return None
-  return jnp.zeros_like(vectors) if memory is None else memory.templates
+  if memory is None:
+    return _make_course(vectors.shape[:2], config)
+  return memory.course
 
 
 def _join_looks(
-    vectors: Float[Array, 'n c'],
-    templates: Float[Array, 'n c'],
-    config: TapirConfig,
+    vectors: Float[Array, 'n c'], course: Course, config: TapirConfig
 ) -> Float[Array, 'n c']:
   """Returns what to look for: the query, and what the track looked like."""
-  return normalize_vectors(vectors + config.template_weight * templates)
+  return normalize_vectors(vectors + config.template_weight * course.templates)
 
 
-def _update_templates(
-    templates: Float[Array, 'n c'],
+def _favor_course(
+    course: Course, cells: Resolution, config: TapirConfig
+) -> Float[Array, 'n h w']:
+  """Returns what the heatmap's logits lose where tracks were not going."""
+  expected = rescale_positions(
+      course.positions + course.velocities, config.resolution, cells
+  )
+  y, x = (jnp.arange(side, dtype=jnp.float32)[None] + 0.5 for side in cells)
+  squared = (
+      jnp.square(y - expected[:, 1:])[:, :, None]
+      + jnp.square(x - expected[:, :1])[:, None]
+  )
+  loss = (config.motion_weight * course.shown)[:, None, None]
+  return -loss * (squared / (squared + config.motion_reach**2))
+
+
+def _follow_frame(
+    course: Course,
     grid: Float[Array, 'h w c'],
     frame: Int[Array, ''],
     state: TrackState,
     query_points: Float[Array, 'n 3'] | None,
     config: TapirConfig,
-) -> Float[Array, 'n c']:
-  """Adds what one frame shows where each track is believed to be.
+) -> Course:
+  """Adds one frame: what it shows where each track is believed to be.
 
   Frames before the query, of which little is sure, are left out.
   """
   # Positions learn from their own losses, not through what is read there.
-  points = rescale_positions(
-      jax.lax.stop_gradient(state.positions),
-      config.resolution,
-      grid.shape[:2],
-  )
+  positions = jax.lax.stop_gradient(state.positions)
+  points = rescale_positions(positions, config.resolution, grid.shape[:2])
   frames = jnp.zeros(points.shape[:1], jnp.int32)
   looks = read_in_frames(grid[None], frames, jnp.flip(points, axis=-1))
-  share = config.template_rate * _estimate_shown(state)
+  shown = _estimate_shown(state)
   if query_points is not None:
-    share = jnp.where(frame < round_query_times(query_points), 0.0, share)
-  return templates + share[:, None] * (looks - templates)
+    shown = jnp.where(frame < round_query_times(query_points), 0.0, shown)
+  share = (config.template_rate * shown)[:, None]
+  was_seen = (course.shown > 0)[:, None]
+  return Course(
+      templates=course.templates + share * (looks - course.templates),
+      positions=positions,
+      velocities=jnp.where(was_seen, positions - course.positions, 0.0),
+      shown=jax.lax.stop_gradient(shown),
+  )
 
 
 def _estimate_shown(state: TrackState) -> Float[Array, '*nt']:
@@ -772,26 +849,24 @@ def _follow_tracks(
     vectors: Float[Array, 'n c'],
     query_points: Float[Array, 'n 3'] | None,
     targets: Float[Array, 't n 2'] | None,
-    templates: Float[Array, 'n c'],
+    course: Course,
     config: TapirConfig,
 ) -> tuple[TrackState, Float[Array, 't n'] | None]:
-  """Guesses every frame, one after the other, by the looks before it."""
+  """Guesses every frame, one after the other, by the course before it."""
 
   def follow(
-      templates: Float[Array, 'n c'], inputs: tuple[Array, Array, Array | None]
-  ) -> tuple[Array, tuple[TrackState, Array | None]]:
+      course: Course, inputs: tuple[Array, Array, Array | None]
+  ) -> tuple[Course, tuple[TrackState, Array | None]]:
     frame, grid, targets = inputs
-    looks = _join_looks(vectors, templates, config)
-    state, scores = guess(grid, looks, targets)
+    looks = _join_looks(vectors, course, config)
+    state, scores = guess(grid, looks, targets, course)
     if query_points is not None:
       state = pass_through_queries(state, query_points, frame)
-    templates = _update_templates(
-        templates, grid, frame, state, query_points, config
-    )
-    return templates, (state, scores)
+    course = _follow_frame(course, grid, frame, state, query_points, config)
+    return course, (state, scores)
 
   frames = jnp.arange(grids.shape[0])
-  _, guesses = jax.lax.scan(follow, templates, (frames, grids, targets))
+  _, guesses = jax.lax.scan(follow, course, (frames, grids, targets))
   return guesses
 
 
@@ -800,30 +875,32 @@ def _trace_looks(
     vectors: Float[Array, 'n c'],
     states: TrackState,
     query_points: Float[Array, 'n 3'] | None,
-    templates: Float[Array, 'n c'],
+    course: Course,
     num_frames: NumFrames | None,
     config: TapirConfig,
-) -> tuple[Float[Array, 'n t c'], Float[Array, 'n c']]:
-  """Returns what `_follow_tracks` looked for, and the templates behind it.
+) -> tuple[Float[Array, 'n t c'], Course]:
+  """Returns what `_follow_tracks` looked for, and the course behind it.
 
   Frames from `num_frames` on are padding.
   """
 
   def trace(
-      templates: Float[Array, 'n c'], inputs: tuple[Array, Array, TrackState]
-  ) -> tuple[Array, Array]:
+      course: Course, inputs: tuple[Array, Array, TrackState]
+  ) -> tuple[Course, Array]:
     frame, grid, state = inputs
-    looks = _join_looks(vectors, templates, config)
-    new = _update_templates(templates, grid, frame, state, query_points, config)
+    looks = _join_looks(vectors, course, config)
+    new = _follow_frame(course, grid, frame, state, query_points, config)
     if num_frames is not None:
-      new = jnp.where(frame < num_frames, new, templates)
+      new = jax.tree.map(
+          functools.partial(jnp.where, frame < num_frames), new, course
+      )
     return new, looks
 
   states = jax.tree.map(lambda array: array.swapaxes(0, 1), states)
-  templates, looks = jax.lax.scan(
-      trace, templates, (jnp.arange(grids.shape[0]), grids, states)
+  course, looks = jax.lax.scan(
+      trace, course, (jnp.arange(grids.shape[0]), grids, states)
   )
-  return looks.swapaxes(0, 1), templates
+  return looks.swapaxes(0, 1), course
 
 
 def _correlate_tracks(

@@ -84,7 +84,12 @@ def test_sessions_go_on_as_those_of_the_tracker():
   }
   assert set(step.inputs) == {'frame', *start.outputs}
   carried = {name for name in start.outputs if name.startswith('memory')}
-  assert carried == {'memory_inputs', 'memory_hidden', 'memory_templates'}
+  course = ('templates', 'positions', 'velocities', 'shown')
+  assert carried == {
+      'memory_inputs',
+      'memory_hidden',
+      *(f'memory_course_{name}' for name in course),
+  }
   found = run_file.run([call_with_names(start), call_with_names(step)], arrays)
   check_shapes(
       start.outputs, {name: found[f'first_{name}'] for name in start.outputs}

@@ -49,6 +49,8 @@ def test_refinement_resolutions(resolution, expected):
         ({'position_weight': float('inf')}, 'position_weight must be finite'),
         ({'template_weight': float('inf')}, 'template_weight must be finite'),
         ({'template_rate': 1.5}, 'template_rate must be between 0 and 1'),
+        ({'motion_weight': float('inf')}, 'motion_weight must be finite'),
+        ({'motion_reach': 0.0}, 'motion_reach must be positive'),
     ],
     ids=str,
 )
@@ -118,7 +120,7 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
   np.testing.assert_allclose(seen[0][0], weight * np.asarray(expected))
 
 
-def test_templates_are_running_means_of_looks():
+def test_courses_are_followed():
   """Written again for one point, a step at a time, without a loop over time."""
   config = dataclasses.replace(
       tapir.TAPIR_TINY, resolution=(32, 32), initial_resolution=(32, 32)
@@ -131,13 +133,16 @@ def test_templates_are_running_means_of_looks():
   # On the second frame; where the track is there is no guess.
   points = jnp.asarray([[1.0, 2.5 * 8, 1.5 * 8]])
   logits = jnp.asarray(generator.normal(size=(2, 6)), jnp.float32)
-  none = jnp.zeros((1, 8))
-  seen = []
+  none = tapir.Course(
+      jnp.zeros((1, 8)), *jnp.zeros((2, 1, 2)), shown=jnp.zeros(1)
+  )
+  seen, courses = [], []
 
-  def guess(grid, vectors, targets):
+  def guess(grid, vectors, targets, course):
     del grid, targets
     frame = len(seen)
     seen.append(vectors[0])
+    courses.append(course)
     positions = jnp.asarray(cells[frame : frame + 1] * 8 + 4.0)
     if frame == 1:
       positions += 9.0
@@ -157,6 +162,22 @@ def test_templates_are_running_means_of_looks():
       x, y = cells[frame]
       mean += config.template_rate * shown * (grids[frame, y, x] - mean)
 
+  # Nothing is known up to the query's frame, and no velocity on the next one.
+  assert [float(course.shown[0]) > 0 for course in courses] == [
+      0,
+      0,
+      1,
+      1,
+      1,
+      1,
+  ]
+  middles = cells * 8 + 4
+  for frame in range(2, 6):
+    course = courses[frame]
+    np.testing.assert_array_equal(course.positions[0], middles[frame - 1])
+    moved = middles[frame - 1] - middles[frame - 2] if frame > 2 else 0
+    np.testing.assert_array_equal(course.velocities[0], moved)
+
   # The refinement, which knows the states, finds the same looks.
   states = jax.tree.map(lambda array: array.swapaxes(0, 1), states)
 
@@ -165,12 +186,34 @@ def test_templates_are_running_means_of_looks():
         grids, query, states, points, none, num_frames, config
     )
 
-  looks, templates = trace(None)
+  looks, course = trace(None)
   np.testing.assert_allclose(looks[0], seen, rtol=1e-5)
-  np.testing.assert_allclose(templates[0], mean, rtol=1e-5)
+  np.testing.assert_allclose(course.templates[0], mean, rtol=1e-5)
+  np.testing.assert_array_equal(course.positions[0], middles[-1])
   # Nothing is learned of padding.
-  _, templates = trace(jnp.asarray(1))
-  np.testing.assert_array_equal(templates, 0)
+  _, course = trace(jnp.asarray(1))
+  np.testing.assert_array_equal(course.templates, 0)
+  np.testing.assert_array_equal(course.shown, 0)
+
+
+def test_cells_lose_by_their_distance_from_where_a_track_was_going():
+  config = dataclasses.replace(
+      tapir.TAPIR_TINY, resolution=(64, 64), motion_weight=6.0, motion_reach=2.0
+  )
+  course = tapir.Course(
+      templates=jnp.zeros((2, 8)),
+      # Going to the middle of a cell, that at row 2 and column 3.
+      positions=jnp.asarray([[27.0, 20], [27, 20]]),
+      velocities=jnp.asarray([[1.0, 0], [1, 0]]),
+      shown=jnp.asarray([0.5, 0.0]),
+  )
+  bias = tapir._favor_course(course, (8, 8), config)
+  assert bias[0, 2, 3] == 0
+  # Two cells away it is half of 6 times 0.5, and far away nearly all of it.
+  np.testing.assert_allclose(bias[0, 2, [1, 5]], -1.5, rtol=1e-5)
+  np.testing.assert_allclose(bias[0, [0, 4], 3], -1.5, rtol=1e-5)
+  assert -3 < bias[0, 7, 7] < -2.7
+  np.testing.assert_array_equal(bias[1], 0)
 
 
 @pytest.mark.parametrize(
