@@ -400,7 +400,8 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       targets: Float[Array, 'n 2'] | None,
       course: Course | None = None,
   ) -> tuple[TrackState, Float[Array, 'n'] | None]:
-    cells = grid.shape[:2]
+    height, width = grid.shape[:2]
+    cells = (height, width)
     bias = None
     if course is not None and config.motion_weight:
       bias = _favor_course(course, cells, config)
