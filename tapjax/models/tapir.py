@@ -173,8 +173,8 @@ TAPIR_TINY = dataclasses.replace(
     CAUSAL_TAPIR,
     # Positions are as exact as cells are small, so videos are enlarged, as far
     # as it stays eight times as fast as TAPIR.
-    resolution=(280, 280),
-    initial_resolution=(280, 280),
+    resolution=(320, 320),
+    initial_resolution=(320, 320),
     channels=(16, 32, 64, 64),
     strides=(2, 1, 2, 1),
     # A second iteration changes nothing.

@@ -13,7 +13,7 @@ from tapjax.types import PyTree
 # Frames that a CPU may work on at once. Its cores share the work of one narrow
 # layer badly, but each takes a frame of its own; with more, compiling and
 # memory grow without a gain on few cores.
-_CPU_FRAMES = 4
+CPU_FRAMES = 4
 
 
 def map_batch(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
@@ -40,7 +40,7 @@ def map_frames(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
   def apply(_: None, frame: tuple[PyTree, ...]) -> tuple[None, PyTree]:
     return None, function(*frame)
 
-  _, outputs = jax.lax.scan(apply, None, arguments, unroll=_CPU_FRAMES)
+  _, outputs = jax.lax.scan(apply, None, arguments, unroll=CPU_FRAMES)
   return outputs
 
 
