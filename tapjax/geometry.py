@@ -60,17 +60,21 @@ def resize_corner_aligned(
   """
   for axis, new in zip((1, 2), resolution, strict=True):
     old = images.shape[axis]
-    if new != old:
-      places = np.arange(new) * ((old - 1) / max(new - 1, 1))
-      images = _read_between(images, axis, places)
+    places = np.arange(new) * ((old - 1) / max(new - 1, 1))
+    images = _read_between(images, axis, places)
   return images
 
 
 def _read_between(
     images: Float[Array, '...'], axis: int, places: np.ndarray
 ) -> Float[Array, '...']:
-  """Reads along an axis at places in it, between the two next to each."""
+  """Reads along an axis at places in it, between the two next to each.
+
+  As many of them as it is long are its own, and nothing is to be done.
+  """
   old = images.shape[axis]
+  if len(places) == old:
+    return images
   base = np.minimum(np.floor(places).astype(np.int32), max(old - 2, 0))
   shape = [1] * images.ndim
   shape[axis] = len(places)

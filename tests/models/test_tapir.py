@@ -163,14 +163,8 @@ def test_courses_are_followed():
       mean += config.template_rate * shown * (grids[frame, y, x] - mean)
 
   # Nothing is known up to the query's frame, and no velocity on the next one.
-  assert [float(course.shown[0]) > 0 for course in courses] == [
-      0,
-      0,
-      1,
-      1,
-      1,
-      1,
-  ]
+  shown = [bool(course.shown[0] > 0) for course in courses]
+  assert shown == [False, False, True, True, True, True]
   middles = cells * 8 + 4
   for frame in range(2, 6):
     course = courses[frame]
