@@ -40,7 +40,6 @@ from tapjax.models.base import Extent
 from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
-from tapjax.ops.loops import CPU_FRAMES
 from tapjax.types import PyTree
 from tapjax.types import Tracks
 
@@ -180,7 +179,7 @@ def choose_sizes(
   if frame_chunk is None:
     # What windows share is encoded twice, so they are long where there is
     # context.
-    most = max(CPU_FRAMES if on_cpu else 8, _FRAMES_PER_CONTEXT * context)
+    most = max(4 if on_cpu else 8, _FRAMES_PER_CONTEXT * context)
     inner = max(1, num_frames - 2 * context)
     frame_chunk = math.ceil(inner / math.ceil(inner / most))
   frame_chunk = min(frame_chunk, num_frames)

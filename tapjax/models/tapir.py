@@ -129,6 +129,8 @@ class TapirConfig:
       not hidden, times the chance that its position is right, is larger.
     precision: of matrix products on GPUs and TPUs; by default they round to
       fewer digits there, which moves positions by tenths of pixels.
+    frames_at_once: frames that the cores of a CPU encode at the same time; more
+      than one are faster where channels are few, and take longer to compile.
   """
 
   resolution: Resolution = (256, 256)
@@ -151,6 +153,7 @@ class TapirConfig:
   temporal: Literal['both', 'past'] = 'both'
   visibility_threshold: float = 0.5
   precision: Precision = 'highest'
+  frames_at_once: int = 1
 
   @property
   def follows(self) -> bool:
@@ -188,6 +191,8 @@ TAPIR_TINY = dataclasses.replace(
     motion_reach=5.0,
     # Where its Average Jaccard on procedural videos is highest.
     visibility_threshold=0.25,
+    # With more, compiling and memory grow without a gain on few cores.
+    frames_at_once=4,
 )
 
 _STRIDE = 8
@@ -369,7 +374,9 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       frames = resize_video(video, resolution)
       frames = frames.reshape(batch * length, *resolution, 3)
       grids = map_frames(
-          lambda frame: stages.apply('encode_frame', params, frame), frames
+          lambda frame: stages.apply('encode_frame', params, frame),
+          frames,
+          at_once=config.frames_at_once,
       )
       return jax.tree.map(
           lambda grid: grid.reshape(batch, length, *grid.shape[1:]), grids
@@ -599,7 +606,8 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     channels = config.mixer_channels
     course = None
     if config.follows:
-      course = _make_course((batch, num_queries), config)
+      _, coarse = config.feature_channels
+      course = _make_course(jnp.zeros((batch, num_queries, coarse)))
     return TapirMemory(
         inputs=jnp.zeros((*leading, channels), jnp.float32),
         hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
@@ -647,7 +655,12 @@ def _check_config(config: TapirConfig) -> None:
         'channels and strides must have four entries, one for each group; got '
         f'{config.channels} and {config.strides}'
     )
-  for name in ('num_iterations', 'mixer_blocks', 'mixer_channels'):
+  for name in (
+      'num_iterations',
+      'mixer_blocks',
+      'mixer_channels',
+      'frames_at_once',
+  ):
     if getattr(config, name) < 1:
       raise ValueError(
           f'{name} must be at least 1; got {getattr(config, name)}'
@@ -752,11 +765,11 @@ def _repeat_over_time(
   return jnp.concatenate([fine, coarse if looks is None else looks], axis=-1)
 
 
-def _make_course(shape: tuple[int, ...], config: TapirConfig) -> Course:
-  """Returns what is known before the first frame, which is nothing."""
-  _, channels = config.feature_channels
+def _make_course(templates: Float[Array, '*b n c']) -> Course:
+  """Returns what is known before the first frame: nothing, so all are zeros."""
+  *shape, _ = templates.shape
   return Course(
-      templates=jnp.zeros((*shape, channels), jnp.float32),
+      templates=templates,
       positions=jnp.zeros((*shape, 2), jnp.float32),
       velocities=jnp.zeros((*shape, 2), jnp.float32),
       shown=jnp.zeros(shape, jnp.float32),
@@ -772,7 +785,7 @@ def _take_course(
   if not config.follows:
     return None
   if memory is None:
-    return _make_course(vectors.shape[:2], config)
+    return _make_course(jnp.zeros_like(vectors))
   return memory.course
 
 

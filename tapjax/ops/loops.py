@@ -10,11 +10,6 @@ from jaxtyping import Array
 
 from tapjax.types import PyTree
 
-# Frames that a CPU may work on at once. Its cores share the work of one narrow
-# layer badly, but each takes a frame of its own; with more, compiling and
-# memory grow without a gain on few cores.
-CPU_FRAMES = 4
-
 
 def map_batch(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
   """Applies `function` to each member of a batch, the first axis of arrays.
@@ -28,11 +23,15 @@ def map_batch(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
   return jax.tree.map(lambda array: array[None], function(*single))
 
 
-def map_frames(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+def map_frames(
+    function: Callable[..., PyTree], *arguments: PyTree, at_once: int = 1
+) -> PyTree:
   """Applies `function` to each frame of `arguments`, which lead with time.
 
-  A CPU takes a few at a time, so that what they need stays in its cache; an
-  accelerator takes them all at once.
+  An accelerator takes them all at once. A CPU takes one at a time, so that what
+  it needs stays in the cache; where layers are so narrow that its cores share
+  one badly, `at_once` gives each a frame of its own, for as many times the
+  program to compile.
   """
   if jax.default_backend() != 'cpu':
     return jax.vmap(function)(*arguments)
@@ -40,7 +39,7 @@ def map_frames(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
   def apply(_: None, frame: tuple[PyTree, ...]) -> tuple[None, PyTree]:
     return None, function(*frame)
 
-  _, outputs = jax.lax.scan(apply, None, arguments, unroll=CPU_FRAMES)
+  _, outputs = jax.lax.scan(apply, None, arguments, unroll=at_once)
   return outputs
 
 

@@ -6,8 +6,9 @@ import pytest
 from tapjax.ops.loops import map_frames
 
 
+@pytest.mark.parametrize('at_once', [1, 4])
 @pytest.mark.parametrize('num_frames', [1, 3, 4, 6])
-def test_every_frame_is_mapped_once_in_order(num_frames):
+def test_every_frame_is_mapped_once_in_order(num_frames, at_once):
   frames = jnp.arange(2.0 * num_frames).reshape(num_frames, 2)
   scales = jnp.arange(1.0, num_frames + 1)
   arguments = {'frame': frames}, scales, None
@@ -15,7 +16,9 @@ def test_every_frame_is_mapped_once_in_order(num_frames):
   @jax.jit
   def run(*arguments):
     return map_frames(
-        lambda named, scale, none: (scale * named['frame'], none), *arguments
+        lambda named, scale, none: (scale * named['frame'], none),
+        *arguments,
+        at_once=at_once,
     )
 
   scaled, none = run(*arguments)
