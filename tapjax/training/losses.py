@@ -45,8 +45,8 @@ class LossConfig:
     huber_delta: pixels beyond which the position loss grows linearly.
     uncertainty_threshold: pixels beyond which a position counts as wrong.
     rebalance_factor: visible points weigh this much more in the occlusion loss.
-    heatmap_weight: of the heatmap loss, for trackers that tell how likely a
-      target is.
+    heatmap_weight: of the heatmap loss; 0 for trackers that do not tell how
+      likely a target is.
   """
 
   position_weight: float = 0.05

@@ -83,7 +83,7 @@ class Prediction(NamedTuple):
     states: the first guess and every iteration after it, `[i, b, n, t]`.
     statistics: of norms, behind the batch.
     target_scores: by the first guess, logarithms of the chances of targets;
-      None where none were given, or a tracker does not choose among cells.
+      None where none were given.
   """
 
   states: TrackState
@@ -185,8 +185,13 @@ def predict_states(
   queries = functions.describe_queries(params, features, query_points)
   arguments = params, features, queries, query_points
   scores = None
-  if target_points is None or functions.initialize_in_training is None:
+  if target_points is None:
     first = functions.initialize_tracks(*arguments)
+  elif functions.initialize_in_training is None:
+    raise ValueError(
+        'heatmap_weight must be 0 for a tracker that does not tell the chances '
+        'of targets'
+    )
   else:
     first, scores = functions.initialize_in_training(*arguments, target_points)
   if not functions.refines:

@@ -210,6 +210,21 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
   assert float(cosine) > 0.9
 
 
+def test_a_tracker_that_tells_no_chances_has_no_heatmap_loss():
+  functions = tapnet.make_functions(
+      tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
+  )
+  params = jax.eval_shape(functions.init, jax.random.key(0))
+  with pytest.raises(ValueError, match='heatmap_weight must be 0'):
+    jax.eval_shape(
+        lambda *arguments: compute_example_losses(
+            functions, *arguments, LossConfig(heatmap_weight=0.5)
+        ),
+        params,
+        make_batch(1),
+    )
+
+
 @pytest.mark.heavy
 def test_frozen_parts_stay_as_they_are():
   frozen = '*resnet*', '*/extra_convs*'
