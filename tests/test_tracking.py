@@ -48,6 +48,7 @@ CONFIGS = {
             resolution=(80, 128),
             num_extra_convs=1,
             pooled_levels=1,
+            support_radius=1,
             position_weight=8.0,
             template_weight=1.0,
             motion_weight=2.0,

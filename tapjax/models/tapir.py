@@ -49,6 +49,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import Int
+import numpy as np
 
 from tapjax.geometry import list_growing_resolutions
 from tapjax.geometry import rescale_positions
@@ -83,6 +84,7 @@ from tapjax.nn.normalization import normalize_vectors
 from tapjax.nn.resnet import count_convolution
 from tapjax.nn.resnet import count_resnet
 from tapjax.nn.resnet import ResNet
+from tapjax.ops.correlation import correlate_neighborhoods
 from tapjax.ops.correlation import correlate_patches
 from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
@@ -110,6 +112,9 @@ class TapirConfig:
     temperature: of the softmax over a frame.
     pooled_levels: coarser grids to correlate with, each half the size.
     radius: of a correlated patch, in cells of its grid.
+    support_radius: of the patch around a query whose cells are all correlated
+      with the fine grid, in cells of it; the published ones correlate the query
+      alone, and have 0.
     num_iterations: of refinement, at each resolution.
     mixer_blocks: of the refinement network.
     mixer_channels: of the refinement network.
@@ -142,6 +147,7 @@ class TapirConfig:
   temperature: float = 20.0
   pooled_levels: int = 0
   radius: int = 3
+  support_radius: int = 0
   num_iterations: int = 4
   mixer_blocks: int = 12
   mixer_channels: int = 512
@@ -211,10 +217,15 @@ class FeatureGrids(NamedTuple):
 
 
 class QueryVectors(NamedTuple):
-  """Features at the query points, at one resolution."""
+  """Features at the query points, at one resolution.
 
-  fine: Float[Array, 'b n c4']
-  coarse: Float[Array, 'b n c8']
+  And those of the cells of the fine grid around them, where they count; all
+  together have unit length.
+  """
+
+  fine: Float[Array, '*b n c4']
+  coarse: Float[Array, '*b n c8']
+  supports: Float[Array, '*b n q c4'] | None
 
 
 # One of each per distinct resolution, in the order of `list_resolutions`.
@@ -389,14 +400,35 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
   ) -> QueryFeatures:
     del params  # Interpolation has none.
 
-    def describe(grid: Float[Array, 'b t h w c']) -> Float[Array, 'b n c']:
-      points = rescale_query_points(
+    def locate(grid: Float[Array, 'b t h w c']) -> Float[Array, 'b n 3']:
+      return rescale_query_points(
           query_points, config.resolution, grid.shape[2:4]
       )
-      return map_batch(read_at_time, grid, points)
+
+    def describe(grid: Float[Array, 'b t h w c']) -> Float[Array, 'b n c']:
+      return map_batch(read_at_time, grid, locate(grid))
+
+    def describe_supports(
+        grid: Float[Array, 'b t h w c'],
+    ) -> Float[Array, 'b n q c'] | None:
+      if not config.support_radius:
+        return None
+      steps = np.arange(-config.support_radius, config.support_radius + 1)
+      offsets = np.stack(np.meshgrid(0, steps, steps, indexing='ij'), axis=-1)
+      points = locate(grid)[:, :, None] + offsets.reshape(1, 1, -1, 3)
+      batch, num_queries, count, _ = points.shape
+      supports = map_batch(
+          read_at_time, grid, points.reshape(batch, num_queries * count, 3)
+      )
+      supports = supports.reshape(batch, num_queries, count, grid.shape[-1])
+      return supports / math.sqrt(count)
 
     return tuple(
-        QueryVectors(describe(grids.fine), describe(grids.coarse))
+        QueryVectors(
+            describe(grids.fine),
+            describe(grids.coarse),
+            describe_supports(grids.fine),
+        )
         for grids in features
     )
 
@@ -546,6 +578,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
                 'mix', params, *arguments, num_frames
             ),
             features[level],
+            query_features[level].supports,
             start,
             jax.tree.map(lambda array, i=i: array[i], memories),
             config,
@@ -665,7 +698,7 @@ def _check_config(config: TapirConfig) -> None:
       raise ValueError(
           f'{name} must be at least 1; got {getattr(config, name)}'
       )
-  for name in ('num_extra_convs', 'pooled_levels', 'radius'):
+  for name in ('num_extra_convs', 'pooled_levels', 'radius', 'support_radius'):
     if getattr(config, name) < 0:
       raise ValueError(
           f'{name} must be at least 0; got {getattr(config, name)}'
@@ -711,6 +744,7 @@ def _list_refinement_levels(config: TapirConfig) -> list[int]:
 def _refine_at_level(
     mix: Callable[..., tuple[Array, BlockMemory | None]],
     grids: FeatureGrids,
+    supports: Float[Array, 'n q c4'] | None,
     start: Refinement,
     memory: BlockMemory | None,
     config: TapirConfig,
@@ -728,7 +762,7 @@ def _refine_at_level(
             config.position_weight * (places - 0.5),
             logits,
             now.features,
-            _correlate_tracks(grids, now, config),
+            _correlate_tracks(grids, supports, now, config),
         ],
         axis=-1,
     )
@@ -760,7 +794,8 @@ def _repeat_over_time(
   They are the query's, but for looks that are given in place of coarse ones.
   """
   fine, coarse = (
-      jnp.repeat(array[:, None], num_frames, axis=1) for array in vectors
+      jnp.repeat(array[:, None], num_frames, axis=1)
+      for array in (vectors.fine, vectors.coarse)
   )
   return jnp.concatenate([fine, coarse if looks is None else looks], axis=-1)
 
@@ -918,34 +953,50 @@ def _trace_looks(
 
 
 def _correlate_tracks(
-    grids: FeatureGrids, now: Refinement, config: TapirConfig
+    grids: FeatureGrids,
+    supports: Float[Array, 'n q c4'] | None,
+    now: Refinement,
+    config: TapirConfig,
 ) -> Float[Array, 'n t p']:
-  """Correlates the features of each track with the grids around it."""
+  """Correlates the features of each track with the grids around it.
+
+  And those around its query with the fine grid.
+  """
   fine, coarse = jnp.split(now.features, [config.feature_channels[0]], axis=-1)
+
+  def locate(grid: Float[Array, 't h w c']) -> Float[Array, 't n 2']:
+    points = rescale_positions(
+        now.positions, config.initial_resolution, grid.shape[1:3]
+    )
+    return jnp.flip(points, axis=-1).swapaxes(0, 1)
 
   def correlate(
       grid: Float[Array, 't h w c'], vectors: Float[Array, 'n t c']
   ) -> Float[Array, 'n t p']:
-    points = rescale_positions(
-        now.positions, config.initial_resolution, grid.shape[1:3]
-    )
     patches = map_frames(
         lambda grid, points, vectors: correlate_patches(
             grid, points, vectors, config.radius
         ),
         grid,
-        jnp.flip(points, axis=-1).swapaxes(0, 1),
+        locate(grid),
         vectors.swapaxes(0, 1),
     )
     return patches.swapaxes(0, 1)
 
-  return jnp.concatenate(
-      [
-          correlate(grids.fine, fine),
-          *(correlate(grid, coarse) for grid in (grids.coarse, *grids.pooled)),
-      ],
-      axis=-1,
-  )
+  correlations = [
+      correlate(grids.fine, fine),
+      *(correlate(grid, coarse) for grid in (grids.coarse, *grids.pooled)),
+  ]
+  if supports is not None:
+    patches = map_frames(
+        lambda grid, points: jax.lax.collapse(
+            correlate_neighborhoods(grid, points, supports, config.radius), 1
+        ),
+        grids.fine,
+        locate(grids.fine),
+    )
+    correlations.append(patches.swapaxes(0, 1))
+  return jnp.concatenate(correlations, axis=-1)
 
 
 def _halve(grid: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
@@ -961,6 +1012,9 @@ def _touch(module: Tapir, config: TapirConfig) -> None:
   vectors = jnp.zeros((1, coarse.shape[-1]), jnp.float32)
   module.estimate_frame(coarse, vectors)
   patches = (2 * config.radius + 1) ** 2 * (2 + config.pooled_levels)
+  if config.support_radius:
+    cells = (2 * config.support_radius + 1) ** 2
+    patches += cells * (2 * config.radius + 1) ** 2
   width = _STATE_INPUTS + sum(config.feature_channels) + patches
   module.mix(jnp.zeros((1, 1, width), jnp.float32), None)
 

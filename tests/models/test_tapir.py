@@ -8,6 +8,7 @@ import pytest
 
 from tapjax.models import tapir
 from tapjax.models.base import make_stages
+from tapjax.models.base import Params
 from tapjax.nn.mixer import BlockMemory
 from tapjax.nn.mixer import Mixer
 
@@ -85,7 +86,7 @@ def test_pooled_grids_of_odd_size():
       uncertainty_logits=jnp.zeros((1, 1)),
       features=jnp.ones((1, 1, 2)),
   )
-  correlation = tapir._correlate_tracks(grids, now, config)
+  correlation = tapir._correlate_tracks(grids, None, now, config)
   pooled_y = y * 18 / 256 - 0.5
   expected = [0, y * 37 / 256 - 0.5, 2 * pooled_y + 0.5]
   np.testing.assert_allclose(correlation[0, 0], expected, rtol=1e-5)
@@ -115,9 +116,46 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
       (jnp.zeros((3, 16, 16, 64)),),
   )
   with jax.disable_jit():
-    tapir._refine_at_level(mix, grids, start, None, config, config.resolution)
+    tapir._refine_at_level(
+        mix, grids, None, start, None, config, config.resolution
+    )
   expected = [[-0.5, -0.5], [0, -0.25], [0.5, 0.5]]
   np.testing.assert_allclose(seen[0][0], weight * np.asarray(expected))
+
+
+def test_all_around_a_query_is_correlated_with_all_around_a_position():
+  config = dataclasses.replace(
+      tapir.TAPIR,
+      resolution=(32, 32),
+      initial_resolution=(32, 32),
+      channels=(5, 5, 5, 5),
+      support_radius=1,
+  )
+  functions = tapir.make_functions(config)
+  generator = np.random.default_rng(0)
+  fine, coarse = (
+      jnp.asarray(generator.normal(size=(1, 2, side, side, 5)), jnp.float32)
+      for side in (8, 4)
+  )
+  features = (tapir.FeatureGrids(fine, coarse, ()),)
+  # The middles of the cells in row 5, column 2, and in row 3, column 4.
+  query = jnp.asarray([[[1.0, 5.5 * 4, 2.5 * 4]]])
+  position = jnp.asarray([[[4.5 * 4, 3.5 * 4]]])
+  (vectors,) = functions.describe_queries(Params({}, {}), features, query)
+  supports = fine[0, 1, 4:7, 1:4] / 3
+  np.testing.assert_allclose(
+      vectors.supports[0, 0].reshape(3, 3, 5), supports, rtol=1e-6
+  )
+  now = tapir.Refinement(
+      position, *jnp.zeros((2, 1, 1)), features=jnp.zeros((1, 1, 10))
+  )
+  grids = jax.tree.map(lambda array: array[0, :1], features[0])
+  correlation = tapir._correlate_tracks(
+      grids, vectors.supports[0], now, config
+  )[0, 0]
+  *_, around = np.split(correlation, [49, 98])
+  expected = np.einsum('abc,yxc->abyx', supports, fine[0, 0, 0:7, 1:8])
+  np.testing.assert_allclose(around.reshape(3, 3, 7, 7), expected, atol=1e-5)
 
 
 def test_courses_are_followed():
