@@ -350,3 +350,9 @@ def test_list_models_tells_what_users_ask():
   assert all(
       dataclasses.is_dataclass(p.config) for p in registry.PRESETS.values()
   )
+
+
+def test_the_embedded_tracker_is_as_large_as_its_preset_says():
+  params = tapjax.load().params
+  size = sum(leaf.size for leaf in jax.tree.leaves(params.weights))
+  assert size == registry.get_preset(registry.DEFAULT).num_parameters

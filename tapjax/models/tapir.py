@@ -186,6 +186,7 @@ TAPIR_TINY = dataclasses.replace(
     initial_resolution=(320, 320),
     channels=(16, 32, 64, 64),
     strides=(2, 1, 2, 1),
+    support_radius=2,
     # A second iteration changes nothing.
     num_iterations=1,
     mixer_blocks=4,
