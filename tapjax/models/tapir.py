@@ -49,7 +49,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import Int
-import numpy as np
 
 from tapjax.geometry import list_growing_resolutions
 from tapjax.geometry import rescale_positions
@@ -90,6 +89,7 @@ from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_at_time
 from tapjax.ops.sampling import read_in_frames
+from tapjax.ops.sampling import read_neighborhoods_at_time
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
@@ -414,15 +414,16 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     ) -> Float[Array, 'b n q c'] | None:
       if not config.support_radius:
         return None
-      steps = np.arange(-config.support_radius, config.support_radius + 1)
-      offsets = np.stack(np.meshgrid(0, steps, steps, indexing='ij'), axis=-1)
-      points = locate(grid)[:, :, None] + offsets.reshape(1, 1, -1, 3)
-      batch, num_queries, count, _ = points.shape
       supports = map_batch(
-          read_at_time, grid, points.reshape(batch, num_queries * count, 3)
+          lambda grid, points: read_neighborhoods_at_time(
+              grid, points, config.support_radius
+          ),
+          grid,
+          locate(grid),
       )
-      supports = supports.reshape(batch, num_queries, count, grid.shape[-1])
-      return supports / math.sqrt(count)
+      return jax.lax.collapse(supports, 2, 4) / math.sqrt(
+          _count_supports(config)
+      )
 
     return tuple(
         QueryVectors(
@@ -1007,16 +1008,27 @@ def _halve(grid: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
   return hk.avg_pool(grid, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
 
 
+def _count_supports(config: TapirConfig) -> int:
+  """Returns the number of cells around a query that are correlated."""
+  if not config.support_radius:
+    return 0
+  return (2 * config.support_radius + 1) ** 2
+
+
+def _count_correlations(config: TapirConfig) -> int:
+  """Returns the number of correlations that the refinement sees of a track."""
+  patches = 2 + config.pooled_levels + _count_supports(config)
+  return patches * (2 * config.radius + 1) ** 2
+
+
 def _touch(module: Tapir, config: TapirConfig) -> None:
   """Calls every part of the module once, on the smallest of inputs."""
   coarse = module.encode_frame(jnp.zeros((32, 32, 3), jnp.float32)).coarse
   vectors = jnp.zeros((1, coarse.shape[-1]), jnp.float32)
   module.estimate_frame(coarse, vectors)
-  patches = (2 * config.radius + 1) ** 2 * (2 + config.pooled_levels)
-  if config.support_radius:
-    cells = (2 * config.support_radius + 1) ** 2
-    patches += cells * (2 * config.radius + 1) ** 2
-  width = _STATE_INPUTS + sum(config.feature_channels) + patches
+  width = (
+      _STATE_INPUTS + sum(config.feature_channels) + _count_correlations(config)
+  )
   module.mix(jnp.zeros((1, 1, width), jnp.float32), None)
 
 
@@ -1123,13 +1135,15 @@ def count_operations(
       config.mixer_channels * _MIXER_MULTIPLIER,
   )
   state = _STATE_INPUTS + fine + coarse
-  patches = (2 * config.radius + 1) ** 2 * (2 + config.pooled_levels)
   iteration = 2 * (
-      (state + patches) * width
+      (state + _count_correlations(config)) * width
       + config.mixer_blocks * (2 * width * hidden + 2 * TAPS * hidden)
       + width * state
       + (2 * config.radius + 2) ** 2
-      * (fine + coarse * (1 + config.pooled_levels))
+      * (
+          fine * (1 + _count_supports(config))
+          + coarse * (1 + config.pooled_levels)
+      )
   )
   num_iterations = (
       len(list_refinement_resolutions(config)) * config.num_iterations
