@@ -34,6 +34,7 @@ from tapjax import padding
 from tapjax import parallel
 from tapjax.lazy_frames import LazyFrames
 from tapjax.models.base import Chain
+from tapjax.models.base import describe_params
 from tapjax.models.base import Extent
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -437,7 +438,7 @@ def compile_windows(
     dtypes: tuple[np.dtype, ...],
 ) -> WindowPrograms:
   """Compiles what windows need, for types as `padding.list_dtypes` says."""
-  params = padding.describe_params(functions, dtypes[1:])
+  params = describe_params(functions, dtypes[1:])
   frames = jax.ShapeDtypeStruct(
       (windows.length, *functions.resolution, 3), dtypes[0]
   )
@@ -497,7 +498,7 @@ def _describe_queries(functions: TrackerFunctions, windows: Windows) -> PyTree:
   """Returns the shapes of the features of a chunk of queries."""
   return jax.eval_shape(
       functions.describe_queries,
-      padding.describe_params(functions),
+      describe_params(functions),
       padding.describe_features(functions, windows.length, windows.frame_chunk),
       jax.ShapeDtypeStruct((1, windows.query_chunk, 3), jnp.float32),
   )

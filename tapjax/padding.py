@@ -36,6 +36,7 @@ import numpy as np
 
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
+from tapjax.models.base import describe_params
 from tapjax.models.base import Extent
 from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
@@ -464,24 +465,6 @@ def describe_tracks(
           (num_queries, *leaf.shape[1:]), leaf.dtype
       ),
       tracks,
-  )
-
-
-@functools.cache
-def describe_params(
-    functions: TrackerFunctions, dtypes: tuple[np.dtype, ...] | None = None
-) -> Params:
-  """Returns the shapes of a tracker's parameters, of these types or its own."""
-  params = jax.eval_shape(functions.init, jax.random.key(0))
-  if dtypes is None:
-    return params
-  leaves, structure = jax.tree.flatten(params)
-  return jax.tree.unflatten(
-      structure,
-      [
-          jax.ShapeDtypeStruct(leaf.shape, dtype)
-          for leaf, dtype in zip(leaves, dtypes, strict=True)
-      ],
   )
 
 

@@ -25,6 +25,7 @@ from tapjax import long_videos
 from tapjax import streaming
 from tapjax import tracking
 from tapjax.models import registry
+from tapjax.models.base import describe_params
 from tapjax.models.base import flatten_params
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -497,7 +498,7 @@ def _list_fitting_presets(file: checkpoints.Checkpoint) -> list[str]:
         for name in shapes.keys() - wanted
     ):
       return False
-    expected = flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+    expected = flatten_params(describe_params(functions))
     return all(
         math.prod(shapes[source.name]) == math.prod(expected[name].shape)
         for name, source in sources.items()
@@ -578,7 +579,7 @@ def _read_params(
     file: checkpoints.Checkpoint,
 ) -> Params:
   """Returns the arrays of a file as parameters; every one must fit."""
-  expected = jax.eval_shape(functions.init, jax.random.key(0))
+  expected = describe_params(functions)
   shapes = {
       name: array.shape for name, array in flatten_params(expected).items()
   }

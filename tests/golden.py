@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch_format
 
+from tapjax.models.base import describe_params
+
 
 class Case(NamedTuple):
   """One golden file: its settings, its frames and what must come out."""
@@ -55,7 +57,7 @@ def make_random_params(functions, seed=0):
     fan_in = np.prod(leaf.shape[:-1])
     return (generator.normal(size=leaf.shape) / fan_in**0.5).astype(leaf.dtype)
 
-  shapes = jax.eval_shape(functions.init, jax.random.key(0))
+  shapes = describe_params(functions)
   return jax.tree_util.tree_map_with_path(
       lambda path, leaf: jnp.asarray(fill(path, leaf)), shapes
   )

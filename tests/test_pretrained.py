@@ -19,6 +19,7 @@ from tapjax import pretrained
 from tapjax.models import locotrack
 from tapjax.models import registry
 from tapjax.models import tapnet
+from tapjax.models.base import describe_params
 from tapjax.models.base import flatten_params
 from tapjax.models.names import list_haiku_sources
 from tapjax.models.names import list_torch_sources
@@ -181,7 +182,7 @@ def list_manifests():
 def list_own_shapes(name):
   preset = registry.get_preset(name)
   functions = preset.architecture.make_functions(preset.config)
-  return flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+  return flatten_params(describe_params(functions))
 
 
 @pytest.mark.parametrize(('name', 'path'), tuple(list_manifests()), ids=str)
@@ -237,7 +238,7 @@ def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
   weights = golden.load_weights_module(reference)
   preset = registry.get_preset(name)
   functions = preset.architecture.make_functions(preset.config)
-  ours = flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+  ours = flatten_params(describe_params(functions))
   sources = list_torch_sources(
       preset.architecture.list_weight_names(preset.config)
   )

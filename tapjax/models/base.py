@@ -336,6 +336,25 @@ def make_stages(
   return Stages(jax.jit(init), apply, apply_with_statistics)
 
 
+@functools.cache
+def describe_params(
+    functions: TrackerFunctions, dtypes: tuple[np.dtype, ...] | None = None
+) -> Params:
+  """Returns the shapes of a tracker's parameters, of these types or its own."""
+  # The key is made inside as well, where nothing is compiled for it.
+  params = jax.eval_shape(lambda: functions.init(jax.random.key(0)))
+  if dtypes is None:
+    return params
+  leaves, structure = jax.tree.flatten(params)
+  return jax.tree.unflatten(
+      structure,
+      [
+          jax.ShapeDtypeStruct(leaf.shape, dtype)
+          for leaf, dtype in zip(leaves, dtypes, strict=True)
+      ],
+  )
+
+
 def flatten_params(params: Params) -> dict[str, Any]:
   """Returns `{'<params|state>|<module>|<name>': array}`."""
   collections = {'params': params.weights, 'state': params.statistics}

@@ -10,6 +10,7 @@ import tapjax
 from tapjax.models import registry
 from tapjax.models import taptr
 from tapjax.models import taptr_names
+from tapjax.models.base import describe_params
 from tapjax.models.base import flatten_params
 from tapjax.models.names import list_torch_sources
 from tapjax.models.taptr_network import TaptrConfig
@@ -197,9 +198,7 @@ def test_names_cover_the_manifest(reference):
   )
   preset = registry.get_preset('taptrv2')
   expected = flatten_params(
-      jax.eval_shape(
-          taptr.make_functions(preset.config).init, jax.random.key(0)
-      )
+      describe_params(taptr.make_functions(preset.config))
   )
   sources = list_torch_sources(
       preset.architecture.list_weight_names(preset.config)

@@ -12,6 +12,7 @@ import pytest
 from tapjax import parallel
 from tapjax.models import tapir
 from tapjax.models import tapnet
+from tapjax.models.base import describe_params
 from tapjax.training.losses import LossConfig
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig
@@ -214,7 +215,7 @@ def test_a_tracker_that_tells_no_chances_has_no_heatmap_loss():
   functions = tapnet.make_functions(
       tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
   )
-  params = jax.eval_shape(functions.init, jax.random.key(0))
+  params = describe_params(functions)
   with pytest.raises(ValueError, match='heatmap_weight must be 0'):
     jax.eval_shape(
         lambda *arguments: compute_example_losses(

@@ -11,6 +11,7 @@ from tapjax import checkpoints
 from tapjax.geometry import normalize_frames
 from tapjax.models import taptr
 from tapjax.models import taptr_names
+from tapjax.models.base import describe_params
 from tapjax.models.base import flatten_params
 from tapjax.models.base import unflatten_params
 from tapjax.models.names import list_torch_sources
@@ -80,7 +81,7 @@ def test_training_equals_the_published(reference):
   manifest = weights.load_manifest(reference / case.meta['manifest'])
   config = dataclasses.replace(TAPTRV2, resolution=(side, side))
   functions = taptr.make_functions(config)
-  shapes = flatten_params(jax.eval_shape(functions.init, jax.random.key(0)))
+  shapes = flatten_params(describe_params(functions))
   sources = list_torch_sources(taptr_names.list_weight_names(config))
   arrays = checkpoints.convert_arrays(
       taptr_names.select_arrays(weights.fill(manifest, case.meta['seed'])),
