@@ -43,6 +43,9 @@ def get_config() -> TrainConfig:
           resolution=_SIDE,
           # The tracker sees small videos enlarged, and large ones as they are.
           zoom=(0.9, 1.9),
+          # Videos have too few turns by which to learn to follow them.
+          drift_zoom=0.6,
+          drift_turn=1.8,
           num_points=64,
       ),
       validation=ValidationConfig(

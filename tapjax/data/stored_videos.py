@@ -62,6 +62,9 @@ class StoredConfig:
     resolution: (height, width) of clips, in which the video is cut out.
     zoom: pixels of a clip for one of the video, sampled evenly in the
       logarithm.
+    drift_zoom: largest change of scale from the first to the last of
+      consecutive frames, as a logarithm.
+    drift_turn: largest angle between these, in radians.
     frame_zoom: largest change of scale of a scattered frame, as a logarithm.
     frame_turn: largest angle of a scattered frame, in radians.
     recolor: whether colors are changed.
@@ -76,6 +79,8 @@ class StoredConfig:
   longest_step: int = 1
   resolution: Resolution = (192, 192)
   zoom: tuple[float, float] = (0.75, 1.3)
+  drift_zoom: float = 0.0
+  drift_turn: float = 0.0
   frame_zoom: float = 0.3
   frame_turn: float = 0.5
   recolor: bool = True
@@ -253,6 +258,10 @@ def _draw_warps(
   if config.frames == 'scattered':
     zoom += generator.uniform(-config.frame_zoom, config.frame_zoom, count)
     angle += generator.uniform(-config.frame_turn, config.frame_turn, count)
+  else:
+    way = np.linspace(-0.5, 0.5, count)
+    zoom += way * generator.uniform(-config.drift_zoom, config.drift_zoom)
+    angle += way * generator.uniform(-config.drift_turn, config.drift_turn)
   cos, sin = np.cos(angle), np.sin(angle)
   turned = np.stack([cos, -sin, sin, cos], axis=-1).reshape(count, 2, 2)
   turned *= np.exp(-zoom)[:, None, None]

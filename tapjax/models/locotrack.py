@@ -420,7 +420,7 @@ class LocoTrack(hk.Module):
     """Returns the features of a frame that has the size of a level."""
     outputs = self._encoder(frame[None])
     if self._config.encoder == 'resnet':
-      outputs = [outputs[0], outputs[1], outputs[3]]
+      outputs = [outputs[1], outputs[2], outputs[4]]
     return FeatureGrids(*(normalize_vectors(grid)[0] for grid in outputs))
 
   def encode_in_training(

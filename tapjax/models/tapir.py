@@ -89,6 +89,7 @@ from tapjax.ops.loops import map_batch
 from tapjax.ops.loops import map_frames
 from tapjax.ops.sampling import read_at_time
 from tapjax.ops.sampling import read_in_frames
+from tapjax.ops.sampling import read_neighborhoods
 from tapjax.ops.sampling import read_neighborhoods_at_time
 from tapjax.types import Tracks
 from tapjax.types import TrackState
@@ -115,6 +116,10 @@ class TapirConfig:
     support_radius: of the patch around a query whose cells are all correlated
       with the fine grid, in cells of it; the published ones correlate the query
       alone, and have 0.
+    stem_support_radius: of another one, in cells of the backbone's stem, which
+      are half as large; 0 has none. Its cells are compared by their contrast
+      to what is around them, as Lucas and Kanade do.
+    logits_stride: of the layer that reads logits off a frame's cost volume.
     num_iterations: of refinement, at each resolution.
     mixer_blocks: of the refinement network.
     mixer_channels: of the refinement network.
@@ -148,6 +153,8 @@ class TapirConfig:
   pooled_levels: int = 0
   radius: int = 3
   support_radius: int = 0
+  stem_support_radius: int = 0
+  logits_stride: int = 2
   num_iterations: int = 4
   mixer_blocks: int = 12
   mixer_channels: int = 512
@@ -207,26 +214,33 @@ _CONV_EXPANSION = 4
 _MIXER_MULTIPLIER = 4
 # Position, occlusion and uncertainty.
 _STATE_INPUTS = 4
+# Of a patch of the stem without any, which noise is not to fill.
+_LEAST_CONTRAST = 0.02
 
 
 class FeatureGrids(NamedTuple):
-  """Features at one resolution, at strides 4, 8 and then 16, 32, ..."""
+  """Features at one resolution, at strides 4, 8 and then 16, 32, ...
+
+  And those of the stem at stride 2, where they count, as they are.
+  """
 
   fine: Float[Array, '*bt h4 w4 c4']
   coarse: Float[Array, '*bt h8 w8 c8']
   pooled: tuple[Float[Array, '*bt _ _ c8'], ...]
+  stem: Float[Array, '*bt h2 w2 c2'] | None = None
 
 
 class QueryVectors(NamedTuple):
   """Features at the query points, at one resolution.
 
-  And those of the cells of the fine grid around them, where they count; all
-  together have unit length.
+  And those of the cells of the fine grid and of the stem around them, where
+  they count; all together have unit length.
   """
 
   fine: Float[Array, '*b n c4']
   coarse: Float[Array, '*b n c8']
   supports: Float[Array, '*b n q c4'] | None
+  stem_supports: Float[Array, '*b n q c2'] | None
 
 
 # One of each per distinct resolution, in the order of `list_resolutions`.
@@ -314,6 +328,7 @@ class Tapir(hk.Module):
         num_logits=2,
         temperature=config.temperature,
         rectify_pooled=True,
+        pooled_stride=config.logits_stride,
         name='cost_volume',
     )
     self._mixer = Mixer(
@@ -327,12 +342,17 @@ class Tapir(hk.Module):
 
   def encode_frame(self, frame: Float[Array, 'h w 3']) -> FeatureGrids:
     """Returns the features of a frame that has the size of a level."""
-    _, fine, _, coarse = self._resnet(frame[None])
+    stem, _, fine, _, coarse = self._resnet(frame[None])
     coarse = normalize_vectors(self._extra_convs(coarse))
     pooled = [coarse]
     for _ in range(self._config.pooled_levels):
       pooled.append(_halve(pooled[-1]))
-    grids = FeatureGrids(normalize_vectors(fine), coarse, tuple(pooled[1:]))
+    grids = FeatureGrids(
+        normalize_vectors(fine),
+        coarse,
+        tuple(pooled[1:]),
+        stem if self._config.stem_support_radius else None,
+    )
     return jax.tree.map(lambda grid: grid[0], grids)
 
   def estimate_frame(
@@ -409,30 +429,33 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
     def describe(grid: Float[Array, 'b t h w c']) -> Float[Array, 'b n c']:
       return map_batch(read_at_time, grid, locate(grid))
 
-    def describe_supports(
-        grid: Float[Array, 'b t h w c'],
-    ) -> Float[Array, 'b n q c'] | None:
-      if not config.support_radius:
-        return None
-      supports = map_batch(
-          lambda grid, points: read_neighborhoods_at_time(
-              grid, points, config.support_radius
-          ),
+    def read_around(
+        grid: Float[Array, 'b t h w c'], radius: int
+    ) -> Float[Array, 'b n q c']:
+      cells = map_batch(
+          lambda grid, points: read_neighborhoods_at_time(grid, points, radius),
           grid,
           locate(grid),
       )
-      return jax.lax.collapse(supports, 2, 4) / math.sqrt(
-          _count_supports(config)
+      return jax.lax.collapse(cells, 2, 4)
+
+    def describe_at(grids: FeatureGrids) -> QueryVectors:
+      supports = stem_supports = None
+      if radius := config.support_radius:
+        supports = read_around(grids.fine, radius)
+        supports /= math.sqrt(_count_cells(radius))
+      if radius := config.stem_support_radius:
+        assert grids.stem is not None, 'it counts'
+        stem_supports = _equalize(read_around(grids.stem, radius))
+        stem_supports /= math.sqrt(_count_cells(radius))
+      return QueryVectors(
+          describe(grids.fine),
+          describe(grids.coarse),
+          supports,
+          stem_supports,
       )
 
-    return tuple(
-        QueryVectors(
-            describe(grids.fine),
-            describe(grids.coarse),
-            describe_supports(grids.fine),
-        )
-        for grids in features
-    )
+    return tuple(map(describe_at, features))
 
   def guess_frame(
       params: Params,
@@ -580,7 +603,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
                 'mix', params, *arguments, num_frames
             ),
             features[level],
-            query_features[level].supports,
+            query_features[level],
             start,
             jax.tree.map(lambda array, i=i: array[i], memories),
             config,
@@ -695,12 +718,19 @@ def _check_config(config: TapirConfig) -> None:
       'mixer_blocks',
       'mixer_channels',
       'frames_at_once',
+      'logits_stride',
   ):
     if getattr(config, name) < 1:
       raise ValueError(
           f'{name} must be at least 1; got {getattr(config, name)}'
       )
-  for name in ('num_extra_convs', 'pooled_levels', 'radius', 'support_radius'):
+  for name in (
+      'num_extra_convs',
+      'pooled_levels',
+      'radius',
+      'support_radius',
+      'stem_support_radius',
+  ):
     if getattr(config, name) < 0:
       raise ValueError(
           f'{name} must be at least 0; got {getattr(config, name)}'
@@ -746,7 +776,7 @@ def _list_refinement_levels(config: TapirConfig) -> list[int]:
 def _refine_at_level(
     mix: Callable[..., tuple[Array, BlockMemory | None]],
     grids: FeatureGrids,
-    supports: Float[Array, 'n q c4'] | None,
+    vectors: QueryVectors,
     start: Refinement,
     memory: BlockMemory | None,
     config: TapirConfig,
@@ -764,7 +794,7 @@ def _refine_at_level(
             config.position_weight * (places - 0.5),
             logits,
             now.features,
-            _correlate_tracks(grids, supports, now, config),
+            _correlate_tracks(grids, vectors, now, config),
         ],
         axis=-1,
     )
@@ -956,13 +986,13 @@ def _trace_looks(
 
 def _correlate_tracks(
     grids: FeatureGrids,
-    supports: Float[Array, 'n q c4'] | None,
+    vectors: QueryVectors,
     now: Refinement,
     config: TapirConfig,
 ) -> Float[Array, 'n t p']:
   """Correlates the features of each track with the grids around it.
 
-  And those around its query with the fine grid.
+  And those around its query with the fine grid and with the stem.
   """
   fine, coarse = jnp.split(now.features, [config.feature_channels[0]], axis=-1)
 
@@ -989,7 +1019,7 @@ def _correlate_tracks(
       correlate(grids.fine, fine),
       *(correlate(grid, coarse) for grid in (grids.coarse, *grids.pooled)),
   ]
-  if supports is not None:
+  if (supports := vectors.supports) is not None:
     patches = map_frames(
         lambda grid, points: jax.lax.collapse(
             correlate_neighborhoods(grid, points, supports, config.radius), 1
@@ -998,7 +1028,38 @@ def _correlate_tracks(
         locate(grids.fine),
     )
     correlations.append(patches.swapaxes(0, 1))
+  if (stem_supports := vectors.stem_supports) is not None:
+    assert grids.stem is not None, 'it counts'
+    patches = map_frames(
+        lambda grid, points: _correlate_contrasts(
+            grid, points, stem_supports, config.radius
+        ),
+        grids.stem,
+        locate(grids.stem),
+    )
+    correlations.append(patches.swapaxes(0, 1))
   return jnp.concatenate(correlations, axis=-1)
+
+
+def _correlate_contrasts(
+    grid: Float[Array, 'h w c'],
+    points_yx: Float[Array, 'n 2'],
+    supports: Float[Array, 'n q c'],
+    radius: int,
+) -> Float[Array, 'n p']:
+  """Dots several vectors each with the contrasts at offsets around a point."""
+  cells = read_neighborhoods(grid, points_yx, radius)
+  patches = _equalize(jax.lax.collapse(cells, 1, 3))
+  scores = jnp.einsum('nqc,npc->nqp', supports, patches)
+  return jax.lax.collapse(scores, 1)
+
+
+def _equalize(cells: Float[Array, '*n p c']) -> Float[Array, '*n p c']:
+  """Returns contrasts to the mean of a patch, of about unit length each."""
+  contrasts = cells - jnp.mean(cells, axis=-2, keepdims=True)
+  squared = jnp.sum(jnp.square(contrasts), axis=-1, keepdims=True)
+  variance = jnp.mean(squared, axis=-2, keepdims=True)
+  return contrasts * jax.lax.rsqrt(variance + _LEAST_CONTRAST)
 
 
 def _halve(grid: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
@@ -1008,17 +1069,24 @@ def _halve(grid: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ c']:
   return hk.avg_pool(grid, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
 
 
-def _count_supports(config: TapirConfig) -> int:
-  """Returns the number of cells around a query that are correlated."""
-  if not config.support_radius:
-    return 0
-  return (2 * config.support_radius + 1) ** 2
+def _count_cells(radius: int) -> int:
+  """Returns the number of cells of a patch."""
+  return (2 * radius + 1) ** 2
+
+
+def _count_supports(config: TapirConfig) -> tuple[int, int]:
+  """Returns how many cells around a query count: of the fine grid and stem."""
+  fine, stem = (
+      _count_cells(radius) if radius else 0
+      for radius in (config.support_radius, config.stem_support_radius)
+  )
+  return fine, stem
 
 
 def _count_correlations(config: TapirConfig) -> int:
   """Returns the number of correlations that the refinement sees of a track."""
-  patches = 2 + config.pooled_levels + _count_supports(config)
-  return patches * (2 * config.radius + 1) ** 2
+  patches = 2 + config.pooled_levels + sum(_count_supports(config))
+  return patches * _count_cells(config.radius)
 
 
 def _touch(module: Tapir, config: TapirConfig) -> None:
@@ -1105,9 +1173,11 @@ def infer_config(
     rows = shape[-1]
   if rows is None:
     return config
-  patch = (2 * config.radius + 1) ** 2
-  patches = rows - _STATE_INPUTS - sum(config.feature_channels)
-  levels, remainder = divmod(patches, patch)
+  patches, remainder = divmod(
+      rows - _STATE_INPUTS - sum(config.feature_channels),
+      _count_cells(config.radius),
+  )
+  levels = patches - sum(_count_supports(config))
   if remainder or levels < 2:
     return config
   return dataclasses.replace(config, pooled_levels=levels - 2)
@@ -1135,18 +1205,23 @@ def count_operations(
       config.mixer_channels * _MIXER_MULTIPLIER,
   )
   state = _STATE_INPUTS + fine + coarse
+  fine_supports, stem_supports = _count_supports(config)
   iteration = 2 * (
       (state + _count_correlations(config)) * width
       + config.mixer_blocks * (2 * width * hidden + 2 * TAPS * hidden)
       + width * state
       + (2 * config.radius + 2) ** 2
       * (
-          fine * (1 + _count_supports(config))
+          fine * (1 + fine_supports)
+          + config.channels[0] * stem_supports
           + coarse * (1 + config.pooled_levels)
       )
   )
   num_iterations = (
       len(list_refinement_resolutions(config)) * config.num_iterations
   )
-  point = count_cost_volume(cells, coarse) + num_iterations * iteration
+  point = (
+      count_cost_volume(cells, coarse, config.logits_stride)
+      + num_iterations * iteration
+  )
   return num_frames * (frame + num_queries * point)

@@ -54,7 +54,10 @@ class NarrowConv(hk.Module):
 
 
 class CostVolumeHead(hk.Module):
-  """Reads a position and logits off the cost volume of one frame."""
+  """Reads a position and logits off the cost volume of one frame.
+
+  The layer from which the logits are pooled takes steps of `pooled_stride`.
+  """
 
   def __init__(
       self,
@@ -62,6 +65,7 @@ class CostVolumeHead(hk.Module):
       temperature: float,
       *,
       rectify_pooled: bool,
+      pooled_stride: int = 2,
       name: str,
   ):
     super().__init__(name=name)
@@ -69,7 +73,9 @@ class CostVolumeHead(hk.Module):
     self._rectify_pooled = rectify_pooled
     self._hidden = NarrowConv(_HIDDEN_CHANNELS, name='hidden')
     self._heatmap = NarrowConv(1, name='heatmap')
-    self._pooled = Conv2D(_POOLED_CHANNELS, 3, 2, name='pooled')
+    self._pooled = Conv2D(
+        _POOLED_CHANNELS, _KERNEL, pooled_stride, name='pooled'
+    )
     self._mixed = hk.Linear(_HIDDEN_CHANNELS, name='mixed')
     self._logits = hk.Linear(num_logits, name='logits')
 
@@ -187,7 +193,9 @@ def _shift(
     yield (row, column), x[:, row : row + height, column : column + width]
 
 
-def count_cost_volume(cells: float, channels: int) -> float:
+def count_cost_volume(
+    cells: float, channels: int, pooled_stride: int = 2
+) -> float:
   """Returns multiply-adds times two of the head, for a query and a frame."""
   return (
       2.0
@@ -195,6 +203,6 @@ def count_cost_volume(cells: float, channels: int) -> float:
       * (
           channels
           + 2 * 9 * _HIDDEN_CHANNELS
-          + 9 / 4 * _HIDDEN_CHANNELS * _POOLED_CHANNELS
+          + 9 / pooled_stride**2 * _HIDDEN_CHANNELS * _POOLED_CHANNELS
       )
   )

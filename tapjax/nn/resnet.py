@@ -83,9 +83,9 @@ class ResNet(hk.Module):
   def __call__(
       self, images: Float[Array, 'b h w c']
   ) -> list[Float[Array, 'b _ _ _']]:
-    """Returns the output of every group."""
+    """Returns the output of the stem and of every group."""
     x = self._stem(images)
-    outputs = []
+    outputs = [x]
     for group in self._groups:
       x = group(x)
       outputs.append(x)

@@ -4,6 +4,8 @@ Points are in cells with (0, 0) at the outer corner of the first cell, so cell
 centers sit at halves.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
@@ -75,30 +77,56 @@ def read_neighborhoods_at_time(
   Entry `[n, i, j]` is `read_at_time` at the n-th point moved by
   `(0, i - radius, j - radius)`. Only whole cells are read, and each once.
   """
-  num_frames, height, width, _ = grids.shape
-  time, time_fraction = _split_coordinates(points_tyx[:, 0])
-  row, row_fraction = _split_coordinates(points_tyx[:, 1] - 0.5)
-  column, column_fraction = _split_coordinates(points_tyx[:, 2] - 0.5)
+  time, fraction = _split_coordinates(points_tyx[:, 0])
+
+  def read_cells(rows: Array, columns: Array) -> Array:
+    now, following = (
+        grids[
+            jnp.clip(time + step, 0, len(grids) - 1)[:, None, None],
+            rows,
+            columns,
+        ]
+        for step in (0, 1)
+    )
+    return _blend(now, following, fraction[:, None, None, None])
+
+  return _blend_cells(
+      read_cells, grids.shape[1:3], points_tyx[:, 1:] - 0.5, radius
+  )
+
+
+def read_neighborhoods(
+    grid: Float[Array, 'h w c'], points_yx: Float[Array, 'n 2'], radius: int
+) -> Float[Array, 'n p p c']:
+  """Reads one grid as `read_neighborhoods_at_time` reads several."""
+  # Beyond the border nothing changes; a runaway cannot overflow an integer.
+  limit = jnp.asarray([grid.shape[:2]], points_yx.dtype) + radius
+  corner = jnp.clip(points_yx - 0.5, -radius - 1.0, limit)
+  return _blend_cells(
+      lambda rows, columns: grid[rows, columns], grid.shape[:2], corner, radius
+  )
+
+
+def _blend_cells(
+    read_cells: Callable[[Array, Array], Array],
+    size: tuple[int, ...],
+    corners_yx: Float[Array, 'n 2'],
+    radius: int,
+) -> Float[Array, 'n p p c']:
+  """Interpolates neighborhoods, of whose cells each is read once."""
+  base, fraction = _split_coordinates(corners_yx)
   offsets = jnp.arange(-radius, radius + 2)[None]
-  rows = jnp.clip(row[:, None] + offsets, 0, height - 1)[:, :, None]
-  columns = jnp.clip(column[:, None] + offsets, 0, width - 1)[:, None]
-  now, following = (
-      grids[
-          jnp.clip(time + step, 0, num_frames - 1)[:, None, None], rows, columns
-      ]
-      for step in (0, 1)
-  )
-  shape = (-1, 1, 1, 1)
-  patch = _blend(now, following, time_fraction.reshape(shape))
-  patch = _blend(patch[:, :-1], patch[:, 1:], row_fraction.reshape(shape))
-  return _blend(
-      patch[:, :, :-1], patch[:, :, 1:], column_fraction.reshape(shape)
-  )
+  rows = jnp.clip(base[:, :1] + offsets, 0, size[0] - 1)
+  columns = jnp.clip(base[:, 1:] + offsets, 0, size[1] - 1)
+  patch = read_cells(rows[:, :, None], columns[:, None])
+  row, column = fraction.T[:, :, None, None, None]
+  patch = _blend(patch[:, :-1], patch[:, 1:], row)
+  return _blend(patch[:, :, :-1], patch[:, :, 1:], column)
 
 
 def _split_coordinates(
-    coordinates: Float[Array, 'n'],
-) -> tuple[Int[Array, 'n'], Float[Array, 'n']]:
+    coordinates: Float[Array, 'n *d'],
+) -> tuple[Int[Array, 'n *d'], Float[Array, 'n *d']]:
   """Returns the whole number below each coordinate, and what is left."""
   base = jnp.floor(coordinates)
   return base.astype(jnp.int32), coordinates - base

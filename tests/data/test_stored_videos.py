@@ -29,6 +29,7 @@ CONFIG = StoredConfig(
 )
 KINDS = {
     'consecutive': CONFIG,
+    'drifting': dataclasses.replace(CONFIG, drift_zoom=0.6, drift_turn=1.8),
     'scattered': dataclasses.replace(CONFIG, frames='scattered'),
 }
 
@@ -120,6 +121,24 @@ def test_consecutive_frames_share_their_warp():
   steps = np.diff(clip.frames[:, 0, 0, 0].astype(int))
   assert len(set(steps)) == 1
   assert abs(steps[0]) in (40, 80)
+
+
+def test_drift_grows_evenly():
+  turns, zooms = [], []
+  for seed in range(20):
+    clip = draw_clip(
+        make_stored(), KINDS['drifting'], np.random.default_rng(seed)
+    )
+    x, y = np.moveaxis(clip.to_video[:, :, 0].astype(float), 1, 0)
+    for values, found in (
+        (np.unwrap(np.arctan2(y, x)), turns),
+        (np.log(np.hypot(x, y)), zooms),
+    ):
+      steps = np.diff(values)
+      np.testing.assert_allclose(steps, steps[0], atol=1e-5)
+      found.append(abs(np.sum(steps)))
+  assert 0.9 < max(turns) <= 1.8
+  assert 0.3 < max(zooms) <= 0.6
 
 
 def test_batches_depend_on_their_step_alone(tmp_path):

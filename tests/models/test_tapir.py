@@ -86,7 +86,8 @@ def test_pooled_grids_of_odd_size():
       uncertainty_logits=jnp.zeros((1, 1)),
       features=jnp.ones((1, 1, 2)),
   )
-  correlation = tapir._correlate_tracks(grids, None, now, config)
+  vectors = tapir.QueryVectors(*jnp.ones((2, 1, 1)), None, None)
+  correlation = tapir._correlate_tracks(grids, vectors, now, config)
   pooled_y = y * 18 / 256 - 0.5
   expected = [0, y * 37 / 256 - 0.5, 2 * pooled_y + 0.5]
   np.testing.assert_allclose(correlation[0, 0], expected, rtol=1e-5)
@@ -108,8 +109,12 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
 
   # A path across the frame, from the upper-left corner to the lower-right one.
   positions = jnp.asarray([[[0.0, 0], [128, 64], [256, 256]]])
-  vectors = jnp.zeros((1, 3, 96))
-  start = tapir.Refinement(positions, *jnp.zeros((2, 1, 3)), vectors)
+  start = tapir.Refinement(
+      positions, *jnp.zeros((2, 1, 3)), jnp.zeros((1, 3, 96))
+  )
+  vectors = tapir.QueryVectors(
+      jnp.zeros((1, 32)), jnp.zeros((1, 64)), None, None
+  )
   grids = tapir.FeatureGrids(
       jnp.zeros((3, 64, 64, 32)),
       jnp.zeros((3, 32, 32, 64)),
@@ -117,7 +122,7 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
   )
   with jax.disable_jit():
     tapir._refine_at_level(
-        mix, grids, None, start, None, config, config.resolution
+        mix, grids, vectors, start, None, config, config.resolution
     )
   expected = [[-0.5, -0.5], [0, -0.25], [0.5, 0.5]]
   np.testing.assert_allclose(seen[0][0], weight * np.asarray(expected))
@@ -130,14 +135,15 @@ def test_all_around_a_query_is_correlated_with_all_around_a_position():
       initial_resolution=(32, 32),
       channels=(5, 5, 5, 5),
       support_radius=1,
+      stem_support_radius=1,
   )
   functions = tapir.make_functions(config)
   generator = np.random.default_rng(0)
-  fine, coarse = (
+  stem, fine, coarse = (
       jnp.asarray(generator.normal(size=(1, 2, side, side, 5)), jnp.float32)
-      for side in (8, 4)
+      for side in (16, 8, 4)
   )
-  features = (tapir.FeatureGrids(fine, coarse, ()),)
+  features = (tapir.FeatureGrids(fine, coarse, (), stem),)
   # The middles of the cells in row 5, column 2, and in row 3, column 4.
   query = jnp.asarray([[[1.0, 5.5 * 4, 2.5 * 4]]])
   position = jnp.asarray([[[4.5 * 4, 3.5 * 4]]])
@@ -151,11 +157,29 @@ def test_all_around_a_query_is_correlated_with_all_around_a_position():
   )
   grids = jax.tree.map(lambda array: array[0, :1], features[0])
   correlation = tapir._correlate_tracks(
-      grids, vectors.supports[0], now, config
+      grids, jax.tree.map(lambda array: array[0], vectors), now, config
   )[0, 0]
-  *_, around = np.split(correlation, [49, 98])
+  *_, around, around_stem = np.split(correlation, [49, 98, 98 + 9 * 49])
   expected = np.einsum('abc,yxc->abyx', supports, fine[0, 0, 0:7, 1:8])
   np.testing.assert_allclose(around.reshape(3, 3, 7, 7), expected, atol=1e-5)
+
+  def read_contrasts(frame, y, x, radius):
+    """Of the stem around the corner of four cells, between which it lies."""
+    reach = slice(y - radius - 1, y + radius + 1)
+    cells = stem[0, frame, reach, x - radius - 1 : x + radius + 1]
+    cells = (cells[1:] + cells[:-1]) / 2
+    cells = (cells[:, 1:] + cells[:, :-1]) / 2
+    cells -= np.mean(cells, axis=(0, 1), keepdims=True)
+    return cells / np.sqrt(np.mean(np.sum(cells**2, axis=-1)) + 0.02)
+
+  expected = np.einsum(
+      'abc,yxc->abyx',
+      read_contrasts(1, 11, 5, 1) / 3,
+      read_contrasts(0, 7, 9, 3),
+  )
+  np.testing.assert_allclose(
+      around_stem.reshape(3, 3, 7, 7), expected, atol=1e-5
+  )
 
 
 def test_courses_are_followed():

@@ -5,6 +5,7 @@ import pytest
 
 from tapjax.ops.sampling import read_at_time
 from tapjax.ops.sampling import read_in_frames
+from tapjax.ops.sampling import read_neighborhoods
 from tapjax.ops.sampling import read_neighborhoods_at_time
 
 
@@ -76,3 +77,20 @@ def test_neighborhoods_are_reads_at_offsets():
       np.testing.assert_allclose(
           patches[:, i, j], jax.jit(read_at_time)(grids, moved), atol=1e-5
       )
+
+
+def test_neighborhoods_of_one_grid_are_those_of_its_time():
+  generator = np.random.default_rng(0)
+  grids = generator.normal(size=(3, 6, 8, 2)).astype(np.float32)
+  points = generator.uniform(-3, 11, (20, 2)).astype(np.float32)
+  timed = np.concatenate([np.ones((20, 1), np.float32), points], axis=1)
+  read = jax.jit(read_neighborhoods, static_argnums=2)
+  np.testing.assert_allclose(
+      read(grids[1], points, 2),
+      jax.jit(read_neighborhoods_at_time, static_argnums=2)(grids, timed, 2),
+      atol=1e-5,
+  )
+  # However far away, it is the border.
+  far = np.asarray([[1e30, -1e30]], np.float32)
+  border = np.broadcast_to(grids[1, -1, 0], (3, 3, 2))
+  np.testing.assert_allclose(read(grids[1], far, 1)[0], border, rtol=1e-6)
