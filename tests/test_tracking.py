@@ -53,6 +53,7 @@ CONFIGS = {
             logits_stride=3,
             position_weight=8.0,
             template_weight=1.0,
+            lone_template_weight=0.9,
             motion_weight=2.0,
             temporal='past',
         ),

@@ -130,6 +130,9 @@ class TapirConfig:
       query; the published ones know the query's alone.
     template_rate: share of a new look in the running mean of them, if it surely
       shows the point.
+    lone_template_weight: of these looks without that at the query, such as when
+      a point has turned: a cell of the first guess counts by these or by both
+      together, whichever it resembles more.
     motion_weight: what a cell far from where a track was going loses, in logits
       of the heatmap; the published ones guess each frame by itself.
     motion_reach: cells of the coarse grid after which it loses half of that.
@@ -161,6 +164,7 @@ class TapirConfig:
   position_weight: float = 0.0
   template_weight: float = 0.0
   template_rate: float = 0.5
+  lone_template_weight: float = 0.0
   motion_weight: float = 0.0
   motion_reach: float = 4.0
   temporal: Literal['both', 'past'] = 'both'
@@ -171,7 +175,9 @@ class TapirConfig:
   @property
   def follows(self) -> bool:
     """Whether the guess on one frame depends on those before."""
-    return bool(self.template_weight or self.motion_weight)
+    return bool(
+        self.template_weight or self.lone_template_weight or self.motion_weight
+    )
 
   @property
   def feature_channels(self) -> tuple[int, int]:
@@ -360,9 +366,10 @@ class Tapir(hk.Module):
       grid: Float[Array, 'h8 w8 c8'],
       vectors: Float[Array, 'n c8'],
       bias: Float[Array, 'n h8 w8'] | None = None,
+      other_vectors: Float[Array, 'n c8'] | None = None,
   ) -> FrameEstimate:
     """Guesses where one frame shows each query."""
-    return self._cost_volume(grid, vectors, bias)
+    return self._cost_volume(grid, vectors, bias, other_vectors)
 
   def mix(
       self,
@@ -466,10 +473,14 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
   ) -> tuple[TrackState, Float[Array, 'n'] | None]:
     height, width = grid.shape[:2]
     cells = (height, width)
-    bias = None
+    bias = others = None
     if course is not None and config.motion_weight:
       bias = _favor_course(course, cells, config)
-    estimate = stages.apply('estimate_frame', params, grid, vectors, bias)
+    if course is not None and config.lone_template_weight:
+      others = _pick_templates(vectors, course, config)
+    estimate = stages.apply(
+        'estimate_frame', params, grid, vectors, bias, others
+    )
     positions = rescale_positions(estimate.positions, cells, config.resolution)
     state = TrackState(positions, *jnp.moveaxis(estimate.logits, -1, 0))
     if targets is None:
@@ -739,6 +750,7 @@ def _check_config(config: TapirConfig) -> None:
       'temperature',
       'position_weight',
       'template_weight',
+      'lone_template_weight',
       'motion_weight',
   ):
     if not math.isfinite(getattr(config, name)):
@@ -861,6 +873,15 @@ def _join_looks(
 ) -> Float[Array, 'n c']:
   """Returns what to look for: the query, and what the track looked like."""
   return normalize_vectors(vectors + config.template_weight * course.templates)
+
+
+def _pick_templates(
+    vectors: Float[Array, 'n c'], course: Course, config: TapirConfig
+) -> Float[Array, 'n c']:
+  """Returns what tracks looked like, or `vectors` of those not seen so far."""
+  templates = config.lone_template_weight * normalize_vectors(course.templates)
+  was_seen = jnp.any(course.templates != 0, axis=-1, keepdims=True)
+  return jnp.where(was_seen, templates, vectors)
 
 
 def _favor_course(

@@ -84,10 +84,17 @@ class CostVolumeHead(hk.Module):
       features: Float[Array, 'h w c'],
       query_features: Float[Array, 'n c'],
       bias: Float[Array, 'n h w'] | None = None,
+      other_features: Float[Array, 'n c'] | None = None,
   ) -> FrameEstimate:
-    """Returns estimates; a `bias` is added to the logits of the heatmap."""
+    """Returns estimates; a `bias` is added to the logits of the heatmap.
+
+    A cell counts by whichever of a query's features it resembles more.
+    """
     height, width, channels = features.shape
-    cost_volume = query_features @ features.reshape(-1, channels).T
+    cells = features.reshape(-1, channels).T
+    cost_volume = query_features @ cells
+    if other_features is not None:
+      cost_volume = jnp.maximum(cost_volume, other_features @ cells)
     cost_volume = cost_volume.reshape(-1, height, width)
     hidden = jax.nn.relu(self._hidden(cost_volume[..., None]))
 

@@ -252,6 +252,21 @@ def test_courses_are_followed():
   np.testing.assert_array_equal(course.shown, 0)
 
 
+def test_lone_templates_are_those_of_tracks_seen_so_far():
+  config = dataclasses.replace(tapir.TAPIR_TINY, lone_template_weight=0.5)
+  course = tapir.Course(
+      jnp.asarray([[3.0, 4.0], [0.0, 0.0]]),
+      *jnp.zeros((2, 2, 2)),
+      shown=jnp.asarray([0.0, 0.0]),
+  )
+  vectors = jnp.asarray([[1.0, 0.0], [0.0, 1.0]])
+  np.testing.assert_allclose(
+      tapir._pick_templates(vectors, course, config),
+      [[0.3, 0.4], [0.0, 1.0]],
+      rtol=1e-6,
+  )
+
+
 def test_cells_lose_by_their_distance_from_where_a_track_was_going():
   config = dataclasses.replace(
       tapir.TAPIR_TINY, resolution=(64, 64), motion_weight=6.0, motion_reach=2.0

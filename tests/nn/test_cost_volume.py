@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tapjax.nn.cost_volume import CostVolumeHead
 from tapjax.nn.cost_volume import NarrowConv
 from tapjax.nn.cost_volume import score_positions
 
@@ -64,3 +65,38 @@ def test_scores_pull_where_a_heatmap_is_wrong():
   np.testing.assert_allclose(gradient[0, 1], 1, atol=1e-5)
   np.testing.assert_allclose(gradient[7, 7], -1, atol=1e-5)
   assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize('pooled_stride', [2, 3])
+def test_cells_count_by_what_they_resemble_more(pooled_stride):
+  def call(*arguments):
+    head = CostVolumeHead(
+        num_logits=2,
+        temperature=20.0,
+        rectify_pooled=True,
+        pooled_stride=pooled_stride,
+        name='head',
+    )
+    return head(*arguments)
+
+  model = hk.transform(call)
+  # Every cell is an axis of its own.
+  grid = jnp.eye(36).reshape(6, 6, 36)
+  vectors, others = jnp.eye(36)[None, 8], jnp.eye(36)[None, 27]
+  params = model.init(jax.random.key(0), grid, vectors)
+
+  def estimate(vectors, others=None):
+    return model.apply(params, None, grid, vectors, None, others)
+
+  def check(ours, theirs):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs
+    )
+
+  check(estimate(vectors, vectors), estimate(vectors))
+  check(estimate(vectors, others), estimate(others, vectors))
+  # Both are found, as where a single vector resembles both cells.
+  check(estimate(vectors, others), estimate(vectors + others))
+  assert not np.allclose(
+      estimate(vectors, others).heatmap, estimate(vectors).heatmap, atol=1e-3
+  )
