@@ -201,7 +201,7 @@ TAPIR_TINY = dataclasses.replace(
     strides=(2, 1, 2, 1),
     support_radius=2,
     stem_support_radius=2,
-    # Sees every cell once, and takes half the time.
+    # Sees every cell once, and takes two thirds of the time.
     logits_stride=3,
     # A second iteration changes nothing.
     num_iterations=1,
