@@ -127,7 +127,7 @@ def test_mixer_and_backbone(reference, tmp_path):
   stages = make_stages(
       lambda: Exposed(tracker.config), ('backbone', 'mix'), lambda module: None
   )
-  units = jax.jit(lambda *a: stages.apply('backbone', *a))(
+  _, *units = jax.jit(lambda *a: stages.apply('backbone', *a))(
       tracker.params, normalize_frames(case.frames[:1])
   )
   for i, unit in enumerate(units):
