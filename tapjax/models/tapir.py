@@ -23,9 +23,14 @@ chance that it shows the point,
   q_t = unit(q + template_weight * r_(t-1))
   r_t = r_(t-1) + template_rate * shown_t * (features_t at p_t - r_(t-1))
 
-so that a point that turns, or grows, is known by its last looks. With a
-`motion_weight`, the heatmap's logits fall with the distance d from where the
-last two guesses lead to, more if the last one surely showed the point:
+so that a point that turns, or grows, is known by its last looks; with a
+`lone_template_weight`, by these without the query as well,
+
+  heatmap_t = softmax(temperature * conv(max(q_t . features_t,
+      lone_template_weight * unit(r_(t-1)) . features_t)))
+
+With a `motion_weight`, the heatmap's logits fall with the distance d from where
+the last two guesses lead to, more if the last one surely showed the point:
 
   heatmap_t = softmax(... - motion_weight * shown_(t-1) * d^2 / (d^2 + reach^2))
 
