@@ -35,6 +35,7 @@ from tapjax import parallel
 from tapjax.lazy_frames import LazyFrames
 from tapjax.models.base import Chain
 from tapjax.models.base import describe_params
+from tapjax.models.base import estimate_tracks
 from tapjax.models.base import Extent
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -464,14 +465,11 @@ def compile_windows(
       extent: Extent,
       memory: PyTree | None,
   ) -> tuple[Tracks, PyTree | None]:
-    state = functions.initialize_tracks(
-        params, features, queries, points[None], memory
+    estimate = estimate_tracks(
+        functions, params, features, queries, points[None], memory, extent
     )
-    states, memory = functions.refine_tracks(
-        params, features, queries, state, memory, extent, points[None]
-    )
-    tracks = functions.finalize_tracks(states)
-    return jax.tree.map(lambda array: array[0], tracks), memory
+    tracks = functions.finalize_tracks(estimate.states)
+    return jax.tree.map(lambda array: array[0], tracks), estimate.memory
 
   programs = [
       padding.compile_measured(jax.jit(encode_window), params, frames, count),

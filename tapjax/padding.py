@@ -37,6 +37,7 @@ import numpy as np
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
 from tapjax.models.base import describe_params
+from tapjax.models.base import estimate_tracks
 from tapjax.models.base import Extent
 from tapjax.models.base import NumFrames
 from tapjax.models.base import Params
@@ -639,11 +640,10 @@ def track_chunk(
   """Tracks some queries through a video that was encoded."""
   points = query_points[None]
   queries = functions.describe_queries(params, features, points)
-  state = functions.initialize_tracks(params, features, queries, points)
-  states, _ = functions.refine_tracks(
-      params, features, queries, state, None, extent, points
+  estimate = estimate_tracks(
+      functions, params, features, queries, points, None, extent
   )
-  tracks = functions.finalize_tracks(states)
+  tracks = functions.finalize_tracks(estimate.states)
   return jax.tree.map(lambda array: array[0], tracks)
 
 

@@ -37,6 +37,7 @@ from tapjax.geometry import normalize_frames
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
+from tapjax.models.base import estimate_tracks
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -443,16 +444,13 @@ def _step(
     frames: UInt8[Array, '1 h w 3'],
 ) -> tuple[Tracks, PyTree]:
   features = _encode(functions, params, frames)
-  state = functions.initialize_tracks(params, features, queries, None, memory)
-  states, memory = functions.refine_tracks(
-      params, features, queries, state, memory
-  )
-  tracks = functions.finalize_tracks(states)
+  estimate = estimate_tracks(functions, params, features, queries, None, memory)
+  tracks = functions.finalize_tracks(estimate.states)
   positions = rescale_positions(
       tracks.positions, functions.resolution, frames.shape[1:3]
   )
   tracks = tracks._replace(positions=positions)
-  return jax.tree.map(lambda array: array[0], tracks), memory
+  return jax.tree.map(lambda array: array[0], tracks), estimate.memory
 
 
 @functools.partial(jax.jit, static_argnums=0)

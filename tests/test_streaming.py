@@ -1,6 +1,5 @@
 """Frame by frame: as whole videos, without knowing what comes."""
 
-import dataclasses
 import functools
 
 import golden
@@ -300,7 +299,7 @@ def test_bad_input(tmp_path):
   assert streaming.check_points(frames[0], []).shape == (0, 3)
   with pytest.raises(ValueError, match=r'among those .*\[0, 1\]; got \[7\]'):
     tracker.remove(session, [7])
-  both = tapir.make_functions(dataclasses.replace(CONFIG, temporal='both'))
+  both = tapir.make_functions(tapir.TAPIR)
   with pytest.raises(ValueError, match='sees only the past'):
     streaming.start(both, tracker.params, frames[0], points)
   path = tmp_path / 'weights.safetensors'

@@ -28,6 +28,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import normalize_frames
+from tapjax.models.base import estimate_tracks
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.types import PyTree
@@ -70,11 +71,8 @@ def make_track_program(
     points = query_points[None]
     features = functions.encode_video(params, video)
     queries = functions.describe_queries(params, features, points)
-    state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(
-        params, features, queries, state, query_points=points
-    )
-    return _name_tracks(functions.finalize_tracks(states))
+    estimate = estimate_tracks(functions, params, features, queries, points)
+    return _name_tracks(functions.finalize_tracks(estimate.states))
 
   return _make_program(
       'track',
@@ -129,13 +127,12 @@ def make_session_programs(
     features = functions.encode_video(
         params, normalize_frames(frame)[None, None]
     )
-    guess = functions.initialize_tracks(params, features, queries, None, memory)
-    states, memory = functions.refine_tracks(
-        params, features, queries, guess, memory
+    estimate = estimate_tracks(
+        functions, params, features, queries, None, memory
     )
-    tracks = functions.finalize_tracks(states)
+    tracks = functions.finalize_tracks(estimate.states)
     now = {name: array[:, 0] for name, array in _name_tracks(tracks).items()}
-    following = _name_state(((), memory))
+    following = _name_state(((), estimate.memory))
     return now | {NEXT + name: array for name, array in following.items()}
 
   state_shapes = jax.eval_shape(_name_state, state)

@@ -12,6 +12,9 @@ video ──encode_video──► Features ──describe_queries──► Query
                                                    │ finalize_tracks
                                                  Tracks
 ```
+
+`estimate_tracks` is the two in the middle. For a tracker whose guess on a frame
+builds on what was refined before, it does both frame by frame.
 """
 
 from collections.abc import Callable
@@ -37,6 +40,17 @@ QueryPoints = Float[Array, 'b n 3']
 NumFrames = Int[Array | np.ndarray, '']
 NumQueries = Int[Array | np.ndarray, '']
 Precision = Literal['default', 'high', 'highest', 'bfloat16']
+
+# The functions of a tracker in which there are matrix products.
+_ENCODERS = ('encode_video', 'encode_in_training')
+_ESTIMATORS = (
+    'describe_queries',
+    'initialize_tracks',
+    'initialize_in_training',
+    'refine_tracks',
+    'finalize_tracks',
+    'follow_tracks',
+)
 
 
 class Params(NamedTuple):
@@ -141,6 +155,43 @@ class InitializeInTraining(Protocol):
     ...
 
 
+class Estimate(NamedTuple):
+  """The first guess of tracks, and what became of it.
+
+  Attributes:
+    guess: of every track, `[b, n, t]`.
+    states: after every iteration, `[i, b, n, t]`.
+    memory: for the frames behind these, if one was given.
+    scores: logarithms of the chances of targets, `[b, n, t]`, if they were.
+  """
+
+  guess: TrackState
+  states: TrackState
+  memory: PyTree | None
+  scores: Float[Array, '*b'] | None
+
+
+class FollowTracks(Protocol):
+  """Guesses and refines every track, one frame after the other.
+
+  Arguments are those of `InitializeTracks`, `InitializeInTraining` and
+  `RefineTracks`. Given guesses are refined in place of its own.
+  """
+
+  def __call__(
+      self,
+      params: Params,
+      features: PyTree,
+      query_features: PyTree,
+      query_points: QueryPoints | None,
+      memory: PyTree | None = None,
+      extent: Extent | None = None,
+      target_points: Float[Array, 'b n t 2'] | None = None,
+      guesses: TrackState | None = None,
+  ) -> Estimate:
+    ...
+
+
 class Chain(NamedTuple):
   """How a tracker follows a long video piece by piece, in bounded memory.
 
@@ -196,6 +247,9 @@ class TrackerFunctions(NamedTuple):
     refines: whether iterations change the first guess.
     initialize_in_training: the first guess, and how likely targets are by it.
       None where that is not told.
+    follow_tracks: guess and refinement in one, where the guess on a frame
+      depends on what was refined before; None where it does not. Both by
+      themselves give the same, in more time: see `estimate_tracks`.
   """
 
   resolution: Resolution
@@ -213,6 +267,7 @@ class TrackerFunctions(NamedTuple):
   encode_in_training: EncodeInTraining | None = None
   refines: bool = True
   initialize_in_training: InitializeInTraining | None = None
+  follow_tracks: FollowTracks | None = None
 
 
 def set_precision(
@@ -233,32 +288,19 @@ def set_precision(
 
     return wrapped
 
-  def wrap_encode(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    if precision == 'bfloat16':
+  wrapped: dict[str, Any] = {}
+  for name in (*_ENCODERS, *_ESTIMATORS):
+    function = getattr(functions, name)
+    if function is None:
+      continue
+    if precision == 'bfloat16' and name in _ENCODERS:
       function = _encode_in_bfloat16(function)
-    return wrap(function)
-
-  chain = functions.chain
-  if chain is not None:
-    chain = chain._replace(advance=wrap(chain.advance))
-  return functions._replace(
-      encode_video=wrap_encode(functions.encode_video),
-      encode_in_training=(
-          None
-          if functions.encode_in_training is None
-          else wrap_encode(functions.encode_in_training)
-      ),
-      describe_queries=wrap(functions.describe_queries),
-      initialize_tracks=wrap(functions.initialize_tracks),
-      initialize_in_training=(
-          None
-          if functions.initialize_in_training is None
-          else wrap(functions.initialize_in_training)
-      ),
-      refine_tracks=wrap(functions.refine_tracks),
-      finalize_tracks=wrap(functions.finalize_tracks),
-      chain=chain,
-  )
+    wrapped[name] = wrap(function)
+  if functions.chain is not None:
+    wrapped['chain'] = functions.chain._replace(
+        advance=wrap(functions.chain.advance)
+    )
+  return functions._replace(**wrapped)
 
 
 def _encode_in_bfloat16(
@@ -388,6 +430,65 @@ def get_query_frames(
 ) -> Int[Array, 'n']:
   """Returns the frame of the video that is nearest to each query's time."""
   return jnp.clip(round_query_times(query_points), 0, num_frames - 1)
+
+
+def estimate_tracks(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    query_features: PyTree,
+    query_points: QueryPoints | None,
+    memory: PyTree | None = None,
+    extent: Extent | None = None,
+    target_points: Float[Array, 'b n t 2'] | None = None,
+) -> Estimate:
+  """Guesses every track and refines it.
+
+  Arguments are those of `InitializeTracks`, `InitializeInTraining` and
+  `RefineTracks`. Raises ValueError for targets that a tracker does not score.
+  """
+  if functions.follow_tracks is not None:
+    return functions.follow_tracks(
+        params,
+        features,
+        query_features,
+        query_points,
+        memory,
+        extent,
+        target_points,
+    )
+  arguments = params, features, query_features
+  guess, scores = guess_tracks(
+      functions, *arguments, query_points, memory, target_points
+  )
+  states, memory = functions.refine_tracks(
+      *arguments, guess, memory, extent, query_points
+  )
+  return Estimate(guess, states, memory, scores)
+
+
+def guess_tracks(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    query_features: PyTree,
+    query_points: QueryPoints | None,
+    memory: PyTree | None,
+    target_points: Float[Array, 'b n t 2'] | None,
+) -> tuple[TrackState, Float[Array, 'b n t'] | None]:
+  """Guesses every track, and scores targets if there are any.
+
+  Raises ValueError for targets that a tracker does not score.
+  """
+  arguments = params, features, query_features, query_points
+  if target_points is None:
+    return functions.initialize_tracks(*arguments, memory), None
+  if functions.initialize_in_training is None:
+    raise ValueError(
+        'heatmap_weight must be 0 for a tracker that does not tell the chances '
+        'of targets'
+    )
+  return functions.initialize_in_training(*arguments, target_points)
 
 
 def pass_through_queries(

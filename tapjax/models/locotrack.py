@@ -440,7 +440,7 @@ class LocoTrack(hk.Module):
     """Guesses where one frame shows each query, in cells of the middle grid."""
     cost = _correlate_frame(middle, middle_vectors)
     coarse_cost = _correlate_frame(coarse, coarse_vectors)
-    coarse_cost = jax.image.resize(coarse_cost, cost.shape, 'bilinear')
+    coarse_cost = resize_video(coarse_cost[..., None], cost.shape[1:])[..., 0]
     costs = (coarse_cost, cost)
     heatmap = self._heatmap(costs) * self._config.temperature
     positions = soft_argmax(heatmap, _PEAK_RADIUS)

@@ -16,9 +16,9 @@ and then, `num_iterations` times and for all frames of a track together,
   (dp, do, de, df) = mixer(o, e, f, c);  p += dp, o += do, e += de, f += df
 
 where f starts as q; with a `position_weight`, the mixer sees p as well. With a
-`template_weight`, q is joined by what the track looked like before, one frame
-after the other: r is a running mean of features_t at p_t, each weighed by the
-chance that it shows the point,
+`template_weight`, frames are guessed and refined one after the other, and q is
+joined by what the track looked like before: r is a running mean of features_t
+at the refined p_t, each weighed by the chance that it shows the point,
 
   q_t = unit(q + template_weight * r_(t-1))
   r_t = r_(t-1) + template_rate * shown_t * (features_t at p_t - r_(t-1))
@@ -30,7 +30,7 @@ so that a point that turns, or grows, is known by its last looks; with a
       lone_template_weight * unit(r_(t-1)) . features_t)))
 
 With a `motion_weight`, the heatmap's logits fall with the distance d from where
-the last two guesses lead to, more if the last one surely showed the point:
+the last two frames lead to, more if the last one surely showed the point:
 
   heatmap_t = softmax(... - motion_weight * shown_(t-1) * d^2 / (d^2 + reach^2))
 
@@ -46,7 +46,7 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import haiku as hk
 import jax
@@ -60,6 +60,7 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
+from tapjax.models.base import Estimate
 from tapjax.models.base import Extent
 from tapjax.models.base import make_stages
 from tapjax.models.base import NumFrames
@@ -96,6 +97,7 @@ from tapjax.ops.sampling import read_at_time
 from tapjax.ops.sampling import read_in_frames
 from tapjax.ops.sampling import read_neighborhoods
 from tapjax.ops.sampling import read_neighborhoods_at_time
+from tapjax.types import PyTree
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
@@ -264,7 +266,7 @@ QueryFeatures = tuple[QueryVectors, ...]
 
 
 class Course(NamedTuple):
-  """Where tracks were on the last frame, and what they looked like so far.
+  """Where tracks were found on the last frame, and their looks so far.
 
   Positions are (x, y) pixels of the video's resolution, velocities pixels per
   frame. `shown` is the chance that the position shows the point; it is 0 before
@@ -504,41 +506,178 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       query_features: QueryFeatures,
       query_points: Float[Array, 'b n 3'] | None,
       target_points: Float[Array, 'b n t 2'] | None,
-      memory: TapirMemory | None,
   ) -> tuple[TrackState, Float[Array, 'b n t'] | None]:
-    level = resolutions.index(initial)
-    grids, vectors = features[level].coarse, query_features[level].coarse
-    guess = functools.partial(guess_frame, params)
-
     def initialize(
         grids: Float[Array, 't h w c'],
         vectors: Float[Array, 'n c'],
         query_points: Float[Array, 'n 3'] | None,
         target_points: Float[Array, 'n t 2'] | None,
-        course: Course | None,
     ) -> tuple[TrackState, Float[Array, 'n t'] | None]:
-      targets = jax.tree.map(lambda array: array.swapaxes(0, 1), target_points)
-      if course is not None:
-        guesses = _follow_tracks(
-            guess, grids, vectors, query_points, targets, course, config
-        )
-      else:
-        guesses = map_frames(
-            lambda grid, targets: guess(grid, vectors, targets), grids, targets
-        )
-      state, scores = jax.tree.map(lambda array: array.swapaxes(0, 1), guesses)
-      if course is None and query_points is not None:
+      guesses = map_frames(
+          lambda grid, targets: guess_frame(params, grid, vectors, targets),
+          grids,
+          _swap(target_points),
+      )
+      state, scores = _swap(guesses)
+      if query_points is not None:
         state = pass_through_queries(state, query_points)
       return state, scores
 
+    level = resolutions.index(initial)
     return map_batch(
         initialize,
-        grids,
-        vectors,
+        features[level].coarse,
+        query_features[level].coarse,
         query_points,
         target_points,
-        _take_course(memory, vectors, config),
     )
+
+  def refine(
+      params: Params,
+      features: Features,
+      query_features: QueryFeatures,
+      state: TrackState,
+      looks: Float[Array, 'n t c'] | None,
+      memory: BlockMemory | None,
+      num_frames: NumFrames | None,
+  ) -> tuple[TrackState, BlockMemory | None]:
+    positions = rescale_positions(state.positions, config.resolution, initial)
+    occlusion, uncertainty = _get_logits(state)
+    levels = _list_refinement_levels(config)
+    memories = jax.tree.map(
+        lambda array: array.reshape(
+            len(levels), config.num_iterations, *array.shape[1:]
+        ),
+        memory,
+    )
+    states = []
+    new_memories = []
+    for i, level in enumerate(levels):
+      # PARITY: each level starts from the first guess of the logits, but from
+      # the last level's positions (test_tapir_parity, multires).
+      start = Refinement(
+          positions,
+          occlusion,
+          uncertainty,
+          _repeat_over_time(
+              query_features[level],
+              positions.shape[1],
+              looks if resolutions[level] == initial else None,
+          ),
+      )
+      level_states, level_memory = _refine_at_level(
+          lambda *arguments: stages.apply(
+              'mix', params, *arguments, num_frames
+          ),
+          features[level],
+          query_features[level],
+          start,
+          jax.tree.map(lambda array, i=i: array[i], memories),
+          config,
+          resolutions[level],
+      )
+      positions = level_states.positions[-1]
+      states.append(level_states)
+      new_memories.append(level_memory)
+    states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
+    positions = rescale_positions(states.positions, initial, config.resolution)
+    memory = jax.tree.map(lambda *parts: jnp.concatenate(parts), *new_memories)
+    return states._replace(positions=positions), memory
+
+  def follow_frame(
+      params: Params,
+      query_features: QueryFeatures,
+      query_points: Float[Array, 'n 3'] | None,
+      memory: TapirMemory,
+      frame: Int[Array, ''],
+      features: Features,
+      targets: Float[Array, 'n 2'] | None,
+      guess: TrackState | None,
+  ) -> tuple[TapirMemory, Estimate]:
+    course = memory.course
+    assert course is not None, 'tracks are followed'
+    level = resolutions.index(initial)
+    grid = features[level].coarse
+    looks = _join_looks(query_features[level].coarse, course, config)
+    scores = None
+    if guess is None:
+      guess, scores = guess_frame(params, grid, looks, targets, course)
+      if query_points is not None:
+        guess = pass_through_queries(guess, query_points, frame)
+    states, blocks = refine(
+        params,
+        jax.tree.map(lambda array: array[None], features),
+        query_features,
+        jax.tree.map(lambda array: array[:, None], guess),
+        looks[:, None],
+        BlockMemory(memory.inputs, memory.hidden),
+        None,
+    )
+    states = jax.tree.map(lambda array: array[:, :, 0], states)
+    course = _add_to_course(
+        course, grid, frame, conclude(states), query_points, config
+    )
+    assert blocks is not None, 'a memory was given'
+    memory = TapirMemory(blocks.inputs, blocks.hidden, course)
+    return memory, Estimate(guess, states, None, scores)
+
+  def follow_tracks(
+      params: Params,
+      features: Features,
+      query_features: QueryFeatures,
+      query_points: Float[Array, 'b n 3'] | None,
+      memory: TapirMemory | None = None,
+      extent: Extent | None = None,
+      target_points: Float[Array, 'b n t 2'] | None = None,
+      guesses: TrackState | None = None,
+  ) -> Estimate:
+    def follow_track(
+        features: Features,
+        query_features: QueryFeatures,
+        query_points: Float[Array, 'n 3'] | None,
+        memory: TapirMemory,
+        target_points: Float[Array, 'n t 2'] | None,
+        guesses: TrackState | None,
+    ) -> Estimate:
+      def step(
+          memory: TapirMemory, inputs: tuple[Any, ...]
+      ) -> tuple[TapirMemory, Estimate]:
+        frame, *rest = inputs
+        new, estimate = follow_frame(
+            params, query_features, query_points, memory, frame, *rest
+        )
+        if extent is not None:
+          is_frame = frame < extent.num_frames
+          new = jax.tree.map(
+              functools.partial(jnp.where, is_frame), new, memory
+          )
+        return new, estimate
+
+      frames = jnp.arange(features[0].coarse.shape[0])
+      inputs = frames, features, _swap(target_points), _swap(guesses)
+      memory, estimates = jax.lax.scan(step, memory, inputs)
+      return Estimate(
+          _swap(estimates.guess),
+          jax.tree.map(
+              lambda array: jnp.moveaxis(array, 0, 2), estimates.states
+          ),
+          memory,
+          _swap(estimates.scores),
+      )
+
+    if memory is None:
+      batch, num_queries = query_features[0].coarse.shape[:2]
+      memory = make_memory(num_queries, batch)
+    estimate = map_batch(
+        follow_track,
+        features,
+        query_features,
+        query_points,
+        memory,
+        target_points,
+        guesses,
+    )
+    return estimate._replace(states=_swap(estimate.states))
 
   def initialize_tracks(
       params: Params,
@@ -547,9 +686,10 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       query_points: Float[Array, 'b n 3'] | None,
       memory: TapirMemory | None = None,
   ) -> TrackState:
-    state, _ = guess_tracks(
-        params, features, query_features, query_points, None, memory
-    )
+    arguments = params, features, query_features, query_points
+    if config.follows:
+      return follow_tracks(*arguments, memory).guess
+    state, _ = guess_tracks(*arguments, None)
     return state
 
   def initialize_in_training(
@@ -560,7 +700,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       target_points: Float[Array, 'b n t 2'],
   ) -> tuple[TrackState, Float[Array, 'b n t']]:
     state, scores = guess_tracks(
-        params, features, query_features, query_points, target_points, None
+        params, features, query_features, query_points, target_points
     )
     assert scores is not None, 'targets are scored'
     return state, scores
@@ -574,103 +714,46 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       extent: Extent | None = None,
       query_points: Float[Array, 'b n 3'] | None = None,
   ) -> tuple[TrackState, TapirMemory | None]:
-    num_frames = None if extent is None else extent.num_frames
-
-    def refine(
-        features: Features,
-        query_features: QueryFeatures,
-        state: TrackState,
-        memory: BlockMemory | None,
-        course: Course | None,
-        query_points: Float[Array, 'n 3'] | None,
-    ) -> tuple[TrackState, BlockMemory | None, Course | None]:
-      positions = rescale_positions(state.positions, config.resolution, initial)
-      occlusion, uncertainty = _get_logits(state)
-      looks = {}
-      if course is not None:
-        level = resolutions.index(initial)
-        looks[level], course = _trace_looks(
-            features[level].coarse,
-            query_features[level].coarse,
-            state,
-            query_points,
-            course,
-            num_frames,
-            config,
-        )
-      levels = _list_refinement_levels(config)
-      memories = jax.tree.map(
-          lambda array: array.reshape(
-              len(levels), config.num_iterations, *array.shape[1:]
-          ),
+    if config.follows:
+      estimate = follow_tracks(
+          params,
+          features,
+          query_features,
+          query_points,
           memory,
+          extent,
+          guesses=state,
       )
-      states = []
-      new_memories = []
-      for i, level in enumerate(levels):
-        # PARITY: each level starts from the first guess of the logits, but from
-        # the last level's positions (test_tapir_parity, multires).
-        start = Refinement(
-            positions,
-            occlusion,
-            uncertainty,
-            _repeat_over_time(
-                query_features[level], positions.shape[1], looks.get(level)
-            ),
-        )
-        level_states, level_memory = _refine_at_level(
-            lambda *arguments: stages.apply(
-                'mix', params, *arguments, num_frames
-            ),
-            features[level],
-            query_features[level],
-            start,
-            jax.tree.map(lambda array, i=i: array[i], memories),
-            config,
-            resolutions[level],
-        )
-        positions = level_states.positions[-1]
-        states.append(level_states)
-        new_memories.append(level_memory)
-      states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
-      positions = rescale_positions(
-          states.positions, initial, config.resolution
-      )
-      memory = jax.tree.map(
-          lambda *parts: jnp.concatenate(parts), *new_memories
-      )
-      return states._replace(positions=positions), memory, course
-
+      return estimate.states, estimate.memory
     if memory is not None and config.temporal != 'past':
       raise ValueError(
           'memory must be None for a tracker that sees the future; got one - '
           'use a causal preset, such as causal_bootstapir'
       )
-    blocks = None
-    if memory is not None:
-      blocks = BlockMemory(memory.inputs, memory.hidden)
-    vectors = query_features[resolutions.index(initial)].coarse
-    course = _take_course(memory, vectors, config)
-    states, blocks, course = map_batch(
-        refine,
+    num_frames = None if extent is None else extent.num_frames
+    states, blocks = map_batch(
+        lambda features, query_features, state, memory: refine(
+            params, features, query_features, state, None, memory, num_frames
+        ),
         features,
         query_features,
         state,
-        blocks,
-        course,
-        query_points,
+        None if memory is None else BlockMemory(memory.inputs, memory.hidden),
     )
     if blocks is not None:
-      memory = TapirMemory(blocks.inputs, blocks.hidden, course)
-    return jax.tree.map(lambda array: array.swapaxes(0, 1), states), memory
+      memory = TapirMemory(blocks.inputs, blocks.hidden, None)
+    return _swap(states), memory
 
-  def finalize_tracks(states: TrackState) -> Tracks:
-    last = jax.tree.map(
+  def conclude(states: TrackState) -> TrackState:
+    return jax.tree.map(
         lambda array: jnp.mean(
             array[config.num_iterations - 1 :: config.num_iterations], axis=0
         ),
         states,
     )
+
+  def finalize_tracks(states: TrackState) -> Tracks:
+    last = conclude(states)
     return Tracks(
         last.positions,
         _estimate_shown(last) > config.visibility_threshold,
@@ -702,7 +785,10 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       refine_tracks=refine_tracks,
       finalize_tracks=finalize_tracks,
       make_memory=make_memory if config.temporal == 'past' else None,
-      initialize_in_training=initialize_in_training,
+      initialize_in_training=(
+          None if config.follows else initialize_in_training
+      ),
+      follow_tracks=follow_tracks if config.follows else None,
   )
   return set_precision(functions, config.precision)
 
@@ -768,6 +854,12 @@ def _check_config(config: TapirConfig) -> None:
     raise ValueError(
         f'template_rate must be between 0 and 1; got {config.template_rate}'
     )
+  if config.follows and config.temporal != 'past':
+    raise ValueError(
+        "temporal must be 'past' where a frame's guess depends on those "
+        f'before, with a weight of templates or of motion; got '
+        f'{config.temporal!r}'
+    )
   if not config.motion_reach > 0:
     raise ValueError(
         f'motion_reach must be positive; got {config.motion_reach}'
@@ -792,6 +884,11 @@ def _list_refinement_levels(config: TapirConfig) -> list[int]:
       resolutions.index(resolution)
       for resolution in list_refinement_resolutions(config)
   ]
+
+
+def _swap(arrays: PyTree) -> PyTree:
+  """Exchanges the first two axes of every array."""
+  return jax.tree.map(lambda array: array.swapaxes(0, 1), arrays)
 
 
 def _refine_at_level(
@@ -864,19 +961,6 @@ def _make_course(templates: Float[Array, '*b n c']) -> Course:
   )
 
 
-def _take_course(
-    memory: TapirMemory | None,
-    vectors: Float[Array, 'b n c'],
-    config: TapirConfig,
-) -> Course | None:
-  """Returns the course so far, if guesses depend on it."""
-  if not config.follows:
-    return None
-  if memory is None:
-    return _make_course(jnp.zeros_like(vectors))
-  return memory.course
-
-
 def _join_looks(
     vectors: Float[Array, 'n c'], course: Course, config: TapirConfig
 ) -> Float[Array, 'n c']:
@@ -909,7 +993,7 @@ def _favor_course(
   return -loss * (squared / (squared + config.motion_reach**2))
 
 
-def _follow_frame(
+def _add_to_course(
     course: Course,
     grid: Float[Array, 'h w c'],
     frame: Int[Array, ''],
@@ -917,7 +1001,7 @@ def _follow_frame(
     query_points: Float[Array, 'n 3'] | None,
     config: TapirConfig,
 ) -> Course:
-  """Adds one frame: what it shows where each track is believed to be.
+  """Adds a frame: what it shows where each track was found to be.
 
   Frames before the query, of which little is sure, are left out.
   """
@@ -954,66 +1038,6 @@ def _get_logits(
   return state.occlusion_logits, state.uncertainty_logits
 
 
-def _follow_tracks(
-    guess: Callable[..., tuple[TrackState, Array | None]],
-    grids: Float[Array, 't h w c'],
-    vectors: Float[Array, 'n c'],
-    query_points: Float[Array, 'n 3'] | None,
-    targets: Float[Array, 't n 2'] | None,
-    course: Course,
-    config: TapirConfig,
-) -> tuple[TrackState, Float[Array, 't n'] | None]:
-  """Guesses every frame, one after the other, by the course before it."""
-
-  def follow(
-      course: Course, inputs: tuple[Array, Array, Array | None]
-  ) -> tuple[Course, tuple[TrackState, Array | None]]:
-    frame, grid, targets = inputs
-    looks = _join_looks(vectors, course, config)
-    state, scores = guess(grid, looks, targets, course)
-    if query_points is not None:
-      state = pass_through_queries(state, query_points, frame)
-    course = _follow_frame(course, grid, frame, state, query_points, config)
-    return course, (state, scores)
-
-  frames = jnp.arange(grids.shape[0])
-  _, guesses = jax.lax.scan(follow, course, (frames, grids, targets))
-  return guesses
-
-
-def _trace_looks(
-    grids: Float[Array, 't h w c'],
-    vectors: Float[Array, 'n c'],
-    states: TrackState,
-    query_points: Float[Array, 'n 3'] | None,
-    course: Course,
-    num_frames: NumFrames | None,
-    config: TapirConfig,
-) -> tuple[Float[Array, 'n t c'], Course]:
-  """Returns what `_follow_tracks` looked for, and the course behind it.
-
-  Frames from `num_frames` on are padding.
-  """
-
-  def trace(
-      course: Course, inputs: tuple[Array, Array, TrackState]
-  ) -> tuple[Course, Array]:
-    frame, grid, state = inputs
-    looks = _join_looks(vectors, course, config)
-    new = _follow_frame(course, grid, frame, state, query_points, config)
-    if num_frames is not None:
-      new = jax.tree.map(
-          functools.partial(jnp.where, frame < num_frames), new, course
-      )
-    return new, looks
-
-  states = jax.tree.map(lambda array: array.swapaxes(0, 1), states)
-  course, looks = jax.lax.scan(
-      trace, course, (jnp.arange(grids.shape[0]), grids, states)
-  )
-  return looks.swapaxes(0, 1), course
-
-
 def _correlate_tracks(
     grids: FeatureGrids,
     vectors: QueryVectors,
@@ -1033,41 +1057,40 @@ def _correlate_tracks(
     return jnp.flip(points, axis=-1).swapaxes(0, 1)
 
   def correlate(
-      grid: Float[Array, 't h w c'], vectors: Float[Array, 'n t c']
+      correlate_frame: Callable[..., Float[Array, 'n p']],
+      grids: Float[Array, 't h w c'],
+      *vectors: Float[Array, 'n t c'],
   ) -> Float[Array, 'n t p']:
     patches = map_frames(
-        lambda grid, points, vectors: correlate_patches(
-            grid, points, vectors, config.radius
-        ),
-        grid,
-        locate(grid),
-        vectors.swapaxes(0, 1),
+        functools.partial(correlate_frame, radius=config.radius),
+        grids,
+        locate(grids),
+        *(array.swapaxes(0, 1) for array in vectors),
     )
     return patches.swapaxes(0, 1)
 
   correlations = [
-      correlate(grids.fine, fine),
-      *(correlate(grid, coarse) for grid in (grids.coarse, *grids.pooled)),
+      correlate(correlate_patches, grids.fine, fine),
+      *(
+          correlate(correlate_patches, grid, coarse)
+          for grid in (grids.coarse, *grids.pooled)
+      ),
   ]
   if (supports := vectors.supports) is not None:
-    patches = map_frames(
-        lambda grid, points: jax.lax.collapse(
-            correlate_neighborhoods(grid, points, supports, config.radius), 1
-        ),
-        grids.fine,
-        locate(grids.fine),
-    )
-    correlations.append(patches.swapaxes(0, 1))
+
+    def correlate_supports(
+        grid: Float[Array, 'h w c'], points_yx: Float[Array, 'n 2'], radius: int
+    ) -> Float[Array, 'n p']:
+      scores = correlate_neighborhoods(grid, points_yx, supports, radius)
+      return jax.lax.collapse(scores, 1)
+
+    correlations.append(correlate(correlate_supports, grids.fine))
   if (stem_supports := vectors.stem_supports) is not None:
     assert grids.stem is not None, 'it counts'
-    patches = map_frames(
-        lambda grid, points: _correlate_contrasts(
-            grid, points, stem_supports, config.radius
-        ),
-        grids.stem,
-        locate(grids.stem),
+    correlate_stem = functools.partial(
+        _correlate_contrasts, supports=stem_supports
     )
-    correlations.append(patches.swapaxes(0, 1))
+    correlations.append(correlate(correlate_stem, grids.stem))
   return jnp.concatenate(correlations, axis=-1)
 
 

@@ -17,6 +17,8 @@ from jaxtyping import Int
 import optax
 
 from tapjax import parallel
+from tapjax.models.base import estimate_tracks
+from tapjax.models.base import guess_tracks
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.training.losses import compute_losses
@@ -183,20 +185,56 @@ def predict_states(
   else:
     features, statistics = functions.encode_in_training(params, video, key)
   queries = functions.describe_queries(params, features, query_points)
-  arguments = params, features, queries, query_points
-  scores = None
-  if target_points is None:
-    first = functions.initialize_tracks(*arguments)
-  elif functions.initialize_in_training is None:
-    raise ValueError(
-        'heatmap_weight must be 0 for a tracker that does not tell the chances '
-        'of targets'
+  count = query_points.shape[1]
+  if refined_queries is None or refined_queries >= count:
+    first, refined, _, scores = estimate_tracks(
+        functions,
+        params,
+        features,
+        queries,
+        query_points,
+        target_points=target_points,
     )
   else:
-    first, scores = functions.initialize_in_training(*arguments, target_points)
+    first, scores = guess_tracks(
+        functions, params, features, queries, query_points, None, target_points
+    )
+    refined = _refine_some(
+        functions,
+        params,
+        features,
+        queries,
+        first,
+        query_points,
+        refined_queries,
+    )
   if not functions.refines:
     states = jax.tree.map(lambda array: array[None], first)
-    return Prediction(states, statistics, scores)
+  else:
+    states = jax.tree.map(
+        lambda start, rest: jnp.concatenate([start[None], rest]), first, refined
+    )
+  return Prediction(TrackState(*states), statistics, scores)
+
+
+def _refine_some(
+    functions: TrackerFunctions,
+    params: Params,
+    features: PyTree,
+    queries: PyTree,
+    first: TrackState,
+    query_points: Float[Array, 'b n 3'],
+    count: int,
+) -> TrackState:
+  """Refines all tracks, and learns from the first ones alone.
+
+  Raises ValueError for a tracker that does not refine each track by itself.
+  """
+  if not functions.queries_independent or functions.follow_tracks is not None:
+    raise ValueError(
+        'refined_queries must be None for a tracker whose queries depend on '
+        f'each other, or whose guesses on what was refined; got {count}'
+    )
 
   def refine(rows: slice, *, learns: bool) -> TrackState:
     arguments: tuple[Params, PyTree, PyTree, TrackState] = (
@@ -209,24 +247,13 @@ def predict_states(
     states, _ = functions.refine_tracks(
         *arguments, query_points=query_points[:, rows]
     )
-    return TrackState(*states)
+    return states
 
-  count = query_points.shape[1]
-  refined = refine(slice(refined_queries), learns=True)
-  if refined_queries is not None and refined_queries < count:
-    if not functions.queries_independent:
-      raise ValueError(
-          'refined_queries must be None for a tracker whose queries depend on '
-          f'each other; got {refined_queries}'
-      )
-    rest = refine(slice(refined_queries, None), learns=False)
-    refined = jax.tree.map(
-        lambda *parts: jnp.concatenate(parts, axis=2), refined, rest
-    )
-  states = jax.tree.map(
-      lambda start, rest: jnp.concatenate([start[None], rest]), first, refined
+  return jax.tree.map(
+      lambda *parts: jnp.concatenate(parts, axis=2),
+      refine(slice(count), learns=True),
+      refine(slice(count, None), learns=False),
   )
-  return Prediction(TrackState(*states), statistics, scores)
 
 
 def compute_example_losses(

@@ -1,12 +1,16 @@
 import dataclasses
 import functools
 
+import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tapjax.models import tapir
+from tapjax.models.base import Estimate
+from tapjax.models.base import estimate_tracks
+from tapjax.models.base import Extent
 from tapjax.models.base import make_stages
 from tapjax.models.base import Params
 from tapjax.nn.mixer import BlockMemory
@@ -51,6 +55,7 @@ def test_refinement_resolutions(resolution, expected):
         ({'template_weight': float('inf')}, 'template_weight must be finite'),
         ({'template_rate': 1.5}, 'template_rate must be between 0 and 1'),
         ({'motion_weight': float('inf')}, 'motion_weight must be finite'),
+        ({'motion_weight': 1.0}, "temporal must be 'past'"),
         ({'motion_reach': 0.0}, 'motion_reach must be positive'),
     ],
     ids=str,
@@ -183,73 +188,105 @@ def test_all_around_a_query_is_correlated_with_all_around_a_position():
 
 
 def test_courses_are_followed():
-  """Written again for one point, a step at a time, without a loop over time."""
+  """Written again for one point, from what each frame was refined to."""
   config = dataclasses.replace(
-      tapir.TAPIR_TINY, resolution=(32, 32), initial_resolution=(32, 32)
+      tapir.TAPIR_TINY,
+      resolution=(32, 32),
+      initial_resolution=(32, 32),
+      channels=(4, 4, 8, 8),
+      support_radius=1,
+      stem_support_radius=1,
+      mixer_blocks=1,
+      mixer_channels=8,
+      frames_at_once=1,
   )
-  generator = np.random.default_rng(0)
-  grids = jnp.asarray(generator.normal(size=(6, 4, 4, 8)), jnp.float32)
-  query = jnp.asarray(generator.normal(size=(1, 8)), jnp.float32)
-  query /= jnp.linalg.norm(query)
-  cells = np.asarray([[2, 1], [1, 2], [3, 0], [0, 3], [2, 2], [1, 1]])
-  # On the second frame; where the track is there is no guess.
-  points = jnp.asarray([[1.0, 2.5 * 8, 1.5 * 8]])
-  logits = jnp.asarray(generator.normal(size=(2, 6)), jnp.float32)
-  none = tapir.Course(
-      jnp.zeros((1, 8)), *jnp.zeros((2, 1, 2)), shown=jnp.zeros(1)
+  functions = tapir.make_functions(config)
+  params = golden.make_random_params(functions)
+  video = jax.random.uniform(jax.random.key(0), (1, 6, 32, 32, 3), minval=-1.0)
+  # On the second frame.
+  points = jnp.asarray([[[1.0, 20.0, 12.0]]])
+
+  @jax.jit
+  def prepare(video):
+    features = functions.encode_video(params, video)
+    return features, functions.describe_queries(params, features, points)
+
+  features, queries = prepare(video)
+
+  @jax.jit
+  def follow(features, points, memory, num_frames):
+    extent = Extent(num_frames, jnp.asarray(1))
+    arguments = params, features, queries
+    estimate = estimate_tracks(functions, *arguments, points, memory, extent)
+    guess = functions.initialize_tracks(*arguments, points, memory)
+    refined = functions.refine_tracks(*arguments, guess, memory, extent, points)
+    return estimate, guess, *refined
+
+  empty = functions.make_memory(1)
+  whole, guess, states, memory = follow(features, points, empty, 6)
+  # Both steps by themselves are the same as both in one.
+  apart = Estimate(guess, states, memory, None)
+  jax.tree.map(
+      functools.partial(np.testing.assert_allclose, atol=1e-5), apart, whole
   )
-  seen, courses = [], []
 
-  def guess(grid, vectors, targets, course):
-    del grid, targets
-    frame = len(seen)
-    seen.append(vectors[0])
-    courses.append(course)
-    positions = jnp.asarray(cells[frame : frame + 1] * 8 + 4.0)
-    if frame == 1:
-      positions += 9.0
-    return tapir.TrackState(positions, *logits[:, frame : frame + 1]), None
-
-  with jax.disable_jit():
-    states, _ = tapir._follow_tracks(
-        guess, grids, query, points, None, none, config
-    )
-  mean = np.zeros(8)
+  grids = np.asarray(features[0].coarse[0])
+  mean, before, velocity, memory = np.zeros(8), None, np.zeros(2), empty
   for frame in range(6):
-    joined = query[0] + config.template_weight * mean
-    expected = joined / np.linalg.norm(joined)
-    np.testing.assert_allclose(seen[frame], expected, rtol=1e-5)
-    if frame >= 1:
-      shown = np.prod(1 / (1 + np.exp(logits[:, frame])))
-      x, y = cells[frame]
-      mean += config.template_rate * shown * (grids[frame, y, x] - mean)
-
-  # Nothing is known up to the query's frame, and no velocity on the next one.
-  shown = [bool(course.shown[0] > 0) for course in courses]
-  assert shown == [False, False, True, True, True, True]
-  middles = cells * 8 + 4
-  for frame in range(2, 6):
-    course = courses[frame]
-    np.testing.assert_array_equal(course.positions[0], middles[frame - 1])
-    moved = middles[frame - 1] - middles[frame - 2] if frame > 2 else 0
-    np.testing.assert_array_equal(course.velocities[0], moved)
-
-  # The refinement, which knows the states, finds the same looks.
-  states = jax.tree.map(lambda array: array.swapaxes(0, 1), states)
-
-  def trace(num_frames):
-    return tapir._trace_looks(
-        grids, query, states, points, none, num_frames, config
+    now = jax.tree.map(lambda array, i=frame: array[:, i : i + 1], features)
+    shifted = points - jnp.asarray([[[frame, 0, 0]]])
+    estimate, *_ = follow(now, shifted, memory, 1)
+    part = jax.tree.map(
+        lambda array, i=frame: array[..., i : i + 1, :], whole.states.positions
     )
+    np.testing.assert_allclose(estimate.states.positions, part, atol=1e-3)
 
-  looks, course = trace(None)
-  np.testing.assert_allclose(looks[0], seen, rtol=1e-5)
-  np.testing.assert_allclose(course.templates[0], mean, rtol=1e-5)
-  np.testing.assert_array_equal(course.positions[0], middles[-1])
-  # Nothing is learned of padding.
-  _, course = trace(jnp.asarray(1))
-  np.testing.assert_array_equal(course.templates, 0)
-  np.testing.assert_array_equal(course.shown, 0)
+    # Nothing is known up to the query's frame, and no velocity on it.
+    if frame >= 1:
+      _, occlusion, uncertainty = (np.ravel(a[-1]) for a in estimate.states)
+      shown = np.prod(1 / (1 + np.exp([occlusion, uncertainty])))
+      position = np.ravel(estimate.states.positions[-1])
+      look = read_between(grids[frame], *position / 8)
+      mean += config.template_rate * shown * (look - mean)
+      velocity = np.zeros(2) if before is None else position - before
+      before = position
+      course = jax.tree.map(lambda array: array[0, 0], estimate.memory.course)
+      assert shown > 0.01
+      np.testing.assert_allclose(course.templates, mean, atol=1e-5)
+      np.testing.assert_allclose(course.positions, position, atol=1e-5)
+      np.testing.assert_allclose(course.velocities, velocity, atol=1e-4)
+      np.testing.assert_allclose(course.shown, shown, rtol=1e-5)
+    else:
+      assert not np.any(estimate.memory.course.templates)
+      assert not np.any(estimate.memory.course.shown)
+    memory = estimate.memory
+    if frame == 2:
+      # Nothing is learned of padding.
+      cut, *_ = follow(features, points, empty, 3)
+      jax.tree.map(
+          functools.partial(np.testing.assert_allclose, atol=1e-3),
+          cut.memory,
+          memory,
+      )
+
+
+def read_between(grid, x, y):
+  """Reads a grid of numpy between its cells."""
+  x, y = (np.clip(place - 0.5, 0, 3) for place in (x, y))
+  left, top = int(min(x, 2)), int(min(y, 2))
+  square = grid[top : top + 2, left : left + 2]
+  return np.einsum(
+      'y,x,yxc->c', [1 - y + top, y - top], [1 - x + left, x - left], square
+  )
+
+
+def test_query_and_looks_are_joined_to_unit_length():
+  config = dataclasses.replace(tapir.TAPIR_TINY, template_weight=0.5)
+  course = tapir.Course(
+      jnp.asarray([[6.0, 0.0]]), *jnp.zeros((2, 1, 2)), shown=jnp.zeros(1)
+  )
+  joined = tapir._join_looks(jnp.asarray([[0.0, 4.0]]), course, config)
+  np.testing.assert_allclose(joined, [[0.6, 0.8]], rtol=1e-6)
 
 
 def test_lone_templates_are_those_of_tracks_seen_so_far():

@@ -112,8 +112,8 @@ def make_oracle(share=1.0):
     order = jnp.arange(len(MOVERS))[:, None, None]
     return jnp.max(jnp.where(inside, order, -1), axis=0)
 
-  def initialize(params, features, queries, points):
-    del params, points
+  def initialize(params, features, queries, points, memory=None):
+    del params, points, memory
     time = features[0]
     own = time[jnp.round(queries[0, :, 0]).astype(int)]
     places = queries[0, :, :0:-1]
