@@ -202,8 +202,8 @@ TAPIR_TINY = dataclasses.replace(
     CAUSAL_TAPIR,
     # Positions are as exact as cells are small, so videos are enlarged, as far
     # as it stays eight times as fast as TAPIR.
-    resolution=(344, 344),
-    initial_resolution=(344, 344),
+    resolution=(328, 328),
+    initial_resolution=(328, 328),
     channels=(16, 32, 64, 64),
     strides=(2, 1, 2, 1),
     support_radius=2,

@@ -120,7 +120,7 @@ def test_anybody_trains_on_their_own_videos(tmp_path):
     assert same == ('resnet' in module), module
   resolution = tracker.config.resolution
   assert resolution == (64, 64)
-  assert registry.get_preset('tapir_tiny').config.resolution == (344, 344)
+  assert registry.get_preset('tapir_tiny').config.resolution == (328, 328)
   assert jax.tree.all(
       jax.tree.map(lambda a: bool(np.isfinite(a).all()), tracker.params.weights)
   )
