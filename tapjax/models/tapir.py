@@ -666,8 +666,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
       )
 
     if memory is None:
-      batch, num_queries = query_features[0].coarse.shape[:2]
-      memory = make_memory(num_queries, batch)
+      memory = begin(query_features[resolutions.index(initial)].coarse)
     estimate = map_batch(
         follow_track,
         features,
@@ -761,19 +760,20 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         last.uncertainty_logits,
     )
 
-  def make_memory(num_queries: int, batch: int = 1) -> TapirMemory:
+  def begin(vectors: Float[Array, 'b n c']) -> TapirMemory:
+    batch, num_queries = vectors.shape[:2]
     iterations = len(_list_refinement_levels(config)) * config.num_iterations
     leading = (batch, iterations, config.mixer_blocks, num_queries, TAPS - 1)
     channels = config.mixer_channels
-    course = None
-    if config.follows:
-      _, coarse = config.feature_channels
-      course = _make_course(jnp.zeros((batch, num_queries, coarse)))
     return TapirMemory(
         inputs=jnp.zeros((*leading, channels), jnp.float32),
         hidden=jnp.zeros((*leading, _MIXER_MULTIPLIER, channels), jnp.float32),
-        course=course,
+        course=_make_course(vectors) if config.follows else None,
     )
+
+  def make_memory(num_queries: int, batch: int = 1) -> TapirMemory:
+    _, coarse = config.feature_channels
+    return begin(jnp.zeros((batch, num_queries, coarse)))
 
   functions = TrackerFunctions(
       resolution=config.resolution,
@@ -950,11 +950,11 @@ def _repeat_over_time(
   return jnp.concatenate([fine, coarse if looks is None else looks], axis=-1)
 
 
-def _make_course(templates: Float[Array, '*b n c']) -> Course:
+def _make_course(vectors: Float[Array, '*b n c']) -> Course:
   """Returns what is known before the first frame: nothing, so all are zeros."""
-  *shape, _ = templates.shape
+  *shape, _ = vectors.shape
   return Course(
-      templates=templates,
+      templates=jnp.zeros_like(vectors),
       positions=jnp.zeros((*shape, 2), jnp.float32),
       velocities=jnp.zeros((*shape, 2), jnp.float32),
       shown=jnp.zeros(shape, jnp.float32),
