@@ -447,17 +447,11 @@ def estimate_tracks(
   Arguments are those of `InitializeTracks`, `InitializeInTraining` and
   `RefineTracks`. Raises ValueError for targets that a tracker does not score.
   """
+  arguments = params, features, query_features
   if functions.follow_tracks is not None:
     return functions.follow_tracks(
-        params,
-        features,
-        query_features,
-        query_points,
-        memory,
-        extent,
-        target_points,
+        *arguments, query_points, memory, extent, target_points
     )
-  arguments = params, features, query_features
   guess, scores = guess_tracks(
       functions, *arguments, query_points, memory, target_points
   )

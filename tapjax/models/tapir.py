@@ -411,6 +411,7 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
   )
   resolutions = list_resolutions(config)
   initial = config.initial_resolution
+  first_level = resolutions.index(initial)
 
   def encode_video(
       params: Params,
@@ -523,11 +524,10 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
         state = pass_through_queries(state, query_points)
       return state, scores
 
-    level = resolutions.index(initial)
     return map_batch(
         initialize,
-        features[level].coarse,
-        query_features[level].coarse,
+        features[first_level].coarse,
+        query_features[first_level].coarse,
         query_points,
         target_points,
     )
@@ -596,9 +596,8 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
   ) -> tuple[TapirMemory, Estimate]:
     course = memory.course
     assert course is not None, 'tracks are followed'
-    level = resolutions.index(initial)
-    grid = features[level].coarse
-    looks = _join_looks(query_features[level].coarse, course, config)
+    grid = features[first_level].coarse
+    looks = _join_looks(query_features[first_level].coarse, course, config)
     scores = None
     if guess is None:
       guess, scores = guess_frame(params, grid, looks, targets, course)
@@ -665,18 +664,23 @@ def make_functions(config: TapirConfig) -> TrackerFunctions:
           _swap(estimates.scores),
       )
 
-    if memory is None:
-      memory = begin(query_features[resolutions.index(initial)].coarse)
+    before = memory
+    if before is None:
+      before = begin(query_features[first_level].coarse)
     estimate = map_batch(
         follow_track,
         features,
         query_features,
         query_points,
-        memory,
+        before,
         target_points,
         guesses,
     )
-    return estimate._replace(states=_swap(estimate.states))
+    return estimate._replace(
+        states=_swap(estimate.states),
+        # Without one, the video ends here.
+        memory=None if memory is None else estimate.memory,
+    )
 
   def initialize_tracks(
       params: Params,
@@ -857,7 +861,7 @@ def _check_config(config: TapirConfig) -> None:
   if config.follows and config.temporal != 'past':
     raise ValueError(
         "temporal must be 'past' where a frame's guess depends on those "
-        f'before, with a weight of templates or of motion; got '
+        'before, with a weight of templates or of motion; got '
         f'{config.temporal!r}'
     )
   if not config.motion_reach > 0:
