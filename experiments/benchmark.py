@@ -18,6 +18,8 @@ for one in twenty, and how many points a second that makes.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import json
 import pathlib
 import resource
 import subprocess
@@ -30,7 +32,9 @@ from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
+from tapjax import tables
 from tapjax import tracking
 from tapjax.export import onnx_files
 from tapjax.export import programs
@@ -69,6 +73,9 @@ _EXPORT = flags.DEFINE_bool(
     'export', False, 'Time ONNX files in ONNX Runtime beside JAX.'
 )
 _HEADER = flags.DEFINE_bool('header', True, 'Print the names of the columns.')
+_JSON = flags.DEFINE_bool(
+    'json', False, 'Print rows as lines of JSON, once each is measured.'
+)
 
 # Tracing, lowering and compiling, as JAX itself times them.
 _COMPILE_EVENTS = '/jax/core/compile/'
@@ -144,32 +151,49 @@ def run() -> None:
     kind = _Kind(StreamRow, measure_steps)
   elif _EXPORT.value:
     kind = _Kind(ExportRow, measure_export)
-  names = kind.row._fields
-  if _HEADER.value:
-    _write(names, [name.replace('_x_', ' x ') for name in names])
+  if _JSON.value:
+    for row in _iterate_rows(kind, combinations):
+      sys.stdout.write(json.dumps(row) + '\n')
+      sys.stdout.flush()
+    return
+  names = [name.replace('_x_', ' x ') for name in kind.row._fields]
+  rows = tqdm.tqdm(
+      _iterate_rows(kind, combinations),
+      desc='benchmark',
+      total=len(combinations),
+      file=sys.stderr,
+  )
+  tables.write_table(
+      names if _HEADER.value else None,
+      (
+          [f'{x:.3g}' if isinstance(x, float) else x for x in row]
+          for row in rows
+      ),
+  )
+
+
+def _iterate_rows(
+    kind: _Kind, combinations: list[tuple[str, str, str]]
+) -> Iterator[tuple | list]:
+  """Measures one combination in this process, several in their own."""
   if len(combinations) == 1:
     model, frames, queries = combinations[0]
-    row = kind.measure(model, int(frames), int(queries))
-    _write(
-        names,
-        [
-            f'{value:.3g}' if isinstance(value, float) else str(value)
-            for value in row
-        ],
-    )
+    yield kind.measure(model, int(frames), int(queries))
     return
   for model, frames, queries in combinations:
     command = [sys.executable, '-m', 'experiments.run', '--task=benchmark']
     command += [f'--model={model}', f'--frames={frames}']
     command += [f'--queries={queries}', f'--calls={_CALLS.value}']
-    command += ['--noheader', f'--streaming={_STREAMING.value}']
+    command += ['--json', f'--streaming={_STREAMING.value}']
     command.append(f'--lazy={_LAZY.value}')
     command.append(f'--export={_EXPORT.value}')
     if RESOLUTION.value is not None:
       command.append(f'--resolution={",".join(RESOLUTION.value)}')
     if _QUERY_CHUNK.value is not None:
       command.append(f'--query_chunk={_QUERY_CHUNK.value}')
-    subprocess.run(command, check=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    # Libraries may print too: the row is the last line.
+    yield json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(model: str, num_frames: int, num_queries: int) -> Row:
@@ -351,13 +375,3 @@ def measure_peak_memory() -> float:
     return statistics['peak_bytes_in_use'] / 1e9
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
-
-
-def _write(names: tuple[str, ...], cells: list[str]) -> None:
-  widths = [len(name) + 2 for name in names]
-  line = ''.join(
-      cell.ljust(max(width, len(cell) + 2))
-      for cell, width in zip(cells, widths, strict=True)
-  )
-  sys.stdout.write(line.rstrip() + '\n')
-  sys.stdout.flush()

@@ -1,13 +1,16 @@
 """Forward-backward cycle errors of trackers on videos without any truth."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import pathlib
 import sys
 
 from absl import flags
 import numpy as np
+import tqdm
 
 from tapjax import pretrained
+from tapjax import tables
 from tapjax import video_io
 from tapjax.evaluation.cycle import measure_cycle_errors
 from tapjax.geometry import sample_grid_points
@@ -28,7 +31,20 @@ def run(models: list[str], load: Callable[[str], pretrained.Tracker]) -> None:
   if not VIDEOS.value:
     raise ValueError('--task=cycle needs --videos=FILE or FOLDER, or several')
   paths = [path for name in VIDEOS.value for path in list_videos(name)]
-  _write(_COLUMNS)
+  rows = tqdm.tqdm(
+      _measure(models, load, paths),
+      desc='cycle',
+      total=len(models) * len(paths),
+      file=sys.stderr,
+  )
+  tables.write_table(_COLUMNS, rows)
+
+
+def _measure(
+    models: list[str],
+    load: Callable[[str], pretrained.Tracker],
+    paths: list[pathlib.Path],
+) -> Iterator[tuple[str | int, ...]]:
   for model in models:
     tracker = load(model)
     for path in paths:
@@ -36,16 +52,14 @@ def run(models: list[str], load: Callable[[str], pretrained.Tracker]) -> None:
       height, width = frames.shape[1:3]
       points = np.asarray(sample_grid_points((height, width), _GRID))[:, 1:]
       errors = measure_cycle_errors(tracker.track, frames, points)
-      _write(
-          (
-              model,
-              path.name,
-              f'{height}x{width}',
-              str(errors.num_points),
-              str(errors.num_returned),
-              f'{errors.median:.2f}',
-              f'{errors.share_within:.0%}',
-          )
+      yield (
+          model,
+          path.name,
+          f'{height}x{width}',
+          errors.num_points,
+          errors.num_returned,
+          f'{errors.median:.2f}',
+          f'{errors.share_within:.0%}',
       )
 
 
@@ -60,12 +74,3 @@ def list_videos(name: str) -> list[pathlib.Path]:
   if not found:
     raise ValueError(f'--videos: there is no video in {name}')
   return found
-
-
-def _write(cells: tuple[str, ...]) -> None:
-  widths = (16, 18, 10, 8, 6, 11, 6)
-  line = ''.join(
-      cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
-  )
-  sys.stdout.write(line.rstrip() + '\n')
-  sys.stdout.flush()

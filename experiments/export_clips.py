@@ -11,6 +11,7 @@ import sys
 from tqdm import tqdm
 
 from experiments.config import override_config
+from tapjax import tables
 from tapjax.data.clip_export import export_clips
 from tapjax.data.clip_export import ExportConfig
 from tapjax.data.clip_export import Progress
@@ -31,13 +32,16 @@ def run(workdir: str, changes: list[str]) -> None:
       bar.update(progress.done - bar.n)
 
     progress = export_clips(config, pathlib.Path(workdir), show)
-  sys.stdout.write(describe(progress))
+  sys.stdout.write(f'{describe(progress)}\n')
 
 
 def describe(progress: Progress) -> str:
-  """Returns a line for what was written, and one for each reason not to."""
-  counts = [
-      (progress.written, 'written'),
-      *((number, reason) for reason, number in progress.reasons.most_common()),
-  ]
-  return ''.join(f'{number:>9} {reason}\n' for number, reason in counts)
+  """Returns a row for what was written, and one for each reason not to."""
+  reasons = progress.reasons.most_common()
+  return tables.format_table(
+      ('clips', 'outcome'),
+      [
+          (progress.written, 'written'),
+          *((number, reason) for reason, number in reasons),
+      ],
+  )

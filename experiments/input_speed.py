@@ -8,6 +8,7 @@ from experiments import training
 from experiments.config import KubricTrainConfig
 from experiments.config import override_config
 from experiments.config import read_config
+from tapjax import tables
 from tapjax.data.kubric_batches import profile_input
 
 _EXAMPLES = flags.DEFINE_integer(
@@ -29,6 +30,8 @@ def run() -> None:
       ('tracks', profile.tracks),
       ('resizing and colors, on the device', profile.device),
   )
-  for name, seconds in rows:
-    sys.stdout.write(f'{name:36}{1000 * seconds:9.1f} ms an example\n')
+  tables.write_table(
+      ('step', 'ms an example'),
+      [(name, f'{1000 * seconds:.1f}') for name, seconds in rows],
+  )
   sys.stdout.write(f'{profile.per_core:.1f} examples a second and core\n')

@@ -10,10 +10,12 @@ import time
 
 import jax
 import numpy as np
+import tqdm
 
 from experiments import benchmark as speed
 import tapjax
 from tapjax import padding
+from tapjax import tables
 from tapjax.evaluation import subjects
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import sample_random_points
@@ -23,19 +25,24 @@ from tapjax.types import Tracks
 # Frames and queries of the videos.
 _SHAPES = ((24, 10), (31, 25), (40, 18), (47, 40), (55, 32))
 _CALLS = 3
+_COLUMNS = ('preset', 'videos', 'programs', 'evaluation_s', 'bare_s', 'ratio')
 
 
 def run() -> None:
   """Prints a row for every model."""
-  sys.stdout.write('preset  videos  programs  evaluation_s  bare_s  ratio\n')
-  for model in speed.MODELS.value:
-    tracker = speed.make_random_tracker(model)
-    count, padded, bare = measure(tracker)
-    sys.stdout.write(
-        f'{model}  {len(_SHAPES)}  {count}  {padded:.3g}  {bare:.3g}'
-        f'  {padded / bare:.2f}\n'
-    )
-    sys.stdout.flush()
+  rows = tqdm.tqdm(
+      map(_make_row, speed.MODELS.value),
+      desc='overhead',
+      total=len(speed.MODELS.value),
+      file=sys.stderr,
+  )
+  tables.write_table(_COLUMNS, rows)
+
+
+def _make_row(model: str) -> tuple[str | int, ...]:
+  count, padded, bare = measure(speed.make_random_tracker(model))
+  times = (f'{padded:.3g}', f'{bare:.3g}', f'{padded / bare:.2f}')
+  return model, len(_SHAPES), count, *times
 
 
 def measure(tracker: Tracker) -> tuple[int, float, float]:

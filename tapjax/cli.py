@@ -26,6 +26,7 @@ from tapjax import objects
 from tapjax import pretrained
 from tapjax import results
 from tapjax import streaming
+from tapjax import tables
 from tapjax import tracking
 from tapjax import video_io
 from tapjax import windows
@@ -740,8 +741,7 @@ def _define_models_flags(values: flags.FlagValues) -> None:
 def _list_models(values: flags.FlagValues) -> None:
   """Prints a table of all presets."""
   del values
-  columns = ('model', 'parameters', 'size', 'streams', 'AJ DAVIS', 'licence')
-  rows = [columns] + [
+  rows = [
       (
           model.name,
           f'{model.num_parameters / 1e6:.1f} M',
@@ -752,18 +752,16 @@ def _list_models(values: flags.FlagValues) -> None:
       )
       for model in registry.list_models()
   ]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  for row in rows:
-    cells = zip(row, widths, strict=True)
-    _show('  '.join(cell.ljust(width) for cell, width in cells).rstrip())
+  columns = ('model', 'parameters', 'size', 'streams', 'AJ DAVIS', 'licence')
+  _show(tables.format_table(columns, rows))
   _show(
       'AJ: Average Jaccard on TAP-Vid-DAVIS, query first, as published.\n'
       'Weights are downloaded on first use, or read with --checkpoint=FILE.'
   )
 
 
-def _format_score(score: float | None) -> str:
-  return '-' if score is None else f'{score:.1f}'
+def _format_score(score: float | None) -> str | None:
+  return None if score is None else f'{score:.1f}'
 
 
 def _define_convert_flags(values: flags.FlagValues) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import itertools
 from typing import Any
 
+from tapjax import tables
 from tapjax.evaluation.benchmarks import get_published_jaccard
 from tapjax.evaluation.benchmarks import get_published_points
 from tapjax.evaluation.metrics import PCK_THRESHOLDS
@@ -25,21 +27,20 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
   Scores are in percent, but for errors, which are in pixels. A dash stands for
   what was not measured or not published.
   """
-  rows = [
-      (
-          'benchmark',
-          'model',
-          'resolution',
-          *(title for title, _ in _COLUMNS),
-          'PCK@0.2',
-          *POINT_SCORES,
-          'published AJ',
-          f'published {", ".join(POINT_SCORES)}',
-          'videos',
-          'failed',
-          'missing',
-      )
-  ]
+  columns = (
+      'benchmark',
+      'model',
+      'resolution',
+      *(title for title, _ in _COLUMNS),
+      'PCK@0.2',
+      *POINT_SCORES,
+      'published AJ',
+      f'published {", ".join(POINT_SCORES)}',
+      'videos',
+      'failed',
+      'missing',
+  )
+  rows = []
   for result in results:
     mean = result['mean']
     published = get_published_jaccard(result['benchmark'], result['model'])
@@ -54,24 +55,20 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
             _format(_get(mean, 'PCK@0.2'), 1.0),
             *(_format(_get(mean, name), 1.0) for name in POINT_SCORES),
             _format(published, 1.0),
-            '-' if points is None else ', '.join(f'{x:.1f}' for x in points),
-            str(result['num_videos']),
-            str(len(result['failed'])),
-            str(len(result['missing'])),
+            ', '.join(f'{x:.1f}' for x in points) if points else None,
+            result['num_videos'],
+            len(result['failed']),
+            len(result['missing']),
         )
     )
   # What no result has is not a column.
-  columns = [
-      column
-      for column in zip(*rows, strict=True)
-      if set(column[1:]) != {'-'} or not column[1:]
+  kept = [
+      not rows or any(row[i] is not None for row in rows)
+      for i in range(len(columns))
   ]
-  widths = [max(map(len, column)) for column in columns]
-  return '\n'.join(
-      '  '.join(
-          cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-      ).rstrip()
-      for row in zip(*columns, strict=True)
+  return tables.format_table(
+      tuple(itertools.compress(columns, kept)),
+      [tuple(itertools.compress(row, kept)) for row in rows],
   )
 
 
@@ -110,5 +107,5 @@ def _get(mean: Mapping[str, Any], name: str) -> float | None:
   return mean.get(name, {}).get('value')
 
 
-def _format(value: float | None, factor: float) -> str:
-  return '-' if value is None else f'{factor * value:.1f}'
+def _format(value: float | None, factor: float) -> str | None:
+  return None if value is None else f'{factor * value:.1f}'

@@ -1,0 +1,64 @@
+"""Tables of text: columns as wide as their cells, numbers to the right."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import re
+import sys
+from typing import Literal
+
+import tabulate
+
+# A dash, or digits with a unit: '-', '62.1', '3,500', '23%', '31.1 M'.
+_NUMBER = re.compile(r'-|[-+]?\d[\d.,]*(e[-+]\d+)?( ?[%A-Za-z]+)?')
+_FORMATS = {'text': 'plain', 'markdown': 'pipe'}
+
+
+def format_table(
+    columns: Sequence[str] | None,
+    rows: Iterable[Sequence[str | int | None]],
+    style: Literal['text', 'markdown'] = 'text',
+) -> str:
+  """Returns a table with a line of names and one for every row.
+
+  Without `columns` there is no line of names. None is shown as a dash. Columns
+  of numbers, with or without a unit, are aligned to the right. Lines have no
+  spaces at their end.
+  """
+  cells = [['-' if x is None else str(x) for x in row] for row in rows]
+  for row in cells:
+    if columns is not None and len(row) != len(columns):
+      raise ValueError(
+          f'rows must have {len(columns)} cells as columns has names; got {row}'
+      )
+  sides = [
+      'right' if all(map(_NUMBER.fullmatch, column)) else 'left'
+      for column in zip(*cells, strict=True)
+  ]
+  # As a header, names of plain text would make columns two letters wider.
+  named = columns is not None and style == 'text'
+  text = tabulate.tabulate(
+      [columns, *cells] if named else cells,
+      () if named or columns is None else columns,
+      tablefmt=_FORMATS[style],
+      colalign=sides,
+      disable_numparse=True,
+      preserve_whitespace=True,
+  )
+  return '\n'.join(line.rstrip() for line in text.splitlines())
+
+
+def write_table(
+    columns: Sequence[str] | None,
+    rows: Iterable[Sequence[str | int | None]],
+) -> None:
+  """Writes a table to stdout, once its rows are made.
+
+  Where making a row fails or is interrupted, those before it are written.
+  """
+  made = []
+  try:
+    for row in rows:
+      made.append(row)  # noqa: PERF402 - what was made survives an error.
+  finally:
+    if made:
+      sys.stdout.write(format_table(columns, made) + '\n')
