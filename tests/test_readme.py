@@ -45,6 +45,12 @@ def list_commands(program):
   return [line for line in lines if line.startswith(f'{program} ')]
 
 
+def list_cells(section):
+  """Returns the cells of all rows of the tables of a section."""
+  lines = [line for line in section.splitlines() if line.startswith('|')]
+  return [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
+
+
 @functools.cache
 def make_small_tracker():
   config = dataclasses.replace(
@@ -187,13 +193,44 @@ def test_locotrack_table_counts_what_the_code_does():
 
 def test_benchmark_table_is_that_of_the_runner():
   section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
-  table = [line for line in section.splitlines() if line.startswith('| `')]
-  named = [name for line in table for name in re.findall(r'`(\w+)`', line)]
+  table = section.split('\n| benchmark | data | metric |\n')[1].split('\n\n')[0]
+  named = [
+      name
+      for row in list_cells(table)
+      for name in re.findall(r'`(\w+)`', row[0])
+  ]
   assert named == list(benchmarks.BENCHMARKS)
   (videos,) = {
       int(number) for number in re.findall(r'(\d+) videos each', section)
   }
   assert videos == heldout.NUM_VIDEOS
+
+
+def test_published_points_are_those_of_the_report():
+  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  rows = [
+      [f'`{name}`', *(f'{x:.1f}' for x in scores[:3]), scores.source]
+      for name in benchmarks.BENCHMARKS
+      for scores in benchmarks.get_published_points(name, 'pips_plus_plus')
+  ]
+  assert len(rows) == 5
+  assert [row for row in list_cells(section) if len(row) == 5][2:] == rows
+
+
+def test_addresses_of_all_data_are_listed():
+  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  listed = {row[1].strip('<>`') for row in list_cells(section) if len(row) == 2}
+  published = {b.address for b in benchmarks.BENCHMARKS.values() if b.address}
+  assert published <= listed
+
+
+def test_panning_movi_e_comes_by_git_lfs():
+  section = README.split('\n### Kubric\n')[1].split('\n### ')[0]
+  assert '273 GB' in section
+  (line,) = re.findall(r'^git clone (.*)$', section, re.M)
+  address, folder = line.split()
+  assert f'<{address}>' in README
+  assert f'`{folder.split("/", 1)[1]}/256x256/1.0.0`' in section
 
 
 def test_result_files_hold_what_is_listed(tmp_path):

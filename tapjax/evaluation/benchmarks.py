@@ -20,6 +20,22 @@ from tapjax.models import registry
 METRIC_RESOLUTION: Resolution = (256, 256)
 
 
+class PublishedPoints(NamedTuple):
+  """Published scores of PIPs++'s protocol.
+
+  Attributes:
+    d_avg: in percent.
+    survival: in percent.
+    median_l2: in pixels of a 256x256 frame.
+    source: publication of the scores; editions of it may differ.
+  """
+
+  d_avg: float
+  survival: float
+  median_l2: float
+  source: str
+
+
 class Benchmark(NamedTuple):
   """A set of videos and a protocol.
 
@@ -34,7 +50,7 @@ class Benchmark(NamedTuple):
     address: where the files are published.
     scores_key: the name in `Preset.scores` of published Average Jaccard.
     published: Average Jaccard by preset, in percent, where it is not there.
-    published_points: d_avg, survival and median_l2 by preset.
+    published_points: scores of PIPs++'s protocol by preset, from every source.
   """
 
   name: str
@@ -45,7 +61,7 @@ class Benchmark(NamedTuple):
   metric: Literal['tapvid', 'pck', 'pips'] = 'tapvid'
   scores_key: str = ''
   published: Mapping[str, float] = {}
-  published_points: Mapping[str, tuple[float, float, float]] = {}
+  published_points: Mapping[str, tuple[PublishedPoints, ...]] = {}
 
 
 _BUCKET = 'https://storage.googleapis.com/dm-tapnet/'
@@ -65,9 +81,18 @@ _STRIDED = {
     'causal_bootstapir': 61.2,
     'taptrv2': 66.4,
 }
-_DAVIS_POINTS = {'pips_plus_plus': (70.6, 89.3, 6.9)}
-_CROHD_POINTS = {'pips_plus_plus': (35.5, 48.2, 20.7)}
-_ODYSSEY_POINTS = {'pips_plus_plus': (31.3, 32.7, 33.0)}
+# fmt: off
+_DAVIS_POINTS = {'pips_plus_plus': (PublishedPoints(70.6, 89.3, 6.9, 'README'),)}  # noqa: E501
+# No source explains the differences between the other two.
+_CROHD_POINTS = {
+    'pips_plus_plus': (
+        PublishedPoints(50.6, 50.6, 19.7, 'one edition of the README'),
+        PublishedPoints(43.5, 56.6, 16.1, 'another edition of the README'),
+        PublishedPoints(35.5, 48.2, 20.7, 'paper'),
+    )
+}
+_ODYSSEY_POINTS = {'pips_plus_plus': (PublishedPoints(31.3, 32.7, 33.0, 'README'),)}  # noqa: E501
+# fmt: on
 
 
 def _open_kinetics(path: pathlib.Path) -> Source:
@@ -138,9 +163,7 @@ def get_published_jaccard(name: str, model: str) -> float | None:
   return benchmark.published.get(model)
 
 
-def get_published_points(
-    name: str, model: str
-) -> tuple[float, float, float] | None:
-  """Returns published d_avg, survival and median_l2, if there are any."""
+def get_published_points(name: str, model: str) -> tuple[PublishedPoints, ...]:
+  """Returns published scores of PIPs++'s protocol, from every source."""
   benchmark = BENCHMARKS.get(name)
-  return None if benchmark is None else benchmark.published_points.get(model)
+  return () if benchmark is None else benchmark.published_points.get(model, ())

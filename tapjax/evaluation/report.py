@@ -8,6 +8,7 @@ from typing import Any
 from tapjax import tables
 from tapjax.evaluation.benchmarks import get_published_jaccard
 from tapjax.evaluation.benchmarks import get_published_points
+from tapjax.evaluation.benchmarks import PublishedPoints
 from tapjax.evaluation.metrics import PCK_THRESHOLDS
 from tapjax.evaluation.metrics import THRESHOLDS
 
@@ -25,7 +26,8 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
   """Returns a line for every result, with what is published beside it.
 
   Scores are in percent, but for errors, which are in pixels. A dash stands for
-  what was not measured or not published.
+  what was not measured or not published; where sources of published scores
+  differ, all are listed.
   """
   columns = (
       'benchmark',
@@ -55,7 +57,7 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
             _format(_get(mean, 'PCK@0.2'), 1.0),
             *(_format(_get(mean, name), 1.0) for name in POINT_SCORES),
             _format(published, 1.0),
-            ', '.join(f'{x:.1f}' for x in points) if points else None,
+            '; '.join(map(_format_published, points)) or None,
             result['num_videos'],
             len(result['failed']),
             len(result['missing']),
@@ -105,6 +107,11 @@ def _powers() -> list[tuple[int, int]]:
 
 def _get(mean: Mapping[str, Any], name: str) -> float | None:
   return mean.get(name, {}).get('value')
+
+
+def _format_published(scores: PublishedPoints) -> str:
+  *values, source = scores
+  return f'{", ".join(f"{value:.1f}" for value in values)} ({source})'
 
 
 def _format(value: float | None, factor: float) -> str | None:
