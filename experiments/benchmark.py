@@ -32,7 +32,6 @@ from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from tapjax import tables
 from tapjax import tracking
@@ -157,18 +156,13 @@ def run() -> None:
       sys.stdout.flush()
     return
   names = [name.replace('_x_', ' x ') for name in kind.row._fields]
-  rows = tqdm.tqdm(
-      _iterate_rows(kind, combinations),
-      desc='benchmark',
-      total=len(combinations),
-      file=sys.stderr,
-  )
   tables.write_table(
       names if _HEADER.value else None,
       (
           [f'{x:.3g}' if isinstance(x, float) else x for x in row]
-          for row in rows
+          for row in _iterate_rows(kind, combinations)
       ),
+      num_rows=len(combinations),
   )
 
 

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import pathlib
-import sys
 
 from absl import flags
 import numpy as np
-import tqdm
 
 from tapjax import pretrained
 from tapjax import tables
@@ -31,13 +29,8 @@ def run(models: list[str], load: Callable[[str], pretrained.Tracker]) -> None:
   if not VIDEOS.value:
     raise ValueError('--task=cycle needs --videos=FILE or FOLDER, or several')
   paths = [path for name in VIDEOS.value for path in list_videos(name)]
-  rows = tqdm.tqdm(
-      _measure(models, load, paths),
-      desc='cycle',
-      total=len(models) * len(paths),
-      file=sys.stderr,
-  )
-  tables.write_table(_COLUMNS, rows)
+  rows = _measure(models, load, paths)
+  tables.write_table(_COLUMNS, rows, num_rows=len(models) * len(paths))
 
 
 def _measure(

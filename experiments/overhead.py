@@ -5,12 +5,10 @@ does it, and then each by a call that was compiled for its very shape.
 """
 
 from collections.abc import Callable
-import sys
 import time
 
 import jax
 import numpy as np
-import tqdm
 
 from experiments import benchmark as speed
 import tapjax
@@ -30,13 +28,8 @@ _COLUMNS = ('preset', 'videos', 'programs', 'evaluation_s', 'bare_s', 'ratio')
 
 def run() -> None:
   """Prints a row for every model."""
-  rows = tqdm.tqdm(
-      map(_make_row, speed.MODELS.value),
-      desc='overhead',
-      total=len(speed.MODELS.value),
-      file=sys.stderr,
-  )
-  tables.write_table(_COLUMNS, rows)
+  rows = map(_make_row, speed.MODELS.value)
+  tables.write_table(_COLUMNS, rows, num_rows=len(speed.MODELS.value))
 
 
 def _make_row(model: str) -> tuple[str | int, ...]:

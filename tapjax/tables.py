@@ -7,6 +7,7 @@ import sys
 from typing import Literal
 
 import tabulate
+import tqdm
 
 # A dash, or digits with a unit: '-', '62.1', '3,500', '23%', '31.1 M'.
 _NUMBER = re.compile(r'-|[-+]?\d[\d.,]*(e[-+]\d+)?( ?[%A-Za-z]+)?')
@@ -50,14 +51,18 @@ def format_table(
 def write_table(
     columns: Sequence[str] | None,
     rows: Iterable[Sequence[str | int | None]],
+    num_rows: int | None = None,
 ) -> None:
   """Writes a table to stdout, once its rows are made.
 
-  Where making a row fails or is interrupted, those before it are written.
+  Where making a row fails or is interrupted, those before it are written. With
+  `num_rows`, a bar on stderr shows how many are made.
   """
   made = []
+  disable = num_rows is None
+  bar = tqdm.tqdm(rows, total=num_rows, unit='row', disable=disable)
   try:
-    for row in rows:
+    for row in bar:
       made.append(row)  # noqa: PERF402 - what was made survives an error.
   finally:
     if made:

@@ -1,16 +1,23 @@
 """Notebooks are clean, import and call only, and run from top to bottom."""
 
 import ast
+import importlib.util
 import json
 import os
 import pathlib
+import pickle
 import re
+import shutil
+import subprocess
+import venv
 
 import golden
 import numpy as np
 import pytest
 
 import tapjax
+from tapjax.data.demo import make_demo_clip
+from tapjax.models import registry
 from tapjax.models import tapnet
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -62,12 +69,52 @@ def test_notebooks_define_nothing(notebook):
       assert not isinstance(node, definitions), ast.unparse(node)
 
 
-def test_models_to_choose_from_are_all_presets(notebook):
-  text = ''.join(list_code(notebook))
-  (line,) = re.findall(r'^model = .*@param.*$', text, re.M)
-  choices = json.loads(line.split('# @param')[1])
-  assert choices == [model.name for model in tapjax.list_models()]
-  assert ast.literal_eval(line.split('#')[0].split('=')[1].strip()) in choices
+def read_field(path, name):
+  """Returns a form field: its line, its value, and the choices."""
+  text = ''.join(list_code(path))
+  (line,) = re.findall(rf'^{name} = .*@param.*$', text, re.M)
+  assignment, choices = line.split('# @param')
+  (choices,) = re.findall(r'\[.*\]', choices) or ['null']
+  value = ast.literal_eval(assignment.split('=')[1].strip())
+  return value, json.loads(choices)
+
+
+def test_models_to_choose_from_can_be_loaded(notebook):
+  """Those whose weights come with their names, and online those that stream."""
+  value, choices = read_field(notebook, 'model')
+  assert choices == [
+      model.name
+      for model in tapjax.list_models()
+      if model.name == registry.DEFAULT
+      or (model.url is not None and not model.url.endswith('/'))
+      if model.streams or notebook.stem != 'track_online'
+  ]
+  assert value in choices
+
+
+def test_resolution_is_that_of_the_preset_unless_set(notebook):
+  assert read_field(notebook, 'resolution') == ('', None)
+  assert '256' not in ''.join(
+      line for line in list_code(notebook) if 'tapjax.load(' in line
+  )
+
+
+def test_colab_gives_a_tpu(notebook):
+  metadata = json.loads(notebook.read_text(encoding='utf-8'))['metadata']
+  assert metadata['accelerator'] == 'TPU'
+  assert metadata['colab']['gpuType'].startswith('V')  # The name of a TPU.
+
+
+def test_the_repository_is_set_in_the_first_line(notebook):
+  """By the same cell in all notebooks, as the README says."""
+  installs = {list_code(path)[0] for path in NOTEBOOKS}
+  assert list_code(notebook)[0] in installs
+  assert len(installs) == 1
+  assert list_code(notebook)[0].startswith("REPOSITORY = ''  # @param")
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+  section = readme.split('\n## Notebooks\n')[1].split('\n## ')[0]
+  assert '`REPOSITORY`' in section
+  assert 'pip install git+<your clone>' in ' '.join(section.split())
 
 
 @pytest.fixture
@@ -88,30 +135,200 @@ def environment(tmp_path, monkeypatch):
       'TAPJAX_CHECKPOINT': checkpoint,
       'TAPJAX_MAX_FRAMES': 6,
       'TAPJAX_MODEL': 'tapnet',
-      'TAPJAX_POINTS': 4,
-      'TAPJAX_RESOLUTION': 64,
+      'TAPJAX_NUM_POINTS': 16,
+      'TAPJAX_RESOLUTION': '64,64',
   }
   for name, value in settings.items():
     monkeypatch.setenv(name, str(value))
   return tmp_path
 
 
-def execute(notebook, folder):
-  """Runs a notebook in a folder and returns the outputs of its cells."""
+@pytest.fixture
+def fresh_environment(environment, monkeypatch):
+  """An environment that has nothing but a kernel, and no tapjax around."""
+  monkeypatch.delenv('PYTHONPATH')
+  monkeypatch.delenv('TAPJAX_CHECKPOINT')
+  monkeypatch.setenv('TAPJAX_MODEL', 'tapir_tiny')
+  monkeypatch.setenv('JUPYTER_PATH', str(environment / 'venv/share/jupyter'))
+  venv.create(environment / 'venv', with_pip=True)
+  python = str(environment / 'venv' / 'bin' / 'python')
+  for command in (
+      ['-m', 'pip', 'install', '--quiet', 'ipykernel'],
+      ['-m', 'ipykernel', 'install', '--sys-prefix', '--name=fresh'],
+  ):
+    subprocess.run([python, *command], check=True)
+  listed = subprocess.check_output([python, '-m', 'pip', 'list'], text=True)
+  assert not re.search(r'^(tapjax|jax|numpy|mediapy) ', listed, re.M)
+  return environment
+
+
+@pytest.fixture
+def repository(tmp_path):
+  """A copy of the repository, as far as pip needs it."""
+  folder = tmp_path / 'tapjax-main'
+  shutil.copytree(
+      ROOT / 'tapjax',
+      folder / 'tapjax',
+      ignore=shutil.ignore_patterns('__pycache__'),
+  )
+  for name in ('LICENSE', 'README.md', 'pyproject.toml', 'setup.py'):
+    shutil.copy(ROOT / name, folder)
+  return folder
+
+
+@pytest.fixture
+def colab(tmp_path, monkeypatch):
+  """A folder with a `google.colab` that uploads, and notes what it is asked."""
+  folder = tmp_path / 'colab'
+  (folder / 'google' / 'colab').mkdir(parents=True)
+  (folder / 'google' / 'colab' / '__init__.py').write_text('')
+  (folder / 'google' / 'colab' / 'files.py').write_text(f"""
+import pathlib, shutil
+
+def upload():
+  (path,) = pathlib.Path({str(folder)!r}, 'upload').iterdir()
+  shutil.copy(path, '.')
+  return {{path.name: path.read_bytes()}}
+
+def download(path):
+  assert pathlib.Path(path).is_file()
+  with open({str(folder / 'downloads')!r}, 'a') as file:
+    file.write(pathlib.Path(path).name + chr(10))
+""")
+  (folder / 'google' / 'colab' / 'drive.py').write_text("""
+import pathlib
+
+def mount(path):
+  pathlib.Path(path, 'MyDrive').mkdir(parents=True, exist_ok=True)
+""")
+  (folder / 'upload').mkdir()
+  path = [str(folder), os.environ.get('PYTHONPATH')]
+  monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, path)))
+  return folder
+
+
+def execute(notebook, folder, kernel='python3', changes=()):
+  """Runs a notebook in a folder and returns the outputs of its cells.
+
+  `changes` are pairs of a text in its code, and another in its place.
+  """
   import nbclient
   import nbformat
 
-  folder.mkdir()
+  folder.mkdir(exist_ok=True)
   contents = nbformat.read(notebook, as_version=4)
+  for old, new in changes:
+    cells = [cell for cell in contents.cells if old in cell.source]
+    assert cells, f'{old!r} is not in {notebook.name}'
+    for cell in cells:
+      cell.source = cell.source.replace(old, new)
   nbclient.NotebookClient(
       contents,
-      timeout=300,
-      kernel_name='python3',
+      timeout=1500,
+      kernel_name=kernel,
       resources={'metadata': {'path': str(folder)}},
   ).execute()
   outputs = {cell.id: cell.get('outputs', []) for cell in contents.cells}
-  assert not outputs['install']  # It is there already.
+  assert f'tapjax {tapjax.__version__} with' in outputs['install'][-1].text
   return outputs
+
+
+@pytest.mark.slow
+def test_an_empty_environment_installs_from_git(
+    fresh_environment, repository, monkeypatch
+):
+  for command in (
+      ['init', '--quiet'],
+      ['add', '--all'],
+      ['-c', 'user.name=a', '-c', 'user.email=a', 'commit', '-qm', 'all'],
+  ):
+    subprocess.run(['git', *command], cwd=repository, check=True)
+  address = f'git+{repository.as_uri()}'
+  outputs = execute(
+      ROOT / 'colabs' / 'track_a_video.ipynb',
+      fresh_environment / 'work',
+      'fresh',
+      [("REPOSITORY = ''", f"REPOSITORY = '{address}'")],
+  )
+  assert '16 points' in outputs['track'][0].text
+  assert '<video' in outputs['show'][0].data['text/html']
+  assert 'tracks.mp4' in outputs['save'][0].text
+
+
+@pytest.mark.slow
+def test_an_empty_environment_installs_an_archive(
+    fresh_environment, repository, monkeypatch
+):
+  video = make_demo_clip(8, (64, 64))
+  davis = {
+      'dots': {
+          'video': video.frames,
+          'points': video.target_points / 64,
+          'occluded': video.occluded,
+      }
+  }
+  data = fresh_environment / 'tapvid_davis.pkl'
+  data.write_bytes(pickle.dumps(davis))
+  monkeypatch.setenv('TAPJAX_DATA', str(data))
+  folder = fresh_environment / 'work'
+  folder.mkdir()
+  shutil.make_archive(
+      str(folder / 'tapjax-main'), 'zip', repository.parent, repository.name
+  )
+  outputs = execute(ROOT / 'colabs' / 'evaluate_davis.ipynb', folder, 'fresh')
+  assert 'davis_first' in outputs['evaluate'][0].text
+  assert re.search(r'^dots +8 +\d', outputs['videos'][0].text, re.M)
+  assert '<video' in outputs['show'][0].data['text/html']
+
+
+@pytest.mark.slow
+def test_an_empty_colab_asks_for_an_archive(
+    fresh_environment, repository, colab
+):
+  shutil.make_archive(
+      str(colab / 'upload' / 'renamed'), 'zip', repository.parent, 'tapjax-main'
+  )
+  outputs = execute(
+      ROOT / 'colabs' / 'track_online.ipynb',
+      fresh_environment / 'work',
+      'fresh',
+  )
+  assert '16 points' in outputs['session'][0].text
+  assert '<video' in outputs['show'][0].data['text/html']
+  assert (colab / 'downloads').read_text().split() == [
+      'session.safetensors',
+      'tracks.mp4',
+  ]
+
+
+def test_without_a_repository_one_line_says_what_to_set(tmp_path, monkeypatch):
+  """Checked by the first cell alone, where tapjax cannot be found."""
+  (code,) = list_code(ROOT / 'colabs' / 'track_a_video.ipynb')[:1]
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match='set REPOSITORY'):
+    exec(compile(code, 'install', 'exec'), {})
+
+
+@pytest.mark.slow
+def test_colab_uploads_a_video_and_keeps_tracks_in_drive(environment, colab):
+  frames = np.zeros((4, 32, 48, 3), np.uint8)
+  tapjax.write_video(colab / 'upload' / 'mine.mp4', frames, frame_rate=12)
+  execute(
+      ROOT / 'colabs' / 'track_a_video.ipynb',
+      environment / 'work',
+      changes=[
+          ('upload = False', 'upload = True'),
+          ('save_to_drive = False', 'save_to_drive = True'),
+          ("points = 'grid'", "points = 'random'"),
+          ('/content/drive', str(environment / 'drive')),
+      ],
+  )
+  folder = environment / 'drive' / 'MyDrive' / 'tracks'
+  with np.load(folder / 'tracks.npz') as arrays:
+    assert arrays['positions'].shape == (16, 4, 2)
+    assert len(set(arrays['query_points'][:, 0])) > 1  # Of random frames.
+  assert not (colab / 'downloads').exists()
 
 
 @pytest.mark.slow
@@ -148,7 +365,7 @@ def test_evaluate_davis(environment, monkeypatch, reference):
   assert '2 videos of 8 10 frames' in outputs['data'][0].text
   assert 'davis_first  tapnet' in outputs['evaluate'][0].text
   assert '33.0' in outputs['evaluate'][0].text  # Published.
-  assert 'camel' in outputs['videos'][0].text
+  assert re.search(r'^camel +\d+ ', outputs['videos'][0].text, re.M)
   (shown,) = outputs['show']
   assert '<video' in shown.data['text/html']
   path = folder / 'evaluation' / 'davis_first' / 'tapnet' / 'results.json'

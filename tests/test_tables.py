@@ -79,3 +79,11 @@ def test_rows_before_an_error_are_written(capsys):
   with pytest.raises(OSError, match='the disk is full'):
     tables.write_table(('preset', 'points'), make_rows())
   assert capsys.readouterr().out == 'preset  points\ntapir        1\n'
+
+
+def test_a_bar_shows_how_many_rows_are_made(capsys):
+  rows = (('tapir', n) for n in range(3))
+  tables.write_table(('preset', 'points'), rows, num_rows=3)
+  output = capsys.readouterr()
+  assert len(output.out.splitlines()) == 4
+  assert '3/3' in output.err

@@ -1,0 +1,133 @@
+"""What experiments print: one table each, in columns that names fit into."""
+
+import json
+import pathlib
+import re
+import subprocess
+
+from absl import flags
+from absl.testing import flagsaver
+import numpy as np
+import pytest
+
+from experiments import benchmark
+from experiments import cycle
+from experiments import overhead
+import experiments.run  # noqa: F401 - defines the flags.
+from tapjax import video_io
+from tapjax.evaluation.cycle import CycleErrors
+
+ROOT = pathlib.Path(__file__).parents[2]
+LONG = 'locotrack_efficientnet_b0_934'
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+  with flagsaver.flagsaver():
+    flags.FLAGS(['run', '--task=benchmark'])
+    yield
+  flags.FLAGS.unparse_flags()
+
+
+def split_columns(text):
+  """Returns the cells of a table, whose columns are two spaces apart."""
+  lines = text.splitlines()
+  width = max(map(len, lines))
+  lines = [line.ljust(width) for line in lines]
+  gaps = ''.join(
+      ' ' if set(column) == {' '} else '#'
+      for column in zip(*lines, strict=True)
+  )
+  spans = [match.span() for match in re.finditer(r'#+(?: #+)*', gaps)]
+  return [[line[a:b].strip() for a, b in spans] for line in lines]
+
+
+def test_cycle_has_columns_for_long_names(tmp_path, monkeypatch, capsys):
+  name = 'a_video_with_a_very_long_name.mp4'
+  frames = np.zeros((3, 32, 48, 3), np.uint8)
+  video_io.write_video(tmp_path / name, frames, frame_rate=12)
+  errors = iter([CycleErrors(256, 2, 1.5, 1.0), CycleErrors(256, 1, 30.0, 0.0)])
+  monkeypatch.setattr(cycle, 'measure_cycle_errors', lambda *_: next(errors))
+
+  class Tracker:
+    track = None
+
+  with flagsaver.flagsaver(videos=[str(tmp_path)]):
+    cycle.run([LONG, 'tapir'], lambda model: Tracker())
+  assert split_columns(capsys.readouterr().out) == [
+      ['preset', 'video', 'size', 'points', 'back', 'median px', '< 4 px'],
+      [LONG, name, '32x48', '256', '2', '1.50', '100%'],
+      ['tapir', name, '32x48', '256', '1', '30.00', '0%'],
+  ]
+
+
+def test_overhead_has_columns_for_long_names(monkeypatch, capsys):
+  monkeypatch.setattr(benchmark, 'make_random_tracker', lambda model: model)
+  monkeypatch.setattr(overhead, 'measure', lambda tracker: (2, 1.5, 1.0))
+  with flagsaver.flagsaver(model=[LONG, 'tapir']):
+    overhead.run()
+  assert split_columns(capsys.readouterr().out) == [
+      ['preset', 'videos', 'programs', 'evaluation_s', 'bare_s', 'ratio'],
+      [LONG, '5', '2', '1.5', '1', '1.50'],
+      ['tapir', '5', '2', '1.5', '1', '1.50'],
+  ]
+
+
+STREAM_ROW = benchmark.StreamRow(
+    LONG, 5, 16, '256x256', 'a cpu', 2.0, 30.0, 40.0, 512.3, 0.5
+)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+  monkeypatch.setattr(benchmark, 'measure_steps', lambda *_: STREAM_ROW)
+
+
+def test_benchmark_prints_one_table_of_all_processes(
+    measured, monkeypatch, capsys
+):
+  """Each process measures one row, and hands it over as JSON."""
+  commands = []
+
+  def run(command, **_):
+    commands.append(command)
+    models = [x.split('=')[1] for x in command if x.startswith('--model=')]
+    with flagsaver.flagsaver(json=True, model=models, frames=['5']):
+      benchmark.run()
+    return subprocess.CompletedProcess(command, 0, capsys.readouterr().out)
+
+  monkeypatch.setattr(subprocess, 'run', run)
+  with flagsaver.flagsaver(streaming=True, model=['a', 'b'], frames=['5']):
+    benchmark.run()
+  assert len(commands) == 2
+  header, *rows = split_columns(capsys.readouterr().out)
+  assert header[:5] == ['preset', 'steps', 'queries', 'resolution', 'device']
+  assert header[8] == 'points x frames_per_s'
+  assert rows == 2 * [
+      [LONG, '5', '16', '256x256', 'a cpu', '2', '30', '40', '512', '0.5']
+  ]
+
+
+def test_benchmark_as_json(measured, capsys):
+  with flagsaver.flagsaver(json=True, streaming=True, model=['a']):
+    benchmark.run()
+  assert json.loads(capsys.readouterr().out) == list(STREAM_ROW)
+
+
+def test_benchmark_without_a_header(measured, capsys):
+  with flagsaver.flagsaver(header=False, streaming=True, model=['a']):
+    benchmark.run()
+  (row,) = split_columns(capsys.readouterr().out)
+  assert row[0] == LONG
+
+
+def test_columns_are_aligned_in_one_place_alone():
+  aligned = {
+      path.relative_to(ROOT).as_posix()
+      for folder in ('tapjax', 'experiments')
+      for path in (ROOT / folder).rglob('*.py')
+      if re.search(
+          r'tabulate\.|\.[lr]just\(|:[<>]\d+\}', path.read_text('utf-8')
+      )
+  }
+  assert aligned == {'tapjax/tables.py'}
