@@ -181,7 +181,8 @@ def colab(tmp_path, monkeypatch):
   """A folder with a `google.colab` that uploads, and notes what it is asked."""
   folder = tmp_path / 'colab'
   (folder / 'google' / 'colab').mkdir(parents=True)
-  (folder / 'google' / 'colab' / '__init__.py').write_text('')
+  for name in ('__init__', 'output'):  # JAX imports `output`, where it is.
+    (folder / 'google' / 'colab' / f'{name}.py').write_text('')
   (folder / 'google' / 'colab' / 'files.py').write_text(f"""
 import pathlib, shutil
 
