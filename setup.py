@@ -26,19 +26,20 @@ _EVALUATE = [
     'pillow>=10.1',
 ]
 # Pillow also reads training data and draws figures of training; OpenCV reads
-# pictures of 16 bits.
+# pictures of 16 bits. TensorBoard shows what tensorboardX writes.
 _TRAIN = [
     *_EVALUATE,
     'opencv-python-headless>=4.8',
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11.30',
+    'tensorboard>=2.18',
     'tensorboardX>=2.6.2',
 ]
 # The runner knows the settings of training, whatever it is asked to do. OpenCV
 # also has a classical tracker to compare with.
 _BENCHMARK = _TRAIN
 # ONNX files; StableHLO needs nothing but JAX. Older versions of jax2onnx do not
-# know all operations of JAX that trackers use.
+# know all operations of JAX that trackers use; this one needs JAX 0.8.1.
 _EXPORT = [
     'jax2onnx>=0.17',
     'onnx>=1.18',
@@ -81,6 +82,14 @@ setuptools.setup(
     long_description=(_ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    # Those that CI tests; newer ones are expected to work.
+    classifiers=[
+        'Programming Language :: Python :: 3 :: Only',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Typing :: Typed',
+    ],
     packages=setuptools.find_packages(include=['tapjax', 'tapjax.*']),
     package_data={'tapjax': ['py.typed', 'weights/*.safetensors']},
     python_requires='>=3.11',

@@ -2,10 +2,14 @@
 
 import dataclasses
 import functools
+from importlib import metadata
 import inspect
 import pathlib
 import re
+import runpy
 import shlex
+import sys
+import types
 
 from absl import flags
 from absl.testing import flagsaver
@@ -137,6 +141,53 @@ def test_experiments_parse(command):
   with flagsaver.flagsaver():
     assert flags.FLAGS(arguments) == arguments[:1]
   flags.FLAGS.unparse_flags()
+
+
+def list_installed_commands():
+  """Extras, and commands that the README runs after it installs these."""
+  for block in list_blocks('bash'):
+    extra = None
+    for line in block.splitlines():
+      install = re.fullmatch(r"pip install (?:-e )?'\.\[(\w+)\]'", line)
+      if install:
+        extra = install[1]
+      elif extra and (program := line.split()[0]) not in ('python', 'tapjax'):
+        yield extra, program
+
+
+def find_package(program):
+  """The installed package that brings a program."""
+  return next(
+      package.name
+      for package in metadata.distributions()
+      if any(
+          file.stem == program and file.parent.name in ('bin', 'Scripts')
+          for file in package.files or ()
+      )
+  )
+
+
+def read_extras(monkeypatch):
+  """Names of the packages that each extra brings."""
+  arguments = {}
+  setuptools = types.SimpleNamespace(
+      setup=lambda **given: arguments.update(given),
+      find_packages=lambda **_: [],
+  )
+  monkeypatch.setitem(sys.modules, 'setuptools', setuptools)
+  runpy.run_path(str(ROOT / 'setup.py'))
+  return {
+      extra: {re.split(r'[<>=]', requirement)[0] for requirement in brought}
+      for extra, brought in arguments['extras_require'].items()
+  }
+
+
+def test_commands_come_with_the_extras_that_are_installed(monkeypatch):
+  extras = read_extras(monkeypatch)
+  commands = set(list_installed_commands())
+  assert {('train', 'tensorboard'), ('test', 'pytest')} <= commands
+  for extra, program in commands:
+    assert find_package(program) in extras[extra], (extra, program)
 
 
 def test_what_ci_runs():

@@ -6,11 +6,11 @@ import contextlib
 import importlib.util
 import logging
 import pathlib
-from typing import Any
 import warnings
 
 from jax.extend import core
 
+from tapjax.export import onnx_graphs
 from tapjax.export import rewriting
 from tapjax.export.programs import Program
 from tapjax.files import write_atomically
@@ -50,7 +50,7 @@ def write_onnx(
         output_names=list(program.outputs),
     )
   model.ir_version = _IR_VERSION
-  _drop_unused(model.graph)
+  onnx_graphs.simplify_graph(model.graph)
   for key, value in metadata.items():
     model.metadata_props.add(key=key, value=value)
   with write_atomically(path) as file:
@@ -68,17 +68,3 @@ def _silence_converter() -> Iterator[None]:
       yield
   finally:
     logger.setLevel(before)
-
-
-def _drop_unused(graph: Any) -> set[str]:
-  """Drops constants that nothing reads; returns the names that are read."""
-  read = {output.name for output in graph.output}
-  for node in graph.node:
-    read.update(node.input)
-    for attribute in node.attribute:
-      if attribute.HasField('g'):
-        read |= _drop_unused(attribute.g)
-  kept = [array for array in graph.initializer if array.name in read]
-  del graph.initializer[:]
-  graph.initializer.extend(kept)
-  return read

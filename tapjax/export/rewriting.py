@@ -8,14 +8,15 @@ fastest in JAX:
 - a running maximum is a masked maximum over all pairs;
 - what is read from or written to a place that is moved inside of the array, as
   JAX does, is moved so in so many words;
-- matrices and kernels that loops and branches read move inside of them, where
-  their transposes can be computed in advance;
 - functions that were compiled apart, and those with gradients of their own, are
   put in the place of their call.
+
+Loops and branches keep their inputs and outputs, so that nothing rests on how a
+version of JAX lists them.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import itertools
@@ -27,18 +28,21 @@ import jax.numpy as jnp
 from jaxtyping import Array
 import numpy as np
 
-# Sides of a matrix are longer.
-_NARROW = 8
-_INLINED = {
-    'closed_call': 'call_jaxpr',
-    'checkpoint': 'jaxpr',
-    'core_call': 'call_jaxpr',
-    'custom_jvp_call': 'call_jaxpr',
-    'custom_vjp_call': 'call_jaxpr',
-    'jit': 'jaxpr',
-    'pjit': 'jaxpr',
-    'remat2': 'jaxpr',
-}
+_CALLS = frozenset(
+    (
+        'checkpoint',
+        'closed_call',
+        'core_call',
+        'custom_jvp_call',
+        'custom_vjp_call',
+        'jit',
+        'pjit',
+        'remat2',
+    )
+)
+_LOOPS_AND_BRANCHES = frozenset(('cond', 'scan', 'while'))
+# One class in newer versions of JAX; closed ones hold their constants.
+_PROGRAMS = (core.ClosedJaxpr, core.Jaxpr)
 
 
 def trace(
@@ -49,101 +53,64 @@ def trace(
   return _rewrite(jax.make_jaxpr(function)(*shapes))
 
 
-def _rewrite(
-    program: core.ClosedJaxpr, known: Mapping[int, Any] | None = None
-) -> core.ClosedJaxpr:
-  """Rewrites a program, some of whose inputs may be known already.
+def list_programs(value: Any) -> Iterator[Any]:
+  """Yields the programs that a parameter of an operation holds."""
+  if isinstance(value, _PROGRAMS):
+    yield value
+  elif isinstance(value, list | tuple):
+    for item in value:
+      yield from list_programs(item)
 
-  Those are no inputs any more.
-  """
-  known = known or {}
+
+def _rewrite(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
+  """Returns a program of the same inputs and outputs."""
   shapes = [
       jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
-      for i, variable in enumerate(program.jaxpr.invars)
-      if i not in known
+      for variable in program.jaxpr.invars
   ]
-
-  def evaluate(*rest: Array) -> list[Array]:
-    following = iter(rest)
-    inputs = [
-        known[i] if i in known else next(following)
-        for i in range(len(program.jaxpr.invars))
-    ]
-    return _evaluate(program, *inputs)
-
-  return jax.make_jaxpr(evaluate)(*shapes)
+  return jax.make_jaxpr(functools.partial(_evaluate, program))(*shapes)
 
 
-def _evaluate(program: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
+def _rewrite_inside(value: Any) -> Any:
+  """Rewrites a parameter that is a program or several, else returns it."""
+  if isinstance(value, core.ClosedJaxpr):
+    return _rewrite(value)
+  if any(list_programs(value)):
+    return tuple(map(_rewrite_inside, value))
+  return value
+
+
+def _evaluate(program: Any, *arguments: Any) -> list[Any]:
   """Runs a program, or traces it, with other operations where there are any."""
-  values = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
-  values |= dict(zip(program.jaxpr.invars, arguments, strict=True))
+  inner = getattr(program, 'jaxpr', program)
+  values = dict(
+      zip(inner.constvars, getattr(program, 'consts', ()), strict=True)
+  )
+  values |= dict(zip(inner.invars, arguments, strict=True))
 
   def read(variable: Any) -> Any:
     if isinstance(variable, core.Literal):
       return variable.val
     return values[variable]
 
-  for equation in program.jaxpr.eqns:
+  for equation in inner.eqns:
     inputs = [read(variable) for variable in equation.invars]
     outputs = _apply(equation, inputs)
     values |= dict(zip(equation.outvars, outputs, strict=True))
-  return [read(variable) for variable in program.jaxpr.outvars]
+  return [read(variable) for variable in inner.outvars]
 
 
 def _apply(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
   name, settings = equation.primitive.name, equation.params
-  if name in _INLINED:
-    inner = settings[_INLINED[name]]
-    if not isinstance(inner, core.ClosedJaxpr):
-      inner = core.ClosedJaxpr(inner, ())
-    return _evaluate(inner, *inputs)
+  if name in _CALLS:
+    called = next(list_programs(list(settings.values())))
+    return _evaluate(called, *inputs)
   if name in _RULES:
     return [_RULES[name](*inputs, **settings)]
-  if name == 'scan':
-    return _apply_scan(equation, inputs)
-  if name == 'cond':
-    return _apply_cond(equation, inputs)
+  if name in _LOOPS_AND_BRANCHES:
+    settings = {key: _rewrite_inside(value) for key, value in settings.items()}
   outputs = equation.primitive.bind(*inputs, **settings)
   return outputs if equation.primitive.multiple_results else [outputs]
-
-
-def _apply_scan(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
-  """Puts constants, such as weights, inside of a loop that only reads them."""
-  settings = dict(equation.params)
-  known = _find_known(inputs[: settings['num_consts']])
-  rest = [value for i, value in enumerate(inputs) if i not in known]
-  settings['jaxpr'] = _rewrite(settings['jaxpr'], known)
-  settings['num_consts'] -= len(known)
-  if 'linear' in settings:  # One of each input, in older versions of JAX.
-    settings['linear'] = settings['linear'][len(known) :]
-  return equation.primitive.bind(*rest, **settings)
-
-
-def _apply_cond(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
-  """Puts constants inside of the branches."""
-  index, *operands = inputs
-  known = _find_known(operands)
-  rest = [value for i, value in enumerate(operands) if i not in known]
-  branches = tuple(
-      _rewrite(branch, known) for branch in equation.params['branches']
-  )
-  settings = {**equation.params, 'branches': branches}
-  return equation.primitive.bind(index, *rest, **settings)
-
-
-def _find_known(inputs: Sequence[Any]) -> dict[int, Any]:
-  """Returns those inputs that are matrices or kernels.
-
-  Converters spread other constants, such as biases, over what they are added
-  to, and store that.
-  """
-  return {
-      i: value
-      for i, value in enumerate(inputs)
-      if not isinstance(value, jax.core.Tracer)
-      and sum(side > _NARROW for side in np.shape(value)) > 1
-  }
 
 
 def _find_window_maximum(
@@ -156,7 +123,7 @@ def _find_window_maximum(
     window_dilation: Sequence[int],
 ) -> Array:
   if max(*base_dilation, *window_dilation) > 1:
-    raise NotImplementedError('windows with gaps have no other form here')
+    raise ValueError('windows must have no gaps; these are dilated')
   x = jnp.pad(x, padding, constant_values=-np.inf)
   sides = [
       (size - window) // stride + 1
@@ -206,12 +173,16 @@ def _move_inside(
 
 def _slice_inside(x: Array, *starts: Any, slice_sizes: Sequence[int]) -> Array:
   inside = _move_inside(starts, x.shape, slice_sizes)
-  return jax.lax.dynamic_slice_p.bind(x, *inside, slice_sizes=slice_sizes)
+  return jax.lax.dynamic_slice(
+      x, inside, slice_sizes, allow_negative_indices=False
+  )
 
 
 def _update_inside(x: Array, update: Array, *starts: Any) -> Array:
   inside = _move_inside(starts, x.shape, update.shape)
-  return jax.lax.dynamic_update_slice_p.bind(x, update, *inside)
+  return jax.lax.dynamic_update_slice(
+      x, update, inside, allow_negative_indices=False
+  )
 
 
 _RULES: dict[str, Callable[..., Array]] = {

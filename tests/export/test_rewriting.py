@@ -11,14 +11,11 @@ from tapjax.export import rewriting
 
 def list_primitives(program):
   """Names of all operations, those in loops and branches among them."""
-  for equation in program.eqns:
+  for equation in program.jaxpr.eqns:
     yield equation.primitive.name
-    for value in jax.tree.leaves(
-        list(equation.params.values()),
-        is_leaf=lambda value: isinstance(value, core.ClosedJaxpr),
-    ):
-      if isinstance(value, core.ClosedJaxpr):
-        yield from list_primitives(value)
+    for inner in rewriting.list_programs(list(equation.params.values())):
+      if isinstance(inner, core.ClosedJaxpr):
+        yield from list_primitives(inner)
 
 
 def pool(x):
@@ -78,10 +75,10 @@ def test_rewritten_programs_compute_the_same(name):
   )
   (found,) = core.jaxpr_as_fun(after)(x)
   np.testing.assert_array_equal(found, function(x))
-  names = set(list_primitives(after.jaxpr))
+  names = set(list_primitives(after))
   assert 'custom_jvp_call' not in names
   if replaced is not None:
-    assert replaced in set(list_primitives(before.jaxpr))
+    assert replaced in set(list_primitives(before))
     assert replaced not in names
 
 
@@ -101,23 +98,25 @@ def test_slices_say_where_they_are_moved():
   assert equation.invars[1] not in program.jaxpr.invars
 
 
-def test_loops_hold_their_matrices_and_are_passed_the_rest():
-  matrix, bias = np.ones((16, 16), np.float32), np.ones(16, np.float32)
-
-  def function(x):
-    def step(total, row):
-      total = jnp.tanh(row @ jnp.asarray(matrix) + total + jnp.asarray(bias))
-      return total, None
-
-    return (jax.lax.scan(step, x[0], x)[0],)
-
-  x = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
-  program = rewriting.trace(function, jax.ShapeDtypeStruct(x.shape, x.dtype))
-  (loop,) = (
-      equation
-      for equation in program.jaxpr.eqns
-      if equation.primitive.name == 'scan'
+def test_loops_and_branches_keep_what_goes_in_and_out():
+  x = np.zeros((3, 7, 8, 2), np.float32)
+  before = jax.make_jaxpr(scan_and_branch)(x)
+  after = rewriting.trace(
+      lambda x: (scan_and_branch(x),), jax.ShapeDtypeStruct(x.shape, x.dtype)
   )
-  assert [array.shape for array in loop.params['jaxpr'].consts] == [(16, 16)]
-  (found,) = core.jaxpr_as_fun(program)(x)
-  np.testing.assert_allclose(found, function(x)[0], atol=1e-6)
+  loops = [
+      next(
+          equation
+          for equation in program.jaxpr.eqns
+          if equation.primitive.name == 'scan'
+      )
+      for program in (before, after)
+  ]
+  sides = [
+      [
+          [variable.aval.shape for variable in variables]
+          for variables in (loop.invars, loop.outvars)
+      ]
+      for loop in loops
+  ]
+  assert sides[0] == sides[1]
