@@ -133,7 +133,7 @@ class ExportRow(NamedTuple):
 class _Kind(NamedTuple):
   """What is measured."""
 
-  row: type
+  row: type[Row | StreamRow | ExportRow]
   measure: Callable[[str, int, int], tuple]
 
 
@@ -342,11 +342,13 @@ def make_random_tracker(model: str) -> Tracker:
 def _time_compilation() -> list[float]:
   """Returns a list that grows by the seconds of whatever is compiled."""
   compile_seconds: list[float] = []
-  jax.monitoring.register_event_duration_secs_listener(
-      lambda event, seconds, **_: compile_seconds.append(seconds)
-      if event.startswith(_COMPILE_EVENTS)
-      else None
-  )
+
+  def listen(event: str, duration_secs: float, **details: str | int) -> None:
+    del details
+    if event.startswith(_COMPILE_EVENTS):
+      compile_seconds.append(duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
   return compile_seconds
 
 

@@ -313,7 +313,19 @@ class TaptrTrainConfig(RunConfig):
       raise ValueError(f'preset must be taptrv2; got {self.preset!r}')
 
 
-def read_config(path: str) -> RunConfig:
+# Everything that can be trained.
+ExperimentConfig = (
+    KubricTrainConfig
+    | MatchingTrainConfig
+    | PipsTrainConfig
+    | PointTrainConfig
+    | SelfTrainConfig
+    | TaptrTrainConfig
+    | TrainConfig
+)
+
+
+def read_config(path: str) -> ExperimentConfig:
   """Runs a config file and returns what its `get_config` does."""
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(
@@ -324,7 +336,7 @@ def read_config(path: str) -> RunConfig:
   if make_config is None:
     raise ValueError(f'{path} must define get_config(); it does not')
   config = make_config()
-  if not isinstance(config, RunConfig):
+  if not isinstance(config, ExperimentConfig):
     raise ValueError(
         f'get_config() of {path} must return a TrainConfig; got {config!r} - '
         'or another config of experiments/config.py'
@@ -360,7 +372,7 @@ def _replace(config: Any, path: list[str], value: Any) -> Any:
       replace_settings(config, {name: None})  # Raises, and says what there is.
     value = _replace(getattr(config, name), rest, value)
   changed = replace_settings(config, {name: value})
-  if isinstance(config, RunConfig) and name == 'preset':
+  if isinstance(changed, RunConfig) and name == 'preset':
     # Settings of one preset are not those of another.
     return dataclasses.replace(changed, model=None)
   return changed

@@ -5,6 +5,7 @@ On the data of any config, or on videos without truth: `--videos=FOLDER`.
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -12,10 +13,10 @@ from experiments import benchmark
 from experiments import cycle
 from experiments import evaluate
 from experiments import training
+from experiments.config import ExperimentConfig
 from experiments.config import override_config
 from experiments.config import PUBLISHED
 from experiments.config import read_config
-from experiments.config import RunConfig
 from experiments.config import SelfTrainConfig
 from tapjax.data.procedural import ProceduralConfig
 from tapjax.data.unlabeled import UnlabeledConfig
@@ -34,24 +35,25 @@ def run(workdir: str) -> None:
   training.train_tracker(make_config(), pathlib.Path(workdir))
 
 
-def make_config() -> RunConfig:
+def make_config() -> ExperimentConfig:
   """Returns the config that the flags describe."""
-  if (training.CONFIG.value is None) == (cycle.VIDEOS.value is None):
+  path, videos = training.CONFIG.value, cycle.VIDEOS.value or []
+  if (path is None) == (not videos):
     raise ValueError(
         '--task=finetune needs either --config=FILE or --videos=DIR'
     )
   models = benchmark.MODELS.value if benchmark.MODELS.present else []
   if len(models) > 1:
     raise ValueError(f'--model must be one preset; got {", ".join(models)}')
-  if training.CONFIG.value is None:
-    if len(cycle.VIDEOS.value) != 1:
-      raise ValueError('--videos must be one folder for --task=finetune')
-    name = models[0] if models else registry.DEFAULT
-    config: RunConfig = make_self_training_config(name, cycle.VIDEOS.value[0])
-  else:
-    config = read_config(training.CONFIG.value)
+  if path is not None:
+    config = read_config(path)
     if models and models[0] != config.preset:
       config = dataclasses.replace(config, preset=models[0], model=None)
+  else:
+    if len(videos) != 1:
+      raise ValueError('--videos must be one folder for --task=finetune')
+    name = models[0] if models else registry.DEFAULT
+    config = make_self_training_config(name, videos[0])
   checkpoint = evaluate.CHECKPOINT.value
   config = dataclasses.replace(config, initial=checkpoint or PUBLISHED)
   config = override_config(config, training.CHANGES.value)
@@ -69,13 +71,15 @@ def make_self_training_config(name: str, videos: str) -> SelfTrainConfig:
   )
 
 
-def freeze_parts(config: RunConfig, patterns: tuple[str, ...]) -> RunConfig:
+def freeze_parts(
+    config: ExperimentConfig, patterns: tuple[str, ...]
+) -> ExperimentConfig:
   """Returns a config whose optimizer leaves some modules as they are."""
   if not patterns:
     return config
   for field in ('step', 'training'):
-    settings = getattr(config, field, None)
-    optimizer = getattr(settings, 'optimizer', None)
+    settings: Any = getattr(config, field, None)
+    optimizer: Any = getattr(settings, 'optimizer', None)
     if hasattr(optimizer, 'frozen'):
       optimizer = dataclasses.replace(optimizer, frozen=patterns)
       settings = dataclasses.replace(settings, optimizer=optimizer)

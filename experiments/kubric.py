@@ -35,7 +35,7 @@ from tapjax.types import Example
 
 def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices of all processes."""
-  check_resolutions(config)
+  check_resolutions(config.model.resolution, config.data.resolution)
   mesh = parallel.make_mesh()
   # What is wrong with the data is told before anything is compiled.
   draw = make_kubric_draw(config.data, config.seed, mesh)

@@ -30,7 +30,7 @@ from tapjax.types import Example
 def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices."""
   del place  # There are no tracks to draw.
-  check_resolutions(config)
+  check_resolutions(config.model.resolution, config.data.resolution)
   functions = make_functions(config)
   mesh = parallel.make_mesh()
   draw = make_stored_draw(config.data, config.seed, mesh)

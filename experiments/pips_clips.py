@@ -222,7 +222,9 @@ def _make_judge(config: PipsTrainConfig) -> Callable[[Params, PipsBatch], Any]:
 @jax.jit
 def _to_device(batch: ClipBatch) -> PipsBatch:
   return PipsBatch(
-      normalize_frames(batch.frames), batch.target_points, batch.valid
+      normalize_frames(batch.frames),
+      jnp.asarray(batch.target_points),
+      jnp.asarray(batch.valid),
   )
 
 

@@ -31,6 +31,7 @@ from tapjax.data.point_batches import find_windows
 from tapjax.data.point_batches import make_batches
 from tapjax.data.point_batches import WindowBatch
 from tapjax.data.point_batches import WindowBatches
+from tapjax.files import write_atomically
 from tapjax.files import write_csv
 from tapjax.geometry import normalize_frames
 from tapjax.models.base import Params
@@ -189,7 +190,7 @@ class _Run:
     trained = np.mean(jax.device_get(self._losses), axis=0).astype(float)
     self._losses.clear()
     self._history.append(
-        EpochLosses(float(trained[0]), losses.total, still.total)
+        EpochLosses(float(trained[0]), float(losses.total), float(still.total))
     )
     write_history(self._folder / 'history.csv', self._history)
     picture = draw_history(self._history)
@@ -204,7 +205,8 @@ class _Run:
         'validation/still_epe': still.end_point,
     }
     return Evaluation(
-        -losses.total, {name: float(value) for name, value in scalars.items()}
+        -float(losses.total),
+        {name: float(value) for name, value in scalars.items()},
     )
 
   def _draw(
@@ -290,4 +292,6 @@ def _make_judge(
 
 @jax.jit
 def _to_device(batch: WindowBatch) -> PointBatch:
-  return PointBatch(normalize_frames(batch.frames), batch.positions_unit)
+  return PointBatch(
+      normalize_frames(batch.frames), jnp.asarray(batch.positions_unit)
+  )

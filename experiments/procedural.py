@@ -29,7 +29,7 @@ def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
       jax.random.key(config.seed), 3
   )
   if isinstance(config.data, StoredConfig):
-    check_resolutions(config)
+    check_resolutions(config.model.resolution, config.data.resolution)
     draw = make_stored_draw(config.data, config.seed, mesh)
   else:
     draw = make_draw(data_key, config.data, mesh)

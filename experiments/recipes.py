@@ -17,13 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import UInt8
 import numpy as np
 
-from experiments.config import KubricTrainConfig
-from experiments.config import MatchingTrainConfig
 from experiments.config import PUBLISHED
 from experiments.config import RunConfig
-from experiments.config import SelfTrainConfig
-from experiments.config import TrainConfig
 from tapjax import pretrained
+from tapjax.geometry import Resolution
 from tapjax.models import registry
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -85,16 +82,12 @@ def make_tracker(config: RunConfig, params: Params) -> pretrained.Tracker:
   )
 
 
-def check_resolutions(
-    config: (
-        KubricTrainConfig | MatchingTrainConfig | SelfTrainConfig | TrainConfig
-    ),
-) -> None:
+def check_resolutions(model: Resolution, data: Resolution) -> None:
   """Raises ValueError unless videos are of the size that the model takes."""
-  if config.model.resolution != config.data.resolution:
+  if model != data:
     raise ValueError(
         'model.resolution and data.resolution must be the same; got '
-        f'{config.model.resolution} and {config.data.resolution}'
+        f'{model} and {data}'
     )
 
 

@@ -39,7 +39,7 @@ Batch = tuple[UnlabeledBatch, Example | None]
 def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices of all processes."""
   del place  # There are no pictures.
-  check_resolutions(config)
+  check_resolutions(config.model.resolution, config.data.resolution)
   paths = list_videos(config.data.videos)
   if len(paths) <= config.held_out:
     raise ValueError(

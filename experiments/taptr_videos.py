@@ -83,7 +83,7 @@ def disturb_batches(
     keys = jax.random.split(parallel.fold_device(key), len(share.video))
     # One after the other: each takes the memory of several videos.
     return jax.lax.map(
-        lambda pair: disturb_example(*pair, config), (keys, share)
+        lambda pair: disturb_example(pair[0], pair[1], config), (keys, share)
     )
 
   disturb = parallel.map_shards(disturb_share, mesh, donate=(1,))

@@ -68,7 +68,7 @@ def track_video(path, file):
   # On frame 0; any other frame will do as well.
   query_points = np.pad(points, ((0, 0), (1, 0)))
   tracks = run(session, {'frames': frames, 'query_points': query_points})
-  scale = np.float32([video_width / width, video_height / height])
+  scale = np.asarray([video_width / width, video_height / height], np.float32)
   for index in range(num_frames):
     print_frame(
         index, tracks['positions'][:, index], tracks['visible'][:, index], scale
@@ -83,7 +83,7 @@ def track_stream(path, start_file, step_file):
   height, width, _ = frame_input.shape
   reader = read_frames(path, height, width)
   video_height, video_width = next(reader)
-  scale = np.float32([video_width / width, video_height / height])
+  scale = np.asarray([video_width / width, video_height / height], np.float32)
   state = None
   for index, frame in enumerate(reader):
     if state is None:

@@ -29,6 +29,7 @@ from experiments import point_windows
 from experiments import procedural
 from experiments import self_training
 from experiments import taptr_videos
+from experiments.config import ExperimentConfig
 from experiments.config import KubricTrainConfig
 from experiments.config import MatchingTrainConfig
 from experiments.config import override_config
@@ -74,7 +75,7 @@ def run(
   train_tracker(config, pathlib.Path(workdir), measure)
 
 
-def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
+def make_recipe(config: ExperimentConfig, place: Workplace) -> Recipe:
   """Returns the recipe of a config, which its kind decides."""
   if isinstance(config, PointTrainConfig):
     return point_windows.make_recipe(config, place)
@@ -92,7 +93,7 @@ def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
 
 
 def train_tracker(
-    config: RunConfig,
+    config: ExperimentConfig,
     folder: pathlib.Path,
     measure: Callable[[int], Mapping[str, float]] | None = None,
 ) -> TrainState:

@@ -11,6 +11,7 @@ import dataclasses
 
 from experiments.config import TrainConfig
 from experiments.configs import tapir_tiny_procedural
+from tapjax.data.pool import PoolConfig
 
 _SIDE = (192, 192)
 
@@ -18,6 +19,7 @@ _SIDE = (192, 192)
 def get_config() -> TrainConfig:
   """Returns what is run by default."""
   first = tapir_tiny_procedural.get_config()
+  assert isinstance(first.data, PoolConfig)
   # As large and as fast, in pixels, as in videos of 256x256.
   video = dataclasses.replace(
       first.data.video,

@@ -211,6 +211,9 @@ class _ArrayShard(NamedTuple):
     return _open_array_record(self.path).read([index])[0]
 
 
+_Shard = _TfShard | _ArrayShard
+
+
 def _open_array_record(path: str) -> Any:
   try:
     from array_record.python import array_record_module

@@ -8,10 +8,9 @@ import subprocess
 import sys
 import time
 
-from absl import flags
-from absl.testing import flagsaver
 import golden
 import pytest
+from tiny_runs import call
 
 from tapjax.evaluation import classical
 from tapjax.models import tapir
@@ -103,21 +102,6 @@ def test_killed_resumed_and_shared(checkpoint, reference, tmp_path):
   for process in pair:
     finish(process)
   assert read(tmp_path / 'pair') == expected
-
-
-def call(*arguments):
-  """Runs a task in this process, and returns its exit status or message."""
-  from experiments import run
-
-  with flagsaver.flagsaver():
-    flags.FLAGS(['run', *arguments])
-    try:
-      run.main(['run'])
-    except SystemExit as error:
-      return error.code
-    finally:
-      flags.FLAGS.unparse_flags()
-  return 0
 
 
 def test_classical_tracker_and_report(reference, tmp_path, capsys):

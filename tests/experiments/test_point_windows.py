@@ -3,12 +3,12 @@
 import csv
 import pathlib
 import shutil
-import struct
 
 import jax
 import numpy as np
 import pytest
 import safetensors
+import tiny_runs
 
 from experiments import training
 from experiments.config import override_config
@@ -77,22 +77,6 @@ SMALL = (
 def make_config(root, *changes):
   config = read_config(str(CONFIG))
   return override_config(config, (f'data.root={root}', *SETTINGS, *changes))
-
-
-def read_events(folder):
-  """Returns {tag: steps} of TensorBoard's files, which are framed records."""
-  from tensorboardX.proto import event_pb2
-
-  tags = {}
-  for path in folder.iterdir():
-    content = path.read_bytes()
-    while content:
-      (size,) = struct.unpack('<Q', content[:8])
-      event = event_pb2.Event.FromString(content[12 : 12 + size])
-      content = content[16 + size :]
-      for value in event.summary.value:
-        tags.setdefault(value.tag, []).append(event.step)
-  return tags
 
 
 def read_history(folder):
@@ -168,7 +152,8 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, quick_compilation):
           ),
       )
   }
-  tags = read_events(folder / 'summaries')
+  events = tiny_runs.read_events(folder / 'summaries')
+  tags = {tag: steps for (_, tag), steps in events.items()}
   for name in ('total_loss', 'l1_loss', 'epe', 'temporal_loss'):
     assert tags[f'train/{name}'] == list(range(1, 13))
     assert tags[f'validation/{name}'] == [4, 8, 12]

@@ -1,0 +1,39 @@
+"""What whole runs share: data, one device, and programs once compiled."""
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import pytest
+import tiny_runs
+
+from tapjax import parallel
+
+
+@pytest.fixture(scope='module')
+def inputs(tmp_path_factory):
+  return tiny_runs.write_inputs(tmp_path_factory.mktemp('inputs'))
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(parallel, 'make_mesh', lambda devices=None: mesh)
+    yield
+
+
+@pytest.fixture(scope='module')
+def kept_programs(tmp_path_factory):
+  """A run that goes on, and configs that differ little, compile nothing new."""
+  changes = {
+      'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
+      'jax_persistent_cache_min_compile_time_secs': 0.0,
+      'jax_persistent_cache_min_entry_size_bytes': -1,
+  }
+  before = {name: getattr(jax.config, name) for name in changes}
+  for name, value in changes.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
