@@ -18,6 +18,7 @@ _CORE = [
     'ml_dtypes>=0.4',
     'numpy>=2.0',
     'safetensors>=0.4.3',
+    'tabulate>=0.9',
     'tqdm>=4.66',
 ]
 # Pillow resizes and decodes the videos of benchmarks as their numbers need.
