@@ -236,7 +236,7 @@ def _make_judge(config: PipsTrainConfig) -> Callable[[Params, PipsBatch], Any]:
 @functools.partial(jax.jit, static_argnums=1)
 def _prepare(
     batch: ClipBatch,
-    is_transposed: bool = False,  # noqa: FBT001
+    is_transposed: bool = False,  # noqa: FBT001, FBT002
 ) -> PipsBatch:
   """Puts a batch on the device, or leaves it on those that share it."""
   clips = PipsBatch(

@@ -18,8 +18,8 @@ of an update, is what is kept.
 
 Hardware: eight large GPUs; the hours are not measured. No run has been made to
 its end. Expected of the published weights, trained on Kubric: an Average
-Jaccard of 63.5 on TAP-Vid-DAVIS, query first. On one GPU, `--set data.batch_size=4
---set data.num_videos=4 --set training.average_parts=1`.
+Jaccard of 63.5 on TAP-Vid-DAVIS, query first. On one GPU, `--set
+data.batch_size=4 --set data.num_videos=4 --set training.average_parts=1`.
 """
 
 from experiments.config import TaptrTrainConfig
