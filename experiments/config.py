@@ -10,6 +10,7 @@ from typing import Any
 from tapjax.data.clip_batches import ClipDataConfig
 from tapjax.data.disturbances import DisturbanceConfig
 from tapjax.data.kubric_batches import KubricConfig
+from tapjax.data.panning import PanningConfig
 from tapjax.data.point_batches import PointDataConfig
 from tapjax.data.point_odyssey_windows import WindowConfig
 from tapjax.data.pool import PoolConfig
@@ -218,12 +219,16 @@ class PointTrainConfig(RunConfig):
     backbone: weights of the residual network to begin with: 'imagenet', which
       downloads those of torchvision, or a file in that layout; None draws them
       at random. `initial` goes before it.
+    resume: a latest.pth of the published program to go on from: with its
+      weights, optimizer, epoch and losses. `initial` takes weights alone. A run
+      that has snapshots goes on from these.
     data: what is learned from.
     training: loss and optimizer.
     loop: how often what happens.
   """
 
   backbone: str | None = IMAGENET
+  resume: str | None = None
   data: PointDataConfig = dataclasses.field(default_factory=PointDataConfig)
   training: PointTrainingConfig = dataclasses.field(
       default_factory=PointTrainingConfig
@@ -236,6 +241,11 @@ class PointTrainConfig(RunConfig):
       raise ValueError(
           'preset must be a point transformer, such as '
           f'point_transformer_resnet18; got {self.preset!r}'
+      )
+    if self.resume is not None and self.initial is not None:
+      raise ValueError(
+          'resume and initial must not both be set; got '
+          f'{self.resume!r} and {self.initial!r}'
       )
 
   @property
@@ -279,9 +289,10 @@ class PipsTrainConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TaptrTrainConfig(RunConfig):
-  """Training of TAPTRv2 on procedural videos.
+  """Training of TAPTRv2 on procedural videos, or those of Kubric.
 
-  Videos are of the model's resolution, which `data.video.resolution` repeats.
+  Videos are of the model's resolution, which `data.video.resolution` repeats,
+  or `data.resolution` of Kubric.
 
   Attributes:
     backbone: weights of the residual network to begin with: 'imagenet', which
@@ -289,16 +300,21 @@ class TaptrTrainConfig(RunConfig):
       at random. `initial` goes before it.
     data: what is learned from.
     disturbance: how videos to learn from are made harder; None leaves them.
+    panning: how their cameras are then moved; None leaves them, as for
+      procedural videos, whose cameras move.
     validation: what weights are judged by.
     training: losses and optimizer.
     loop: how often what happens.
   """
 
   backbone: str | None = IMAGENET
-  data: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+  data: PoolConfig | KubricConfig = dataclasses.field(
+      default_factory=PoolConfig
+  )
   disturbance: DisturbanceConfig | None = dataclasses.field(
       default_factory=DisturbanceConfig
   )
+  panning: PanningConfig | None = None
   validation: ValidationConfig = dataclasses.field(
       default_factory=ValidationConfig
   )

@@ -1,14 +1,34 @@
-"""How fast Kubric's videos are read and made into examples."""
+"""How fast what is learned from is read, or made, for any config."""
 
+from collections.abc import Callable
+import dataclasses
 import sys
+import time
+from typing import Any
 
 from absl import flags
+import jax
 
+from experiments import pips_clips
+from experiments import point_windows
+from experiments import procedural
+from experiments import self_training
+from experiments import taptr_videos
 from experiments import training
 from experiments.config import KubricTrainConfig
+from experiments.config import MatchingTrainConfig
 from experiments.config import override_config
+from experiments.config import PipsTrainConfig
+from experiments.config import PointTrainConfig
 from experiments.config import read_config
+from experiments.config import RunConfig
+from experiments.config import SelfTrainConfig
+from experiments.config import TaptrTrainConfig
+from experiments.config import TrainConfig
+from tapjax import parallel
 from tapjax import tables
+from tapjax.data.kubric_batches import KubricConfig
+from tapjax.data.kubric_batches import make_kubric_draw
 from tapjax.data.kubric_batches import profile_input
 
 _EXAMPLES = flags.DEFINE_integer(
@@ -17,21 +37,75 @@ _EXAMPLES = flags.DEFINE_integer(
 
 
 def run() -> None:
-  """Prints where the time goes, and examples a second and core."""
+  """Prints where the time goes, and examples a second."""
   if training.CONFIG.value is None:
     raise ValueError('--task=input needs --config=FILE')
   config = read_config(training.CONFIG.value)
   config = override_config(config, training.CHANGES.value)
-  if not isinstance(config, KubricTrainConfig):
-    raise ValueError(f'--config must be one of Kubric; got {config.preset!r}')
-  profile = profile_input(config.data, _EXAMPLES.value, config.seed)
-  rows = (
-      ('reading and decoding', profile.read),
-      ('tracks', profile.tracks),
-      ('resizing and colors, on the device', profile.device),
-  )
+  print_profile(config, _EXAMPLES.value)
+
+
+def print_profile(config: RunConfig, num_examples: int) -> None:
+  """Times as many examples, in whole batches, one after the other."""
+  if num_examples < 1:
+    raise ValueError(f'--examples must be at least 1; got {num_examples}')
+  rows: list[tuple[str, float]] = []
+  data = getattr(config, 'data', None)
+  if isinstance(data, KubricConfig):
+    profile = profile_input(data, num_examples, config.seed)
+    rows = [
+        ('reading and decoding', profile.read),
+        ('tracks', profile.tracks),
+        ('resizing and colors, on the device', profile.device),
+    ]
+    sys.stdout.write(f'{profile.per_core:.1f} examples a second and core\n')
+  draw, batch_size = make_input(config)
+  num_batches = -(-num_examples // batch_size)
+  jax.block_until_ready(draw(0))  # Compiles.
+  start = time.perf_counter()
+  for step in range(1, num_batches + 1):
+    jax.block_until_ready(draw(step))
+  seconds = (time.perf_counter() - start) / (num_batches * batch_size)
+  rows.append(('a batch, from beginning to end', seconds))
   tables.write_table(
       ('step', 'ms an example'),
       [(name, f'{1000 * seconds:.1f}') for name, seconds in rows],
   )
-  sys.stdout.write(f'{profile.per_core:.1f} examples a second and core\n')
+  sys.stdout.write(
+      f'{1 / seconds:.1f} examples a second, without reading ahead\n'
+  )
+
+
+def make_input(config: RunConfig) -> tuple[Callable[[int], Any], int]:
+  """Returns what draws the batches of a config, and how large they are.
+
+  On one device, and without reading ahead.
+  """
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  data = getattr(config, 'data', None)
+  if data is not None and hasattr(data, 'num_workers'):
+    data = dataclasses.replace(data, num_workers=0)
+    changes: dict[str, Any] = {'data': data}
+    config = dataclasses.replace(config, **changes)
+  if isinstance(config, KubricTrainConfig):
+    return (
+        make_kubric_draw(config.data, config.seed, mesh),
+        config.data.batch_size,
+    )
+  if isinstance(config, TaptrTrainConfig):
+    return (
+        taptr_videos.make_taptr_draw(config, mesh),
+        config.data.batch_size,
+    )
+  if isinstance(config, PipsTrainConfig):
+    return pips_clips.make_input(config), config.data.batch_size
+  if isinstance(config, PointTrainConfig):
+    return point_windows.make_input(config), config.data.batch_size
+  if isinstance(config, SelfTrainConfig):
+    return self_training.make_input(config, mesh), config.data.batch_size
+  if isinstance(config, TrainConfig | MatchingTrainConfig):
+    return procedural.make_input(config, mesh), config.data.batch_size
+  raise ValueError(
+      f'--config must be a training config of experiments/config.py; got '
+      f'{type(config).__name__}'
+  )

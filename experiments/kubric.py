@@ -38,7 +38,8 @@ def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
   check_resolutions(config.model.resolution, config.data.resolution)
   mesh = parallel.make_mesh()
   # What is wrong with the data is told before anything is compiled.
-  draw = make_kubric_draw(config.data, config.seed, mesh)
+  clips = open_clips(config.data)
+  draw = make_kubric_draw(config.data, config.seed, mesh, clips)
   evaluate = _make_evaluate(config, place)
   functions = make_functions(config)
   weight_key, update_key = jax.random.split(jax.random.key(config.seed))
@@ -53,6 +54,7 @@ def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
       max_bad_steps=config.step.optimizer.max_bad_steps,
       loop=config.loop,
       evaluate=evaluate,
+      data=f'{len(clips):,} videos in {config.data.root}',
   )
 
 

@@ -5,16 +5,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from experiments import procedural
 from experiments.config import MatchingTrainConfig
 from experiments.config import ValidationConfig
-from experiments.recipes import check_resolutions
 from experiments.recipes import load_initial
 from experiments.recipes import make_functions
 from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from experiments.validation import make_examples
 from tapjax import parallel
-from tapjax.data.stored_videos import make_stored_draw
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
 from tapjax.training.loop import Evaluation
@@ -30,10 +29,9 @@ from tapjax.types import Example
 def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices."""
   del place  # There are no tracks to draw.
-  check_resolutions(config.model.resolution, config.data.resolution)
   functions = make_functions(config)
   mesh = parallel.make_mesh()
-  draw = make_stored_draw(config.data, config.seed, mesh)
+  draw = procedural.make_input(config, mesh)
   optimizer = config.matching.optimizer
   state = make_train_state(
       functions, StepConfig(optimizer=optimizer), jax.random.key(config.seed)
@@ -48,6 +46,7 @@ def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
       max_bad_steps=optimizer.max_bad_steps,
       loop=config.loop,
       evaluate=_make_evaluate(functions, config.matching, config.validation),
+      data=procedural.describe_input(config),
   )
 
 

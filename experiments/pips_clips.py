@@ -8,12 +8,14 @@ and of validation, over the last thousand values.
 import collections
 from collections.abc import Callable
 import dataclasses
+import functools
 import math
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 from jaxtyping import Float
 import numpy as np
@@ -26,6 +28,7 @@ from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from tapjax import parallel
 from tapjax.data.clip_batches import ClipBatch
+from tapjax.data.clip_batches import count_clips
 from tapjax.data.clip_batches import make_clip_draw
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.geometry import normalize_frames
@@ -51,7 +54,7 @@ _TRANSPOSED_SHARE = 0.5
 
 
 def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on one device."""
+  """Returns what to train, on as many devices as share a batch evenly."""
   if config.model.resolution != config.data.clips.crop:
     raise ValueError(
         'model.resolution and data.clips.crop must be the same; got '
@@ -59,7 +62,7 @@ def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:
     )
   functions = make_functions(config)
   data = config.data
-  draw = make_clip_draw(data.root, data, data.augmentation, config.seed)
+  draw = make_input(config)
   # Other clips than those of any step, and as they are.
   judged = make_clip_draw(
       data.validation_root or data.root, data, None, config.seed + 1
@@ -68,8 +71,8 @@ def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:
   params = load_initial(config)
   if params is None:
     params = functions.init(weight_key)
-  run = _Run(config, place, draw, judged, start_key)
-  mesh = parallel.make_mesh(jax.devices()[:1])
+  mesh = parallel.make_batch_mesh(data.batch_size)
+  run = _Run(config, place, mesh, draw, judged, start_key)
   state = make_pips_state(params, config.training)
   return Recipe(
       state=parallel.replicate(mesh, state),
@@ -79,7 +82,14 @@ def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:
       max_bad_steps=config.training.max_bad_steps,
       loop=config.loop,
       evaluate=run.evaluate,
+      data=f'{count_clips(data.root, data.clips):,} clips in {data.root}',
   )
+
+
+def make_input(config: PipsTrainConfig) -> Callable[[int], ClipBatch]:
+  """Returns the function from a step to its batch."""
+  data = config.data
+  return make_clip_draw(data.root, data, data.augmentation, config.seed)
 
 
 class _Run:
@@ -89,12 +99,14 @@ class _Run:
       self,
       config: PipsTrainConfig,
       place: Workplace,
+      mesh: Mesh,
       draw: Callable[[int], ClipBatch],
       judged: Callable[[int], ClipBatch],
       start_key: Array,
   ):
     self._config = config
     self._place = place
+    self._mesh = mesh
     self._draw = draw
     self._judged = judged
     self._start_key = start_key
@@ -112,6 +124,7 @@ class _Run:
                 dataclasses.replace(config.model, resolution=resolution)
             ),
             config.training,
+            mesh,
         )
         for resolution in (
             config.model.resolution,
@@ -134,8 +147,8 @@ class _Run:
     before = time.monotonic()
     chance = np.random.default_rng([self._config.seed, 1, self._step]).random()
     swaps = chance < _TRANSPOSED_SHARE
-    clips = _to_device(batch)
-    clips = transpose_batch(clips) if swaps else clips
+    shards = parallel.shard(self._mesh, parallel.take_share(batch))
+    clips = _prepare(shards, swaps)
     key = jax.random.fold_in(self._start_key, self._step)
     state, metrics = self._updates[swaps](state, clips, key)
     self._step += 1
@@ -148,7 +161,8 @@ class _Run:
     rows = []
     for index in range(self._config.data.num_validation):
       batch = self._judged(index)
-      loss, positions = jax.device_get(self._judge(params, _to_device(batch)))
+      clips = _prepare(batch)
+      loss, positions = jax.device_get(self._judge(params, clips))
       metrics = compute_pips_metrics(
           positions,
           batch.target_points,
@@ -219,13 +233,18 @@ def _make_judge(config: PipsTrainConfig) -> Callable[[Params, PipsBatch], Any]:
   return judge
 
 
-@jax.jit
-def _to_device(batch: ClipBatch) -> PipsBatch:
-  return PipsBatch(
+@functools.partial(jax.jit, static_argnums=1)
+def _prepare(
+    batch: ClipBatch,
+    is_transposed: bool = False,  # noqa: FBT001, FBT002
+) -> PipsBatch:
+  """Puts a batch on the device, or leaves it on those that share it."""
+  clips = PipsBatch(
       normalize_frames(batch.frames),
       jnp.asarray(batch.target_points),
       jnp.asarray(batch.valid),
   )
+  return transpose_batch(clips) if is_transposed else clips
 
 
 def _average(values: collections.deque[float]) -> float:

@@ -11,11 +11,13 @@ DIR/visualizations/predictions_epoch0_batch50.png, attention_epoch0_batch50.png
 
 from collections.abc import Callable
 import csv
+import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import UInt8
@@ -27,6 +29,8 @@ from experiments.recipes import make_functions
 from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from tapjax import parallel
+from tapjax.checkpoints import read_torch_training
+from tapjax.checkpoints import TorchTraining
 from tapjax.data.point_batches import find_windows
 from tapjax.data.point_batches import make_batches
 from tapjax.data.point_batches import WindowBatch
@@ -41,26 +45,18 @@ from tapjax.pillow import import_pillow
 from tapjax.training.backbones import load_backbone
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import LoopConfig
-from tapjax.training.optimizers import count_bad_steps
 from tapjax.training.point_transformer import compute_point_losses
+from tapjax.training.point_transformer import convert_point_training
 from tapjax.training.point_transformer import make_point_state
 from tapjax.training.point_transformer import make_point_update
 from tapjax.training.point_transformer import PointBatch
 from tapjax.training.point_transformer import PointLosses
+from tapjax.training.point_transformer import PointMetrics
+from tapjax.training.point_transformer import Update
 from tapjax.training.step import TrainState
 from tapjax.visualization.figures import draw_attention
 from tapjax.visualization.figures import draw_curves
 from tapjax.visualization.figures import draw_predictions
-
-
-class PointMetrics(NamedTuple):
-  """The losses of an update under their published names."""
-
-  total_loss: Float[Array, '']
-  epe: Float[Array, '']
-  l1_loss: Float[Array, '']
-  temporal_loss: Float[Array, '']
-  bad_updates: Any
 
 
 class EpochLosses(NamedTuple):
@@ -85,7 +81,7 @@ class _Judgment(NamedTuple):
 
 
 def make_recipe(config: PointTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on one device."""
+  """Returns what to train, on as many devices as share a batch evenly."""
   # What would stop the run later is told before anything is read.
   functions = make_functions(config)
   import_pillow()
@@ -98,17 +94,28 @@ def make_recipe(config: PointTrainConfig, place: Workplace) -> Recipe:
       for windows, seed in ((train, config.seed), (validation, None))
   )
   weight_key, drop_key = jax.random.split(jax.random.key(config.seed))
-  params = load_initial(config)
-  if params is None:
-    params = functions.init(weight_key)
-    if config.backbone is not None:
-      params = load_backbone(
-          params, BACKBONE_PREFIX, config.model.resnet, config.backbone
-      )
   num_batches = batches.num_batches
-  state = make_point_state(params, config.training, num_batches)
-  mesh = parallel.make_mesh(jax.devices()[:1])
-  run = _Run(config, place, num_batches, judged, drop_key)
+  saved = None
+  if config.resume is not None and not place.latest_step:
+    saved = read_torch_training(config.resume)
+    state = convert_point_training(
+        saved, config.model, config.training, num_batches, config.resume
+    )
+  else:
+    params = load_initial(config)
+    if params is None:
+      params = functions.init(weight_key)
+      # A run that goes on has its own.
+      if config.backbone is not None and config.resume is None:
+        params = load_backbone(
+            params, BACKBONE_PREFIX, config.model.resnet, config.backbone
+        )
+    state = make_point_state(params, config.training, num_batches)
+  mesh = parallel.make_batch_mesh(data.batch_size)
+  _check_last_batch(len(train), data.batch_size)
+  run = _Run(config, place, mesh, num_batches, judged, drop_key)
+  if saved is not None:
+    run.go_on(saved)
   return Recipe(
       state=parallel.replicate(mesh, state),
       update=run.update,
@@ -122,7 +129,20 @@ def make_recipe(config: PointTrainConfig, place: Workplace) -> Recipe:
           num_latest=config.loop.num_latest,
       ),
       evaluate=run.evaluate,
+      data=(
+          f'{len(train):,} windows in {data.root}, and {len(validation):,} to '
+          'validate on'
+      ),
   )
+
+
+def make_input(config: PointTrainConfig) -> Callable[[int], WindowBatch]:
+  """Returns the function from a step to its batch."""
+  train, _ = find_windows(config.data, config.windows, config.seed)
+  data = config.data
+  return make_batches(
+      train, config.windows, data.batch_size, data.num_workers, config.seed
+  ).draw
 
 
 class _Run:
@@ -132,10 +152,13 @@ class _Run:
       self,
       config: PointTrainConfig,
       place: Workplace,
+      mesh: Mesh,
       num_batches: int,
       judged: WindowBatches,
       drop_key: Array,
   ):
+    self._config = config
+    self._mesh = mesh
     self._num_batches = num_batches
     self._judged = judged
     self._drop_key = drop_key
@@ -148,8 +171,21 @@ class _Run:
     self._history = read_history(place.folder / 'history.csv')
     del self._history[self._step // num_batches :]
     self._losses: list[tuple[Array, Array]] = []
-    self._update = make_point_update(config.model, config.training, num_batches)
+    self._updates: dict[Mesh, Update] = {}
     self._judge = _make_judge(config)
+
+  def go_on(self, saved: TorchTraining) -> None:
+    """Goes on after the epochs of a run of the published program.
+
+    That run does not say what loss points would have that never move.
+    """
+    self._step = (saved.epoch + 1) * self._num_batches
+    self._history = [
+        EpochLosses(train, validation, math.nan)
+        for train, validation in zip(
+            saved.train_losses, saved.validation_losses, strict=True
+        )
+    ]
 
   def update(
       self, state: TrainState, batch: WindowBatch
@@ -158,21 +194,37 @@ class _Run:
     epoch, index = divmod(self._step, self._num_batches)
     if index and index % self._draw_every == 0:
       first = WindowBatch(*(array[:1] for array in batch))
-      judgment = self._judge(state.params, _to_device(first))
+      params = parallel.fetch(state.params)
+      judgment = self._judge(params, _prepare(first))
       self._draw(
           self._step, 'train', f'epoch{epoch}_batch{index}', first, judgment
       )
     key = jax.random.fold_in(self._drop_key, self._step)
-    state, losses = self._update(state, _to_device(batch), key)
+    state, metrics = self._share(state, batch, key)
     self._step += 1
-    self._losses.append((losses.total, losses.end_point))
-    return state, PointMetrics(
-        losses.total,
-        losses.end_point,
-        losses.position,
-        losses.motion,
-        count_bad_steps(state.optimizer),
-    )
+    self._losses.append((metrics.total_loss, metrics.epe))
+    return state, metrics
+
+  def _share(
+      self, state: TrainState, batch: WindowBatch, key: Array
+  ) -> tuple[TrainState, PointMetrics]:
+    """Updates a state on the devices that share a batch.
+
+    For the last batch of an epoch, which may have fewer windows, these may be
+    fewer devices as well.
+    """
+    mesh = parallel.make_batch_mesh(len(batch.frames))
+    if mesh not in self._updates:
+      self._updates[mesh] = make_point_update(
+          self._config.model, self._config.training, self._num_batches, mesh
+      )
+    if mesh != self._mesh:
+      state = parallel.replicate(mesh, state)
+    shards = parallel.shard(mesh, parallel.take_share(batch))
+    state, metrics = self._updates[mesh](state, _prepare(shards), key)
+    if mesh != self._mesh:
+      state = parallel.replicate(self._mesh, state)
+    return state, metrics
 
   def evaluate(self, step: int, params: Params) -> Evaluation:
     """Judges weights on all windows kept for it, after an epoch."""
@@ -180,7 +232,7 @@ class _Run:
     rows = []
     for index in range(self._judged.num_batches):
       batch = self._judged.draw(index)
-      judgment = self._judge(params, _to_device(batch))
+      judgment = self._judge(params, _prepare(batch))
       rows.append((*judgment.losses, *judgment.still))
       if not index:
         self._draw(step, 'validation', f'epoch{epoch}', batch, judgment)
@@ -192,7 +244,8 @@ class _Run:
     self._history.append(
         EpochLosses(float(trained[0]), float(losses.total), float(still.total))
     )
-    write_history(self._folder / 'history.csv', self._history)
+    if jax.process_index() == 0:
+      write_history(self._folder / 'history.csv', self._history)
     picture = draw_history(self._history)
     self._keep(step, 'loss_history', f'loss_history_epoch{epoch}', picture)
     scalars = {
@@ -236,6 +289,8 @@ class _Run:
       name: str,
       picture: UInt8[np.ndarray, 'h w 3'],
   ) -> None:
+    if jax.process_index() != 0:
+      return
     self._write_picture(step, title, picture)
     with write_atomically(self._figures / f'{name}.png') as file:
       import_pillow().fromarray(picture).save(file, format='png')
@@ -290,8 +345,23 @@ def _make_judge(
   return judge
 
 
+def _check_last_batch(num_windows: int, batch_size: int) -> None:
+  """Raises ValueError if several processes cannot share the last batch."""
+  if jax.process_count() == 1:
+    return
+  last = num_windows % batch_size
+  if last % jax.device_count():
+    raise ValueError(
+        f'the last batch of an epoch must be a multiple of the '
+        f'{jax.device_count()} devices of several processes; it has {last} of '
+        f'{num_windows} windows - change data.batch_size, or train in one '
+        'process'
+    )
+
+
 @jax.jit
-def _to_device(batch: WindowBatch) -> PointBatch:
+def _prepare(batch: WindowBatch) -> PointBatch:
+  """Puts a batch on the device, or leaves it on those that share it."""
   return PointBatch(
       normalize_frames(batch.frames), jnp.asarray(batch.positions_unit)
   )

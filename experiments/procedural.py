@@ -1,9 +1,12 @@
 """The recipe of a tracker that learns from procedural videos."""
 
+from collections.abc import Callable
 import functools
 
 import jax
+from jax.sharding import Mesh
 
+from experiments.config import MatchingTrainConfig
 from experiments.config import TrainConfig
 from experiments.recipes import bind_key
 from experiments.recipes import check_resolutions
@@ -15,24 +18,20 @@ from experiments.recipes import Workplace
 from experiments.validation import make_evaluate
 from tapjax import parallel
 from tapjax.data.pool import make_draw
+from tapjax.data.stored_videos import list_stored_videos
 from tapjax.data.stored_videos import make_stored_draw
 from tapjax.data.stored_videos import StoredConfig
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
+from tapjax.types import Example
 
 
 def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices."""
   functions = make_functions(config)
   mesh = parallel.make_mesh()
-  weight_key, data_key, update_key = jax.random.split(
-      jax.random.key(config.seed), 3
-  )
-  if isinstance(config.data, StoredConfig):
-    check_resolutions(config.model.resolution, config.data.resolution)
-    draw = make_stored_draw(config.data, config.seed, mesh)
-  else:
-    draw = make_draw(data_key, config.data, mesh)
+  weight_key, _, update_key = jax.random.split(jax.random.key(config.seed), 3)
+  draw = make_input(config, mesh)
   state = make_train_state(functions, config.step, weight_key)
   if (params := load_initial(config)) is not None:
     state = state._replace(params=params)
@@ -48,4 +47,24 @@ def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
           config.validation,
           place.write_picture,
       ),
+      data=describe_input(config),
   )
+
+
+def describe_input(config: TrainConfig | MatchingTrainConfig) -> str:
+  """Returns what there is to learn from, in words."""
+  if isinstance(config.data, StoredConfig):
+    number = len(list_stored_videos(config.data))
+    return f'{number:,} stored videos in {config.data.folder}'
+  return 'procedural videos, made on the way'
+
+
+def make_input(
+    config: TrainConfig | MatchingTrainConfig, mesh: Mesh
+) -> Callable[[int], Example]:
+  """Returns the function from a step to its batch."""
+  if isinstance(config.data, StoredConfig):
+    check_resolutions(config.model.resolution, config.data.resolution)
+    return make_stored_draw(config.data, config.seed, mesh)
+  _, data_key, _ = jax.random.split(jax.random.key(config.seed), 3)
+  return make_draw(data_key, config.data, mesh)

@@ -58,6 +58,7 @@ class Recipe(NamedTuple):
     max_bad_steps: in a row that are not finite, after which it stops.
     loop: how often what happens.
     evaluate: judges weights after a step.
+    data: what was found to learn from, in words.
   """
 
   state: TrainState
@@ -67,6 +68,7 @@ class Recipe(NamedTuple):
   max_bad_steps: int
   loop: LoopConfig
   evaluate: Callable[[int, Params], Evaluation]
+  data: str
 
 
 def make_functions(config: RunConfig) -> TrackerFunctions:

@@ -11,7 +11,7 @@
 --task=follow --workdir=DIR --benchmark=davis_first --data=DATA
     Evaluates the weights that a training run in DIR leaves, as they come.
 --task=input --config=experiments/configs/tapir_kubric.py --set data.root=DIR
-    Times how Kubric's videos are read.
+    Times how the data of a config is read, or made.
 --task=generate --workdir=DIR --num_scenes=16 [--set num_frames=24]
     Writes procedural scenes in PointOdyssey's format, to train on.
 --task=export_clips --workdir=DIR --set root=POINT_ODYSSEY/train

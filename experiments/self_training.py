@@ -39,21 +39,10 @@ Batch = tuple[UnlabeledBatch, Example | None]
 def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices of all processes."""
   del place  # There are no pictures.
-  check_resolutions(config.model.resolution, config.data.resolution)
-  paths = list_videos(config.data.videos)
-  if len(paths) <= config.held_out:
-    raise ValueError(
-        f'{config.data.videos} must have more videos than held_out; it has '
-        f'{len(paths)}, of which {config.held_out} are held out'
-    )
   mesh = parallel.make_mesh()
-  weight_key, data_key, update_key = jax.random.split(
-      jax.random.key(config.seed), 3
-  )
-  draw_clips = make_unlabeled_draw(
-      paths[: -config.held_out], config.data, config.seed, mesh
-  )
-  draw_labeled = _make_labeled_draw(config, data_key, mesh)
+  weight_key, _, update_key = jax.random.split(jax.random.key(config.seed), 3)
+  draw = make_input(config, mesh)
+  paths = list_videos(config.data.videos)
   functions = make_functions(config)
   params = load_initial(config)
   if params is None:
@@ -64,12 +53,35 @@ def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
   return Recipe(
       state=parallel.replicate(mesh, state),
       update=bind_key(update, update_key),
-      draw=lambda step: (draw_clips(step), draw_labeled(step)),
+      draw=draw,
       num_steps=optimizer.num_steps,
       max_bad_steps=optimizer.max_bad_steps,
       loop=config.loop,
       evaluate=_make_evaluate(config, paths[-config.held_out :]),
+      data=(
+          f'{len(paths) - config.held_out:,} videos in {config.data.videos}, '
+          f'and {config.held_out:,} to validate on'
+      ),
   )
+
+
+def make_input(
+    config: SelfTrainConfig, mesh: jax.sharding.Mesh
+) -> Callable[[int], tuple[UnlabeledBatch, Example | None]]:
+  """Returns the function from a step to its clips and labeled videos."""
+  check_resolutions(config.model.resolution, config.data.resolution)
+  paths = list_videos(config.data.videos)
+  if len(paths) <= config.held_out:
+    raise ValueError(
+        f'{config.data.videos} must have more videos than held_out; it has '
+        f'{len(paths)}, of which {config.held_out} are held out'
+    )
+  _, data_key, _ = jax.random.split(jax.random.key(config.seed), 3)
+  draw_clips = make_unlabeled_draw(
+      paths[: -config.held_out], config.data, config.seed, mesh
+  )
+  draw_labeled = _make_labeled_draw(config, data_key, mesh)
+  return lambda step: (draw_clips(step), draw_labeled(step))
 
 
 def _make_labeled_draw(

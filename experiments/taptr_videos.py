@@ -1,7 +1,8 @@
-"""The recipe of TAPTRv2 that learns from procedural videos.
+"""The recipe of TAPTRv2 that learns from procedural videos or from Kubric.
 
-Videos are disturbed, as published, by rectangles, colors and blur before they
-are learned from. What is judged and left is the running average of the weights.
+Videos are disturbed, as published, by rectangles, colors, blur and a camera
+that pans before they are learned from. What is judged and left is the running
+average of the weights.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,12 @@ from experiments.validation import make_evaluate
 from tapjax import parallel
 from tapjax.data.disturbances import disturb_example
 from tapjax.data.disturbances import DisturbanceConfig
+from tapjax.data.kubric_batches import make_kubric_draw
+from tapjax.data.kubric_batches import open_clips
+from tapjax.data.panning import pan_example
+from tapjax.data.panning import PanningConfig
 from tapjax.data.pool import make_draw
+from tapjax.data.pool import PoolConfig
 from tapjax.training.backbones import load_backbone
 from tapjax.training.taptr import BACKBONE_PREFIX
 from tapjax.training.taptr import draw_first_weights
@@ -33,19 +39,12 @@ from tapjax.types import Example
 
 def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
   """Returns what to train, on all devices."""
-  if config.model.resolution != config.data.video.resolution:
-    raise ValueError(
-        'model.resolution and data.video.resolution must be the same; got '
-        f'{config.model.resolution} and {config.data.video.resolution}'
-    )
   mesh = parallel.make_mesh()
-  weight_key, data_key, update_key, disturbance_key = jax.random.split(
+  weight_key, _, update_key, _ = jax.random.split(
       jax.random.key(config.seed), 4
   )
   # Settings that do not go together are told before anything is downloaded.
-  draw = make_draw(data_key, config.data, mesh)
-  if config.disturbance is not None:
-    draw = disturb_batches(draw, disturbance_key, config.disturbance, mesh)
+  draw = make_taptr_draw(config, mesh)
   params = load_initial(config)
   if params is None:
     keys = jax.random.split(weight_key)
@@ -68,27 +67,71 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
           config.validation,
           place.write_picture,
       ),
+      data=_describe_input(config),
   )
 
 
-def disturb_batches(
+def _describe_input(config: TaptrTrainConfig) -> str:
+  """Returns what there is to learn from, in words."""
+  if isinstance(config.data, PoolConfig):
+    return 'procedural videos, made on the way'
+  return f'{len(open_clips(config.data)):,} videos in {config.data.root}'
+
+
+def make_taptr_draw(
+    config: TaptrTrainConfig, mesh: Mesh
+) -> Callable[[int], Example]:
+  """Returns the function from a step to its batch, made harder.
+
+  Raises ValueError for settings that do not go together.
+  """
+  data = config.data
+  if isinstance(data, PoolConfig):
+    name, resolution = 'data.video.resolution', data.video.resolution
+  else:
+    name, resolution = 'data.resolution', data.resolution
+  if config.model.resolution != resolution:
+    raise ValueError(
+        f'model.resolution and {name} must be the same; got '
+        f'{config.model.resolution} and {resolution}'
+    )
+  _, data_key, _, change_key = jax.random.split(jax.random.key(config.seed), 4)
+  if isinstance(data, PoolConfig):
+    draw = make_draw(data_key, data, mesh)
+  else:
+    draw = make_kubric_draw(data, config.seed, mesh)
+  if config.disturbance is None and config.panning is None:
+    return draw
+  return change_batches(
+      draw, change_key, config.disturbance, config.panning, mesh
+  )
+
+
+def change_batches(
     draw: Callable[[int], Example],
     key: Array,
-    config: DisturbanceConfig,
+    disturbance: DisturbanceConfig | None,
+    panning: PanningConfig | None,
     mesh: Mesh,
 ) -> Callable[[int], Example]:
   """Returns what draws the same batches with their videos made harder."""
 
-  def disturb_share(key: Array, share: Example) -> Example:
-    keys = jax.random.split(parallel.fold_device(key), len(share.video))
+  def change(pair: tuple[Array, Example]) -> Example:
+    keys, example = jax.random.split(pair[0]), pair[1]
+    if disturbance is not None:
+      example = disturb_example(keys[0], example, disturbance)
+    if panning is not None:
+      example = pan_example(keys[1], example, panning)
+    return example
+
+  def change_share(key: Array, share: Example) -> Example:
+    keys = parallel.fold_rows(key, len(share.video))
     # One after the other: each takes the memory of several videos.
-    return jax.lax.map(
-        lambda pair: disturb_example(pair[0], pair[1], config), (keys, share)
-    )
+    return jax.lax.map(change, (keys, share))
 
-  disturb = parallel.map_shards(disturb_share, mesh, donate=(1,))
+  change_batch = parallel.map_shards(change_share, mesh, donate=(1,))
 
-  def draw_disturbed(step: int) -> Example:
-    return disturb(jax.random.fold_in(key, step), draw(step))
+  def draw_changed(step: int) -> Example:
+    return change_batch(jax.random.fold_in(key, step), draw(step))
 
-  return draw_disturbed
+  return draw_changed

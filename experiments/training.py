@@ -39,6 +39,7 @@ from experiments.config import read_config
 from experiments.config import RunConfig
 from experiments.config import SelfTrainConfig
 from experiments.config import TaptrTrainConfig
+from experiments.description import describe_run
 from experiments.recipes import describe_scalars
 from experiments.recipes import make_tracker
 from experiments.recipes import Recipe
@@ -127,6 +128,14 @@ def train_tracker(
     restored = snapshots.restore(recipe.state)
     if is_first:
       _describe_run(folder / 'config.txt', config)
+      sys.stdout.write(
+          describe_run(
+              config.preset,
+              recipe.state.params,
+              recipe.data,
+              _describe_devices(recipe.state),
+          )
+      )
 
     def save(
         name: str, step: int, params: Params, evaluation: Evaluation
@@ -194,6 +203,13 @@ def _describe_run(path: pathlib.Path, config: RunConfig) -> None:
   text = f'{_quote_command()}\n\n{pprint.pformat(config)}\n'
   with write_atomically(path) as file:
     file.write(text.encode())
+
+
+def _describe_devices(state: TrainState) -> str:
+  """Returns how many devices share the work, and of what kind they are."""
+  used = len(state.num_updates.sharding.device_set)
+  kind = jax.devices()[0].device_kind
+  return f'{used} of {jax.device_count()} ({kind})'
 
 
 def _quote_command() -> str:

@@ -12,6 +12,9 @@ Where a tracker sees the past alone, it hands over what it remembers, and tracks
 are those of the whole video. Otherwise windows overlap, and each frame is taken
 from the window whose ends are farther from it: tracks then differ a little from
 those of the whole video.
+
+Several devices share a window: each encodes a part of the frames, gets all
+features, and tracks a part of each chunk of queries.
 """
 
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import Int
@@ -61,8 +65,8 @@ class Windows(NamedTuple):
   Attributes:
     length: frames of a window.
     overlap: frames that a window shares with the next.
-    query_chunk: queries that are tracked at once.
-    frame_chunk: frames that are encoded at once.
+    query_chunk: queries that a device tracks at once.
+    frame_chunk: frames that a device encodes at once.
   """
 
   length: int
@@ -82,14 +86,19 @@ class Window(NamedTuple):
 class WindowPrograms(NamedTuple):
   """What is compiled for windows.
 
+  All but parameters, frames, their number and the extent is of every device,
+  along the first axis.
+
   Attributes:
     encode: from parameters, frames `[t, h, w, 3]` and the number of those that
       are true to features.
-    describe: from parameters, features and query points `[m, 3]` in the window
-      to features of the queries.
-    track: from parameters, features, features of the queries, their points, an
-      extent and what is remembered to tracks `[m, t]` and what is remembered.
-    memory: bytes while the largest of them runs, with all that goes in and out.
+    describe: from parameters, features and query points `[d, m, 3]` in the
+      window to features of the queries.
+    track: from parameters and an extent, features, features of the queries,
+      their points and what is remembered to tracks `[d, m, t]` and what is
+      remembered.
+    memory: bytes on each device while the largest of them runs, with all that
+      goes in and out.
   """
 
   encode: Callable[..., PyTree]
@@ -112,11 +121,10 @@ def encode_in_pieces(
 def chunk_queries(
     query_points: Float[np.ndarray, 'n 3'], chunk: int
 ) -> Float[np.ndarray, 'k m 3']:
-  """Splits queries into chunks of a round size; the last query fills them."""
-  size = min(padding.round_up(len(query_points)), chunk)
-  num_chunks = math.ceil(len(query_points) / size)
-  rows = np.minimum(np.arange(num_chunks * size), len(query_points) - 1)
-  return query_points[rows].reshape(num_chunks, size, 3)
+  """Splits queries into chunks of one size; the last query fills them."""
+  num_chunks = math.ceil(len(query_points) / chunk)
+  rows = np.minimum(np.arange(num_chunks * chunk), len(query_points) - 1)
+  return query_points[rows].reshape(num_chunks, chunk, 3)
 
 
 def join_rows(parts: Iterable[Tracks]) -> Tracks:
@@ -154,6 +162,7 @@ def track_chain(
     rows = np.minimum(rows, num_frames - 1)
     return encode_in_pieces(functions, params, frames[rows], frame_chunk)
 
+  query_chunk = min(padding.round_up(len(query_points)), query_chunk)
   capacity = padding.round_up(num_frames)
   progress = [
       _begin_chain(chain, chunk, np.asarray(num_frames, np.int32), capacity)
@@ -287,6 +296,7 @@ def choose_windows(
     length: int,
     num_queries: int,
     *,
+    num_devices: int = 1,
     query_chunk: int | None = None,
     frame_chunk: int | None = None,
 ) -> Windows:
@@ -296,7 +306,8 @@ def choose_windows(
   if not is_exact(functions):
     overlap = max(length // 2, 2 * functions.temporal_context)
   most = max(1, ROWS_PER_CHUNK // length)
-  chunk = min(padding.round_up(num_queries), query_chunk or most)
+  share = math.ceil(num_queries / num_devices)
+  chunk = min(padding.round_up(share), query_chunk or most)
   return Windows(length, overlap, chunk, frame_chunk or FRAME_CHUNK)
 
 
@@ -312,6 +323,7 @@ def fit_windows(
     num_queries: int,
     dtype: np.dtype,
     budget: int,
+    mesh: Mesh,
     *,
     query_chunk: int | None = None,
     frame_chunk: int | None = None,
@@ -333,11 +345,12 @@ def fit_windows(
         functions,
         length,
         num_queries,
+        num_devices=mesh.size,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
     )
     needed = estimate_memory(
-        functions, params, windows, num_frames, num_queries, dtype
+        functions, params, windows, num_frames, num_queries, dtype, mesh
     )
     if needed <= budget:
       return windows
@@ -358,18 +371,22 @@ def estimate_memory(
     num_frames: int,
     num_queries: int,
     dtype: np.dtype,
+    mesh: Mesh,
 ) -> int:
   """Returns the bytes of windows, besides the parameters and the video."""
   programs = compile_windows(
-      functions, windows, padding.list_dtypes(dtype, params)
+      functions, windows, padding.list_dtypes(dtype, params), mesh
   )
-  chunks = math.ceil(num_queries / windows.query_chunk)
+  chunks = math.ceil(num_queries / (windows.query_chunk * mesh.size))
   kept = count_bytes(_describe_queries(functions, windows))
   kept += count_bytes(_describe_memory(functions, windows))
+  # Virtual devices share the memory of the host.
+  shares = mesh.size if jax.default_backend() == 'cpu' else 1
   tracks = padding.describe_tracks(functions, windows.length, 1)
   tracks_bytes = count_bytes(tracks) * num_queries * num_frames
   # They are rescaled at the end.
-  return programs.memory + kept * chunks + 2 * tracks_bytes // windows.length
+  of_devices = shares * (programs.memory + kept * chunks)
+  return of_devices + 2 * tracks_bytes // windows.length
 
 
 def track_windows(
@@ -378,6 +395,7 @@ def track_windows(
     frames: Frames,
     query_points: Float[np.ndarray, 'n 3'],
     windows: Windows,
+    mesh: Mesh,
     report: Report | None = None,
 ) -> Tracks:
   """Tracks queries through one window of a video after the other.
@@ -387,20 +405,27 @@ def track_windows(
     params: its parameters.
     frames: at the resolution of the model; those of floats in [-1, 1].
     query_points: (t, y, x) there.
-    windows: as `choose_windows` returns them.
+    windows: as `choose_windows` returns them for as many devices.
+    mesh: the devices.
     report: called after every window.
   """
   programs = compile_windows(
-      functions, windows, padding.list_dtypes(frames.dtype, params)
+      functions, windows, padding.list_dtypes(frames.dtype, params), mesh
   )
+  params = parallel.replicate(mesh, params)
   parts = list_windows(len(frames), windows.length, windows.overlap)
-  chunks = chunk_queries(query_points, windows.query_chunk)
+  chunks = chunk_queries(query_points, windows.query_chunk * mesh.size)
+  chunks = chunks.reshape(-1, mesh.size, windows.query_chunk, 3)
   queries = _describe_in_windows(
       functions, programs, params, frames, chunks, windows, report
   )
   memories: list[PyTree] = [None] * len(chunks)
   if functions.make_memory is not None:
-    memories = [functions.make_memory(chunks.shape[1]) for _ in chunks]
+    memory = jax.tree.map(
+        lambda leaf: np.stack([leaf] * mesh.size),
+        functions.make_memory(windows.query_chunk),
+    )
+    memories = [parallel.shard(mesh, memory) for _ in chunks]
   tracks = jax.tree.map(
       lambda leaf: np.zeros(
           (len(query_points), len(frames), *leaf.shape[2:]), leaf.dtype
@@ -411,21 +436,22 @@ def track_windows(
     if report is not None:
       report('track', done, len(parts))
     window, count = _cut_window(frames, part.start, windows.length)
-    features = programs.encode(params, window, count)
+    features = programs.encode((params, window, count))
     kept = slice(part.first - part.start, part.stop - part.start)
     for i, points in enumerate(chunks):
-      rows = slice(i * len(points), (i + 1) * len(points))
-      extent = Extent(count, np.asarray(len(points), np.int32))
+      size = mesh.size * windows.query_chunk
+      rows = slice(i * size, (i + 1) * size)
+      extent = Extent(count, np.asarray(windows.query_chunk, np.int32))
       new, memories[i] = programs.track(
-          params,
+          (params, extent),
           features,
           queries[i],
           points - np.asarray([part.start, 0, 0], np.float32),
-          extent,
           memories[i],
       )
       for whole, some in _pair(tracks, parallel.fetch(new)):
         taken = whole[rows, part.first : part.stop]
+        some = some.reshape(size, *some.shape[2:])
         taken[...] = some[: len(taken), kept]
   if report is not None:
     report('track', len(parts), len(parts))
@@ -437,6 +463,7 @@ def compile_windows(
     functions: TrackerFunctions,
     windows: Windows,
     dtypes: tuple[np.dtype, ...],
+    mesh: Mesh,
 ) -> WindowPrograms:
   """Compiles what windows need, for types as `padding.list_dtypes` says."""
   params = describe_params(functions, dtypes[1:])
@@ -449,47 +476,80 @@ def compile_windows(
       functions, windows.length, windows.frame_chunk
   )
 
-  def encode_window(params: Params, frames: Array, num_frames: Array) -> PyTree:
-    return padding.encode_frames(
-        functions, params, frames, num_frames, windows.frame_chunk
+  def encode_window(whole: tuple[Params, Array, Array]) -> PyTree:
+    params, frames, num_frames = whole
+    features = padding.encode_frames(
+        functions,
+        params,
+        frames,
+        num_frames,
+        windows.frame_chunk,
+        parallel.get_share(mesh),
     )
+    if mesh.size > 1:
+      features = parallel.total(features)
+    return _add_axis(features)
 
   def describe_chunk(params: Params, features: PyTree, points: Array) -> PyTree:
-    return functions.describe_queries(params, features, points[None])
+    return _add_axis(
+        functions.describe_queries(params, _drop_axis(features), points)
+    )
 
   def track_chunk(
-      params: Params,
+      whole: tuple[Params, Extent],
       features: PyTree,
       queries: PyTree,
       points: Array,
-      extent: Extent,
       memory: PyTree | None,
   ) -> tuple[Tracks, PyTree | None]:
+    params, extent = whole
+    features, queries, memory = _drop_axis((features, queries, memory))
     estimate = estimate_tracks(
-        functions, params, features, queries, points[None], memory, extent
+        functions, params, features, queries, points, memory, extent
     )
+    # Of a batch of one, which is the share of the device.
     tracks = functions.finalize_tracks(estimate.states)
-    return jax.tree.map(lambda array: array[0], tracks), estimate.memory
+    return tracks, _add_axis(estimate.memory)
 
+  replicate = functools.partial(parallel.describe_replicated, mesh)
+  cut = functools.partial(parallel.describe_shards, mesh)
   programs = [
-      padding.compile_measured(jax.jit(encode_window), params, frames, count),
       padding.compile_measured(
-          jax.jit(describe_chunk), params, features, points
+          parallel.make_shards(encode_window, mesh),
+          replicate((params, frames, count)),
       ),
       padding.compile_measured(
-          jax.jit(track_chunk, donate_argnums=5),
-          params,
-          features,
-          _describe_queries(functions, windows),
-          points,
-          jax.eval_shape(Extent, count, count),
-          _describe_memory(functions, windows),
+          parallel.map_shards(describe_chunk, mesh),
+          replicate(params),
+          *cut((features, points)),
+      ),
+      padding.compile_measured(
+          parallel.map_shards(track_chunk, mesh, donate=(4,)),
+          replicate((params, jax.eval_shape(Extent, count, count))),
+          *cut(
+              (
+                  features,
+                  _describe_queries(functions, windows),
+                  points,
+                  _describe_memory(functions, windows),
+              )
+          ),
       ),
   ]
   (encode, _), (describe, _), (track, _) = programs
   return WindowPrograms(
       encode, describe, track, max(memory for _, memory in programs)
   )
+
+
+def _add_axis(tree: PyTree) -> PyTree:
+  """Makes results those of one of several devices."""
+  return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
+def _drop_axis(tree: PyTree) -> PyTree:
+  """Undoes `_add_axis`."""
+  return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def _describe_queries(functions: TrackerFunctions, windows: Windows) -> PyTree:
@@ -518,7 +578,7 @@ def _describe_in_windows(
     programs: WindowPrograms,
     params: Params,
     frames: Frames,
-    chunks: Float[np.ndarray, 'k m 3'],
+    chunks: Float[np.ndarray, 'k d m 3'],
     windows: Windows,
     report: Report | None,
 ) -> list[PyTree]:
@@ -532,7 +592,7 @@ def _describe_in_windows(
   numbers = np.maximum(numbers - 1, 0)
   queries = [
       jax.tree.map(
-          lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+          lambda leaf: np.zeros((chunks.shape[1], *leaf.shape), leaf.dtype),
           _describe_queries(functions, windows),
       )
       for _ in chunks
@@ -543,15 +603,15 @@ def _describe_in_windows(
       report('encode', done, len(needed))
     start = parts[number].start
     window, count = _cut_window(frames, start, windows.length)
-    features = programs.encode(params, window, count)
-    for i in np.flatnonzero((numbers == number).any(axis=1)):
+    features = programs.encode((params, window, count))
+    for i in np.flatnonzero((numbers == number).any(axis=(1, 2))):
       rows = numbers[i] == number
       points = chunks[i] - np.asarray([start, 0, 0], np.float32)
       # Queries of other windows are described at any of this one's.
       points[~rows] = points[rows][0]
       new = parallel.fetch(programs.describe(params, features, points))
       for whole, some in _pair(queries[i], new):
-        whole[0, rows] = some[0, rows]
+        whole[:, 0][rows] = some[:, 0][rows]
   if report is not None:
     report('encode', len(needed), len(needed))
   return queries

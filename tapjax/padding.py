@@ -653,14 +653,23 @@ def encode_frames(
     frames: UInt8[Array, 't h w 3'] | Float[Array, 't h w 3'],
     num_frames: NumFrames,
     frame_chunk: int,
+    share: tuple[int | Array, int] = (0, 1),
 ) -> PyTree:
-  """Encodes a padded video a few frames at a time, as if all at once."""
+  """Encodes a padded video a few frames at a time, as if all at once.
+
+  With `share`, an index and a number of shares, only that share of the frames
+  is encoded. Features of other frames are zero, so the sum over all shares has
+  those of all frames.
+  """
   features = jax.tree.map(
       lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
       describe_features(functions, len(frames), frame_chunk),
   )
   inner = jnp.maximum(1, num_frames - 2 * functions.temporal_context)
-  windows = (0, -(-inner // min(frame_chunk, len(frames))))
+  count = -(-inner // min(frame_chunk, len(frames)))
+  index, num_shares = share
+  size = -(-count // num_shares)
+  windows = (index * size, jnp.minimum((index + 1) * size, count))
   return _encode(
       functions, frame_chunk, params, frames, num_frames, windows, features
   )

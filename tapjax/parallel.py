@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
@@ -24,6 +25,36 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   """Returns the devices to work on, by default all of all processes."""
   chosen = jax.devices() if devices is None else devices
   return Mesh(np.asarray(chosen), (AXIS,))
+
+
+def make_batch_mesh(batch_size: int) -> Mesh:
+  """Returns the most devices that share a batch evenly.
+
+  Of several processes all devices take part; `shard` refuses a batch that they
+  cannot share.
+  """
+  devices = jax.devices()
+  if jax.process_count() > 1:
+    return make_mesh(devices)
+  counts = range(1, min(batch_size, len(devices)) + 1)
+  most = max(count for count in counts if batch_size % count == 0)
+  return make_mesh(devices[:most])
+
+
+def take_share(tree: PyTree) -> PyTree:
+  """Returns this process's rows of a batch that every process has whole."""
+  number, index = jax.process_count(), jax.process_index()
+
+  def take(leaf: np.ndarray) -> np.ndarray:
+    if len(leaf) % number:
+      raise ValueError(
+          f'a batch must be a multiple of the {number} processes; got '
+          f'{len(leaf)} - change the batch size'
+      )
+    rows = len(leaf) // number
+    return leaf[rows * index : rows * (index + 1)]
+
+  return jax.tree.map(take, tree)
 
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -106,7 +137,7 @@ def map_devices(
 
 def make_shards(
     function: Callable[..., PyTree], mesh: Mesh
-) -> Callable[..., PyTree]:
+) -> jax.stages.Wrapped:
   """Compiles `function(state)` so that each device makes its own shard.
 
   The state is the same on all devices; `fold_device` tells devices apart.
@@ -153,6 +184,26 @@ def average(tree: PyTree) -> PyTree:
 def total(tree: PyTree) -> PyTree:
   """Returns the sum over devices; for use in a mapped function."""
   return jax.lax.psum(tree, AXIS)
+
+
+def fold_rows(key: jax.Array, count: int) -> jax.Array:
+  """Returns a key for each of the `count` rows of a shard.
+
+  A row of the batch has the same key however many devices share the batch. For
+  use in a mapped function.
+  """
+  first = count * jax.lax.axis_index(AXIS)
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(
+      first + jnp.arange(count)
+  )
+
+
+def get_share(mesh: Mesh) -> tuple[jax.Array, int]:
+  """Returns the number of this device among all, and how many there are.
+
+  For use in a mapped function.
+  """
+  return jax.lax.axis_index(AXIS), mesh.size
 
 
 def fold_device(key: jax.Array) -> jax.Array:

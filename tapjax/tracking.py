@@ -80,8 +80,7 @@ def track_video(
       or takes all where queries depend on each other. Like `frame_chunk` it
       bounds memory, and where they do not it changes no result.
     frame_chunk: frames to encode at once.
-    window: frames to hold the features of; see `tapjax.long_videos`. Works on
-      the first device alone.
+    window: frames to hold the features of; see `tapjax.long_videos`.
     devices: to share the work; None takes all local GPUs or TPU cores, or one
       CPU, since several would share its cores.
     report: called after every part of the work; without it there is a single
@@ -98,16 +97,18 @@ def track_video(
       np.float32,
   )
   chain = functions.chain
+  mesh = _make_mesh(devices)
   if window is not None:
     windows = long_videos.choose_windows(
         functions,
         window,
         len(points),
+        num_devices=mesh.size,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
     )
     tracks = long_videos.track_windows(
-        functions, params, video.frames, points, windows, report
+        functions, params, video.frames, points, windows, mesh, report
     )
   elif chain is not None and num_frames > 2 * chain.window:
     tracks = long_videos.track_chain(
@@ -121,7 +122,6 @@ def track_video(
         report,
     )
   else:
-    mesh = _make_mesh(devices)
     params = parallel.replicate(mesh, params)
     sets = _list_sets(functions, len(points), query_chunk)
     tracks = long_videos.join_rows(
@@ -262,6 +262,7 @@ def fit_window(
       num_queries,
       _get_dtype(functions, resolution),
       max_memory,
+      _make_mesh(devices),
       query_chunk=query_chunk,
       frame_chunk=frame_chunk,
   ).length

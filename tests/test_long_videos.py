@@ -11,6 +11,7 @@ from test_tracking import make_video
 
 from tapjax import inputs
 from tapjax import long_videos
+from tapjax import parallel
 from tapjax import tracking
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
@@ -117,6 +118,27 @@ def test_a_window_is_a_video_of_its_own(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(('name', 'window'), [('tapir_tiny', 8), ('tapir', 12)])
+@pytest.mark.parametrize('query_chunk', [None, 1])
+def test_devices_share_windows(name, window, query_chunk):
+  """Of a tracker that remembers, and of one whose windows overlap."""
+  tracker = make_tracker(name)
+  frames = make_long_video(NUM_FRAMES)
+  one, four = (
+      track_in_windows(
+          tracker,
+          frames,
+          POINTS,
+          window,
+          query_chunk=query_chunk,
+          devices=jax.devices()[:number],
+      )
+      for number in (1, 4)
+  )
+  assert_same(four, one)
+
+
+@pytest.mark.slow
 def test_budget_decides():
   tracker = make_tracker('tapir_tiny')
   frames = make_long_video(64)
@@ -127,13 +149,14 @@ def test_budget_decides():
   assert 8 <= window < 64
   windows = long_videos.choose_windows(tracker.functions, window, len(POINTS))
   arguments = tracker.functions, tracker.params, windows
+  mesh = parallel.make_mesh(jax.devices()[:1])
   taken = long_videos.estimate_memory(
-      *arguments, 64, len(POINTS), np.dtype(np.float32)
+      *arguments, 64, len(POINTS), np.dtype(np.float32), mesh
   )
   assert taken <= needed // 4
   # Of ten times as many frames nothing is held but the tracks.
   longer = long_videos.estimate_memory(
-      *arguments, 640, len(POINTS), np.dtype(np.float32)
+      *arguments, 640, len(POINTS), np.dtype(np.float32), mesh
   )
   assert longer - taken < 50 * 576 * len(POINTS)
   assert_same(

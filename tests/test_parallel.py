@@ -75,3 +75,26 @@ def test_batch_must_fit_the_devices():
   mesh = parallel.make_mesh(jax.devices()[:4])
   with pytest.raises(ValueError, match='multiple of the 4 local devices'):
     parallel.shard(mesh, np.zeros((6, 2)))
+
+
+@pytest.mark.parametrize('num_devices', [1, 2, 4])
+def test_rows_have_their_own_keys_whatever_shares_them(num_devices):
+  mesh = parallel.make_mesh(jax.devices()[:num_devices])
+
+  def draw(key, batch):
+    keys = parallel.fold_rows(key, len(batch))
+    return jax.vmap(jax.random.uniform)(keys)
+
+  key = jax.random.key(3)
+  drawn = parallel.map_shards(draw, mesh)(
+      key, parallel.shard(mesh, np.zeros((4, 1)))
+  )
+  expected = [jax.random.uniform(jax.random.fold_in(key, i)) for i in range(4)]
+  np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'number'), [(1, 1), (3, 3), (4, 4), (10, 5), (24, 8)]
+)
+def test_a_batch_gets_the_devices_that_share_it(batch_size, number):
+  assert parallel.make_batch_mesh(batch_size).size == number

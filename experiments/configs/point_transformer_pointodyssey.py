@@ -19,8 +19,10 @@ with what they are here and their defaults:
   --backbone resnet34     preset=point_transformer_resnet34
   --no_pretrained         backbone=None               'imagenet'
   --save_dir, --log_dir   --workdir
-  --resume                the same command again, or initial=latest.pth to
-                          begin anew with these weights
+  --resume                the same command again; resume=latest.pth goes on
+                          from a file of the training program, with optimizer,
+                          epoch and losses; initial=latest.pth begins anew with
+                          its weights
 
 and what was fixed there: training.max_norm, a cosine from the first epoch to
 the last, data.train_share and data.most_frames. Whole scenes are kept for

@@ -24,6 +24,8 @@ from tapjax.checkpoints.pickles import refuse_placeholders
 from tapjax.checkpoints.placeholders import Placeholder
 from tapjax.checkpoints.reader import Checkpoint
 from tapjax.checkpoints.reader import read_checkpoint
+from tapjax.checkpoints.torch_training import read_torch_training
+from tapjax.checkpoints.torch_training import TorchTraining
 from tapjax.checkpoints.torch_zip import read_torch_checkpoint
 from tapjax.checkpoints.transfer import DownloadError
 
@@ -34,6 +36,7 @@ __all__ = [
     'NativeContents',
     'Placeholder',
     'Source',
+    'TorchTraining',
     'WeightFile',
     'cache_directory',
     'convert_arrays',
@@ -47,6 +50,7 @@ __all__ = [
     'read_native',
     'read_npy_object',
     'read_torch_checkpoint',
+    'read_torch_training',
     'refuse_placeholders',
     'write_checkpoint',
     'write_haiku_npy',

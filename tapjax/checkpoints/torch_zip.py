@@ -6,7 +6,10 @@ uncompressed entry `<prefix>/data/<key>` of raw little-endian numbers. Only the
 storages of the section that is asked for are read.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
 import io
 import math
 import os
@@ -81,15 +84,67 @@ def read_torch_checkpoint(
     return read_torch_file(file, path, section=section)
 
 
+def read_torch_values(
+    path: str | os.PathLike[str], entries: Sequence[str]
+) -> dict[str, Any]:
+  """Returns entries of a file's dict, with read-only arrays for tensors.
+
+  They may hold plain values, lists, tuples and dicts. Nothing that the file
+  holds is executed; unknown objects outside of the entries are ignored. Raises
+  ValueError if the file is damaged, or lacks an entry or has unknown objects in
+  it.
+  """
+  path = pathlib.Path(path)
+  with path.open('rb') as file, _explain(path), _Archive(file) as archive:
+    root = archive.load_root()
+    if not isinstance(root, dict):
+      raise ValueError(f'it must hold a dict; it holds {describe(root)}')
+    missing = [name for name in entries if name not in root]
+    if missing:
+      raise ValueError(f'it must have entries {", ".join(missing)}')
+    found = {name: root[name] for name in entries}
+    return {
+        name: _fill_tensors(archive, value, name, 0)
+        for name, value in found.items()
+    }
+
+
+def _fill_tensors(
+    archive: '_Archive', value: Any, place: str, depth: int
+) -> Any:
+  """Returns a value with the arrays of its tensors."""
+  if depth > _DEEPEST_SECTION:
+    raise ValueError(f'{place} is nested too deeply')
+  if isinstance(value, _Tensor):
+    return archive.read(value, place)
+  if isinstance(value, dict):
+    return {
+        key: _fill_tensors(archive, item, f'{place}/{key}', depth + 1)
+        for key, item in value.items()
+    }
+  if isinstance(value, list | tuple):
+    items = [_fill_tensors(archive, item, place, depth + 1) for item in value]
+    return tuple(items) if isinstance(value, tuple) else items
+  if value is None or isinstance(value, bool | int | float | str | bytes):
+    return value
+  raise ValueError(f'{place} holds a value {describe(value)}')
+
+
 def read_torch_file(
     file: BinaryIO, path: pathlib.Path, *, section: str | None = None
 ) -> dict[str, np.ndarray]:
   """As `read_torch_checkpoint`, for an open file; `path` is for messages."""
+  with _explain(path), _Archive(file) as archive:
+    root = archive.load_root()
+    tensors = _unwrap(_flatten(*_choose_section(root, section)))
+    return {name: archive.read(tensors[name], name) for name in tensors}
+
+
+@contextlib.contextmanager
+def _explain(path: pathlib.Path) -> Iterator[None]:
+  """Makes whatever is wrong with a file a ValueError that names it."""
   try:
-    with _Archive(file) as archive:
-      root = archive.load_root()
-      tensors = _unwrap(_flatten(*_choose_section(root, section)))
-      return {name: archive.read(tensors[name], name) for name in tensors}
+    yield
   except (
       ValueError,
       EOFError,

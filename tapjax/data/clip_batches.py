@@ -132,6 +132,12 @@ def make_clip_draw(
   return _make_batches(draw_clip, config)
 
 
+def count_clips(root: str, config: ClipConfig) -> int:
+  """Returns how many clips `make_clip_draw` draws from."""
+  folder = pathlib.Path(root)
+  return len(list_exported_clips(folder) or find_clips(folder, config))
+
+
 def find_clips(
     root: pathlib.Path, config: ClipConfig
 ) -> list[tuple[pathlib.Path, Int[np.ndarray, 't']]]:

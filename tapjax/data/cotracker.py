@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from jaxtyping import Bool
 from jaxtyping import Float
+from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
@@ -107,13 +108,13 @@ def read_kubric_sequence(folder: pathlib.Path) -> KubricSequence:
   return KubricSequence(frames, points, ~occluded & inside)
 
 
-def choose_kubric_tracks(
+def choose_kubric_rows(
     sequence: KubricSequence,
     num_tracks: int,
     generator: np.random.Generator,
     num_frames: int | None = None,
-) -> CoTrackerClip | None:
-  """Chooses training tracks; None where the sequence has too few.
+) -> Int[np.ndarray, 'k'] | None:
+  """Returns the points to train on; None where the sequence has too few.
 
   Candidates are the points that are visible on the first frame, and then those
   visible on the middle one; what is visible on both may be chosen twice.
@@ -130,7 +131,22 @@ def choose_kubric_tracks(
   candidates = candidates[~far[candidates]]
   if len(candidates) < num_tracks:
     return None
-  chosen = generator.permutation(candidates)[:num_tracks]
+  return generator.permutation(candidates)[:num_tracks]
+
+
+def choose_kubric_tracks(
+    sequence: KubricSequence,
+    num_tracks: int,
+    generator: np.random.Generator,
+    num_frames: int | None = None,
+) -> CoTrackerClip | None:
+  """Returns the tracks of `choose_kubric_rows`, as CoTracker has them."""
+  chosen = choose_kubric_rows(sequence, num_tracks, generator, num_frames)
+  if chosen is None:
+    return None
+  length = num_frames or len(sequence.frames)
+  points = sequence.points[:, :length]
+  visible = sequence.visible[:, :length]
   frames = np.argmax(visible[chosen], axis=1)
   own = points[chosen, frames].astype(np.float64)
   return CoTrackerClip(

@@ -141,9 +141,7 @@ def hide_points(example: Example, covered: Bool[Array, 't h w']) -> Example:
   occluded = example.occluded | (found & inside)
   own = jnp.round(example.query_points[:, 0]).astype(jnp.int32)
   is_hidden = jnp.take_along_axis(found & inside, own[:, None], axis=1)[:, 0]
-  first = jnp.where(
-      jnp.all(occluded, axis=1), num_frames - 1, jnp.argmin(occluded, axis=1)
-  )
+  first = find_first_seen(occluded)
   start = jnp.take_along_axis(
       example.target_points, first[:, None, None], axis=1
   )[:, 0]
@@ -152,6 +150,15 @@ def hide_points(example: Example, covered: Bool[Array, 't h w']) -> Example:
   )
   points = jnp.where(is_hidden[:, None], moved, example.query_points)
   return example._replace(query_points=points, occluded=occluded)
+
+
+def find_first_seen(occluded: Bool[Array, 'n t']) -> Int[Array, 'n']:
+  """Returns the first frame that shows each point, the last one if none."""
+  return jnp.where(
+      jnp.all(occluded, axis=1),
+      occluded.shape[1] - 1,
+      jnp.argmin(occluded, axis=1),
+  )
 
 
 def recolor_frames(

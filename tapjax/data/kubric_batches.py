@@ -27,12 +27,16 @@ from tapjax.data.augmentation import apply_augmentation
 from tapjax.data.augmentation import Colors
 from tapjax.data.augmentation import draw_colors
 from tapjax.data.augmentation import draw_window
+from tapjax.data.cotracker import choose_kubric_rows
+from tapjax.data.cotracker import KubricSequence
 from tapjax.data.cotracker import list_kubric_sequences
 from tapjax.data.cotracker import read_kubric_sequence
+from tapjax.data.movi import MoviRecord
 from tapjax.data.movi_files import MoviVideos
 from tapjax.data.movi_tracks import make_tracks
 from tapjax.data.movi_tracks import MoviTrackConfig
 from tapjax.data.movi_tracks import Window
+from tapjax.data.queries import sample_queries_first
 from tapjax.data.queries import sample_queries_random
 from tapjax.data.read_ahead import read_ahead
 from tapjax.data.shuffled import make_draws
@@ -41,6 +45,8 @@ from tapjax.types import Example
 
 # From CoTracker's pixels, whose centers are integers, to raster coordinates.
 _SHIFT = 0.5
+# Videos that may have too few points, one after the other.
+_MOST_ATTEMPTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,10 @@ class KubricConfig:
     num_frames: the first ones of a video that are used; None takes all.
     batch_size: videos of a batch, over all devices.
     tracks: which points, of 'movi'; of 'cotracker' only how many.
+    queries: of 'cotracker', which points: 'random' ones, each asked where it is
+      visible; or as CoTracker and TAPTRv2 are trained ('first_or_middle'),
+      those that are visible on the first frame or on the middle one, asked
+      where they are first visible, of videos that have enough of them.
     random_crop: whether a random window of each video is resized.
     recolor: whether colors change at random.
     num_workers: threads that read what comes next.
@@ -71,6 +81,7 @@ class KubricConfig:
   num_frames: int | None = None
   batch_size: int = 8
   tracks: MoviTrackConfig = dataclasses.field(default_factory=MoviTrackConfig)
+  queries: Literal['random', 'first_or_middle'] = 'random'
   random_crop: bool = True
   recolor: bool = True
   num_workers: int = 4
@@ -107,8 +118,16 @@ class Clips(Protocol):
   def __len__(self) -> int:
     ...
 
+  def open(self, index: int) -> Any:
+    """Reads a video."""
+
+  def make_clip(
+      self, record: Any, generator: np.random.Generator
+  ) -> Clip | None:
+    """Chooses points of a video; None where it has too few."""
+
   def read(self, index: int, generator: np.random.Generator) -> Clip:
-    """Returns a video with its points."""
+    """Returns a video with its points, or one of another that has enough."""
 
 
 def open_clips(config: KubricConfig) -> Clips:
@@ -133,9 +152,16 @@ class _MoviClips:
   def __len__(self) -> int:
     return len(self._videos)
 
+  def open(self, index: int) -> MoviRecord:
+    return self._videos.read(index)
+
   def read(self, index: int, generator: np.random.Generator) -> Clip:
+    return self.make_clip(self.open(index), generator)
+
+  def make_clip(
+      self, record: MoviRecord, generator: np.random.Generator
+  ) -> Clip:
     config = self._config
-    record = self._videos.read(index)
     if (length := config.num_frames) is not None:
       record = record.take_frames(length)
     window = _draw_window(record.video, config, generator)
@@ -164,9 +190,26 @@ class _CoTrackerClips:
   def __len__(self) -> int:
     return len(self._folders)
 
+  def open(self, index: int) -> KubricSequence:
+    return read_kubric_sequence(self._folders[index])
+
   def read(self, index: int, generator: np.random.Generator) -> Clip:
-    config = self._config
-    sequence = read_kubric_sequence(self._folders[index])
+    for _ in range(_MOST_ATTEMPTS):
+      clip = self.make_clip(self.open(index), generator)
+      if clip is not None:
+        return clip
+      index = int(generator.integers(len(self)))
+    raise ValueError(
+        f'{self._config.root} must have videos with '
+        f'{self._config.tracks.num_points} points visible on the first frame '
+        f'or the middle one; {_MOST_ATTEMPTS} in a row had fewer - fewer '
+        'data.tracks.num_points?'
+    )
+
+  def make_clip(
+      self, record: KubricSequence, generator: np.random.Generator
+  ) -> Clip | None:
+    config, sequence = self._config, record
     frames = sequence.frames[: config.num_frames]
     window = _draw_window(frames, config, generator)
     corner = np.asarray([window.left, window.top])
@@ -175,12 +218,20 @@ class _CoTrackerClips:
     inside = ((points >= 0) & (points <= size)).all(axis=-1)
     visible = sequence.visible[:, : len(frames)] & inside
     scale = np.asarray(config.resolution[::-1]) / size
-    queries = sample_queries_random(
-        (points * scale).astype(np.float32),
-        ~visible,
-        config.tracks.num_points,
-        generator,
-    )
+    points = (points * scale).astype(np.float32)
+    if config.queries == 'first_or_middle':
+      rows = choose_kubric_rows(
+          KubricSequence(frames, sequence.points[:, : len(frames)], visible),
+          config.tracks.num_points,
+          generator,
+      )
+      if rows is None:
+        return None
+      queries = sample_queries_first(points[rows], ~visible[rows])
+    else:
+      queries = sample_queries_random(
+          points, ~visible, config.tracks.num_points, generator
+      )
     return Clip(
         frames,
         np.asarray(window, np.int32),
@@ -192,14 +243,15 @@ class _CoTrackerClips:
 
 
 def make_kubric_draw(
-    config: KubricConfig, seed: int, mesh: Mesh
+    config: KubricConfig, seed: int, mesh: Mesh, clips: Clips | None = None
 ) -> Callable[[int], Example]:
   """Returns the function from a step to its batch, sharded over the mesh.
 
   Every epoch shuffles all videos anew. Each process reads its own share of a
-  batch only.
+  batch only. `clips` are those of the config, if they are open already.
   """
-  clips = open_clips(config)
+  if clips is None:
+    clips = open_clips(config)
   draw = make_draws(len(clips), config.batch_size, seed, mesh)
 
   def read(step: int) -> Clip:
@@ -271,31 +323,23 @@ def profile_input(
 ) -> InputProfile:
   """Measures where the time goes, one example after the other.
 
-  Only for the format 'movi'. What the device does is compiled before.
+  What the device does is compiled before.
   """
-  if config.format != 'movi':
-    raise ValueError(f"format must be 'movi'; got {config.format!r}")
-  videos = MoviVideos(config.root, config.name, config.split)
+  clips = open_clips(config)
   develop = jax.jit(make_develop(config))
   seconds = np.zeros(3)
   for index in range(num_examples + 1):
     generator = np.random.default_rng([seed, index])
     # Of this thread alone, whatever else the machine does.
     begin = time.thread_time()
-    record = videos.read(index % len(videos))
+    record = clips.open(index % len(clips))
     read = time.thread_time()
-    window = _draw_window(record.video, config, generator)
-    tracks = make_tracks(
-        record, window, config.resolution, config.tracks, generator
-    )
+    clip = clips.make_clip(record, generator)
     tracked = time.thread_time()
+    if clip is None:
+      # Of too few points; reading it takes as long.
+      clip = clips.read(index % len(clips), generator)
     start = time.perf_counter()
-    clip = Clip(
-        record.video,
-        np.asarray(window, np.int32),
-        draw_colors(generator),
-        *tracks[:3],
-    )
     jax.block_until_ready(develop((), stack_clips([clip])))
     waited = time.perf_counter() - start
     if index:  # The first one compiles.

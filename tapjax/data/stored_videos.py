@@ -154,6 +154,17 @@ def read_stored_video(path: pathlib.Path) -> StoredVideo:
     return StoredVideo(*(arrays[name] for name in StoredVideo._fields))
 
 
+def list_stored_videos(config: StoredConfig) -> list[pathlib.Path]:
+  """Returns the files of a folder; ValueError if there are none."""
+  paths = sorted(pathlib.Path(config.folder).glob('*.npz'))
+  if not paths:
+    raise ValueError(
+        'data.folder must hold stored videos; there are none in '
+        f'{config.folder!r} - write some with --task=generate'
+    )
+  return paths
+
+
 def make_stored_draw(
     config: StoredConfig, seed: int, mesh: Mesh
 ) -> Callable[[int], Example]:
@@ -162,12 +173,7 @@ def make_stored_draw(
   Every epoch takes each video once, in another order. Raises ValueError for a
   folder without videos.
   """
-  paths = sorted(pathlib.Path(config.folder).glob('*.npz'))
-  if not paths:
-    raise ValueError(
-        'data.folder must hold stored videos; there are none in '
-        f'{config.folder!r} - write some with --task=generate'
-    )
+  paths = list_stored_videos(config)
   draw = make_draws(len(paths), config.batch_size, seed, mesh)
 
   def read(step: int) -> Clip:

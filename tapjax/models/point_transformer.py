@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import Int
+from jaxtyping import Key
 
 from tapjax.geometry import Resolution
 from tapjax.models.base import Extent
@@ -155,10 +156,10 @@ class Block(hk.Module):
     self._output = _make_linear(_HIDDEN * channels, channels, 'output')
 
   def __call__(
-      self, x: Float[Array, 'b s c'], key: Array | None
+      self, x: Float[Array, 'b s c'], keys: Key[Array, 'b'] | None
   ) -> tuple[Float[Array, 'b s c'], Float[Array, 'b k s s']]:
-    """Returns tokens and attention; a key turns dropout on."""
-    drop = functools.partial(drop_values, key, self._dropout)
+    """Returns tokens and attention; keys turn dropout on."""
+    drop = functools.partial(drop_values, keys, self._dropout)
     used = []
 
     def weigh(weights: Float[Array, 'b k s s']) -> Float[Array, 'b k s s']:
@@ -176,12 +177,22 @@ class PointTransformer(hk.Module):
   """The parameters of a point transformer, and what they are for."""
 
   def __init__(
-      self, config: PointTransformerConfig, name: str = 'point_transformer'
+      self,
+      config: PointTransformerConfig,
+      name: str = 'point_transformer',
+      axis: str | None = None,
   ):
+    """Makes the network.
+
+    Args:
+      config: its settings.
+      name: of the module.
+      axis: of the mapped function whose shards norms see together in training.
+    """
     super().__init__(name=name)
     self._config = config
     channels = config.channels
-    self._backbone = TorchvisionResNet(config.resnet, name='backbone')
+    self._backbone = TorchvisionResNet(config.resnet, 'backbone', axis)
     inputs = config.resnet.output_channels[-1]
     self._projection = hk.Conv2D(
         channels,
@@ -190,7 +201,7 @@ class PointTransformer(hk.Module):
         b_init=_make_bias_spread(inputs),
         name='projection',
     )
-    self._projection_norm = BatchNorm(name='projection_norm')
+    self._projection_norm = BatchNorm(name='projection_norm', axis=axis)
     self._embedding = _make_linear(2, channels, 'embedding')
     self._blocks = [
         Block(config, name=f'block_{i}') for i in range(config.num_blocks)
@@ -225,20 +236,24 @@ class PointTransformer(hk.Module):
     return samples + self._embedding(points_unit)[:, None] + waves
 
   def transform(
-      self, tokens: Float[Array, 'b t n c'], key: Array | None = None
+      self,
+      tokens: Float[Array, 'b t n c'],
+      keys: Key[Array, 'b'] | None = None,
   ) -> tuple[Float[Array, 'b t n 2'], tuple[Float[Array, 'b k s s'], ...]]:
     """Returns how far points are from where they begin, and attention."""
     x = tokens.reshape(len(tokens), -1, tokens.shape[-1])
-    keys: list[Array | None] = [None] * (len(self._blocks) + 1)
-    if key is not None:
-      keys = list(jax.random.split(key, len(keys)))
+    count = len(self._blocks) + 1
+    parts: list[Array | None] = [None] * count
+    if keys is not None:
+      split = jax.vmap(functools.partial(jax.random.split, num=count))(keys)
+      parts = [split[:, i] for i in range(count)]
     attention = []
-    for block, block_key in zip(self._blocks, keys[1:], strict=True):
-      x, weights = block(x, block_key)
+    for block, block_keys in zip(self._blocks, parts[1:], strict=True):
+      x, weights = block(x, block_keys)
       attention.append(weights)
     hidden = jax.nn.relu(self._hidden(x))
     offsets = self._output(
-        drop_values(keys[0], self._config.dropout, 0, hidden)
+        drop_values(parts[0], self._config.dropout, 0, hidden)
     )
     return offsets.reshape(*tokens.shape[:3], 2), tuple(attention)
 
@@ -246,10 +261,10 @@ class PointTransformer(hk.Module):
       self,
       samples: Float[Array, 'b t n c'],
       points_unit: Float[Array, 'b n 2'],
-      key: Array | None = None,
+      keys: Key[Array, 'b'] | None = None,
   ) -> tuple[Float[Array, 'b t n 2'], tuple[Float[Array, 'b k s s'], ...]]:
-    """Returns positions and attention; a key turns dropout on."""
-    offsets, attention = self.transform(self.embed(samples, points_unit), key)
+    """Returns positions and attention; keys turn dropout on."""
+    offsets, attention = self.transform(self.embed(samples, points_unit), keys)
     return points_unit[:, None] + offsets, attention
 
   def encode_for_training(
@@ -265,12 +280,17 @@ class PointTransformer(hk.Module):
 
 
 def drop_values(
-    key: Array | None, rate: float, index: int, values: Float[Array, '*n']
-) -> Float[Array, '*n']:
-  """Leaves out a share of values, if there is a key and a share."""
-  if key is None or not rate:
+    keys: Key[Array, 'b'] | None,
+    rate: float,
+    index: int,
+    values: Float[Array, 'b *n'],
+) -> Float[Array, 'b *n']:
+  """Leaves out a share of the values of each clip, if there are keys."""
+  if keys is None or not rate:
     return values
-  return hk.dropout(jax.random.fold_in(key, index), rate, values)
+  return jax.vmap(
+      lambda key, own: hk.dropout(jax.random.fold_in(key, index), rate, own)
+  )(keys, values)
 
 
 def sample_points(
@@ -522,15 +542,22 @@ def predict_clips(
     params: Params,
     video: Float[Array, 'b t h w 3'],
     points_unit: Float[Array, 'b n 2'],
-    key: Array | None = None,
+    keys: Key[Array, 'b'] | None = None,
+    axis: str | None = None,
 ) -> Prediction:
   """Returns the positions of points of the first frame, in one window.
 
-  Videos may be of any size, in [-1, 1]. With a key this is training: values are
-  left out, and norms are those of the batch.
+  Args:
+    config: of the network.
+    params: its parameters.
+    video: of any size, in [-1, 1].
+    points_unit: (x, y) on the first frame as shares of width and height.
+    keys: of each clip, for training: values are left out, and norms are those
+      of the batch.
+    axis: of the mapped function whose shards are that batch together.
   """
-  stages = _make_stages(config)
-  method = 'encode' if key is None else 'encode_for_training'
+  stages = _make_stages(config, axis)
+  method = 'encode' if keys is None else 'encode_for_training'
   batch, num_frames = video.shape[:2]
   with jax.default_matmul_precision(config.precision):
     grids, statistics = stages.apply_with_statistics(
@@ -541,7 +568,7 @@ def predict_clips(
         lambda grid, points: sample_points(grid, jnp.arange(num_frames), points)
     )(grids, points_unit)
     positions, attention = stages.apply(
-        'predict', params, samples, points_unit, key
+        'predict', params, samples, points_unit, keys
     )
   return Prediction(positions, attention, statistics)
 
@@ -570,10 +597,12 @@ def _get_colors(video: Float[Array, '*b 3']) -> Float[Array, '*b 3']:
 
 
 @functools.cache
-def _make_stages(config: PointTransformerConfig) -> Stages:
+def _make_stages(
+    config: PointTransformerConfig, axis: str | None = None
+) -> Stages:
   _check_config(config)
   return make_stages(
-      lambda: PointTransformer(config),
+      lambda: PointTransformer(config, axis=axis),
       ('encode', 'encode_for_training', 'predict'),
       lambda module: module.touch(),
   )

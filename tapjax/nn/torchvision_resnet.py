@@ -152,7 +152,9 @@ class FrozenNorm(hk.Module):
 class _Layer(hk.Module):
   """A convolution and the norm behind it."""
 
-  def __init__(self, shape: LayerShape, norm: Norm, name: str):
+  def __init__(
+      self, shape: LayerShape, norm: Norm, name: str, axis: str | None
+  ):
     super().__init__(name=name)
     self._convolution = hk.Conv2D(
         shape.outputs,
@@ -167,7 +169,7 @@ class _Layer(hk.Module):
     if norm == 'frozen':
       self._norm = FrozenNorm(name='norm')
     else:
-      self._norm = BatchNorm(name='norm')
+      self._norm = BatchNorm(name='norm', axis=axis)
 
   def __call__(
       self, x: Float[Array, 'b h w c'], *, is_training: bool
@@ -178,15 +180,21 @@ class _Layer(hk.Module):
 class _Block(hk.Module):
   """Two or three layers around which the input is carried."""
 
-  def __init__(self, config: ResNetConfig, shape: BlockShape, name: str):
+  def __init__(
+      self,
+      config: ResNetConfig,
+      shape: BlockShape,
+      name: str,
+      axis: str | None,
+  ):
     super().__init__(name=name)
     self._layers = [
-        _Layer(layer, config.norm, name=f'layer_{i}')
+        _Layer(layer, config.norm, f'layer_{i}', axis)
         for i, layer in enumerate(shape.layers)
     ]
     self._shortcut = None
     if shape.shortcut is not None:
-      self._shortcut = _Layer(shape.shortcut, config.norm, name='shortcut')
+      self._shortcut = _Layer(shape.shortcut, config.norm, 'shortcut', axis)
 
   def __call__(
       self, x: Float[Array, 'b h w c'], *, is_training: bool
@@ -205,12 +213,20 @@ class TorchvisionResNet(hk.Module):
   Every stage but the first halves the grid. Sizes are rounded up.
   """
 
-  def __init__(self, config: ResNetConfig, name: str):
+  def __init__(self, config: ResNetConfig, name: str, axis: str | None = None):
+    """Makes a network.
+
+    Args:
+      config: its settings.
+      name: of the module.
+      axis: of the mapped function whose shards batch norms see together in
+        training.
+    """
     super().__init__(name=name)
-    self._stem = _Layer(_describe_stem(config), config.norm, name='stem')
+    self._stem = _Layer(_describe_stem(config), config.norm, 'stem', axis)
     self._stages = [
         [
-            _Block(config, shape, name=f'stage_{i}_block_{j}')
+            _Block(config, shape, f'stage_{i}_block_{j}', axis)
             for j, shape in enumerate(stage)
         ]
         for i, stage in enumerate(list_stages(config))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from jaxtyping import Int
 from jaxtyping import Shaped
 import optax
 
+from tapjax import parallel
 from tapjax.geometry import Resolution
 from tapjax.models.base import Params
 from tapjax.models.base import TrackerFunctions
@@ -88,11 +90,13 @@ class PipsMetrics(NamedTuple):
     loss: what is minimized.
     d_avg: percent of valid points behind the first frame that are closer to the
       truth than 1, 2, 4, 8 and 16 pixels of 256x256, and the mean of these.
+    gradient_norm: before it is limited.
     bad_updates: how many of the latest ones in a row were not finite.
   """
 
   loss: Float[Array, '']
   d_avg: Float[Array, '']
+  gradient_norm: Float[Array, '']
   bad_updates: Int[Array, '']
 
 
@@ -106,14 +110,22 @@ def compute_pips_loss(
     target_points: Float[Array, 'b n t 2'],
     valid: Shaped[Array, 'b n t'],
     discount: float = 0.8,
+    num_valid: Float[Array, ''] | None = None,
 ) -> Float[Array, '']:
-  """Returns the loss of the positions after each iteration."""
+  """Returns the loss of the positions after each iteration.
+
+  `num_valid` counts the valid positions of a batch of which these clips are a
+  part: the losses of all parts add up to that of the batch. None counts those
+  given.
+  """
   weights = valid.astype(positions.dtype)
+  if num_valid is None:
+    num_valid = jnp.sum(weights)
   errors = jnp.mean(jnp.abs(positions - target_points[None]), axis=-1)
   sums = jnp.sum(errors * weights[None], axis=(1, 2, 3))
   num_iterations = len(positions)
   decay = discount ** jnp.arange(num_iterations - 1, -1, -1)
-  return jnp.mean(decay * sums / (_EPSILON + jnp.sum(weights)))
+  return jnp.mean(decay * sums / (_EPSILON + num_valid))
 
 
 def compute_batch_loss(
@@ -157,16 +169,23 @@ def measure_accuracy(
     target_points: Float[Array, 'b n t 2'],
     valid: Bool[Array, 'b n t'],
     resolution: Resolution,
+    num_valid: Float[Array, ''] | None = None,
 ) -> Float[Array, '']:
-  """Returns `PipsMetrics.d_avg`, as `evaluation.pips_metrics` does."""
+  """Returns `PipsMetrics.d_avg`, as `evaluation.pips_metrics` does.
+
+  `num_valid` counts, without first frames, the valid positions of a batch of
+  which these clips are a part; see `compute_pips_loss`.
+  """
   height, width = resolution
   scale = jnp.asarray([_SIDE / width, _SIDE / height], positions.dtype)
   errors = (positions - target_points) * scale.reshape(1, 1, 1, 2)
   distances = jnp.linalg.norm(errors, axis=-1)[:, :, 1:]
   counts = valid[:, :, 1:]
   within = distances[..., None] < jnp.asarray(THRESHOLDS).reshape(1, 1, 1, -1)
+  if num_valid is None:
+    num_valid = jnp.sum(counts).astype(positions.dtype)
   shares = jnp.sum(within & counts[..., None], axis=(0, 1, 2)) / (
-      _EPSILON + jnp.sum(counts)
+      _EPSILON + num_valid
   )
   return 100 * jnp.mean(shares)
 
@@ -237,26 +256,39 @@ def make_pips_state(params: Params, config: PipsTrainingConfig) -> TrainState:
 
 
 def make_pips_update(
-    functions: TrackerFunctions, config: PipsTrainingConfig
+    functions: TrackerFunctions, config: PipsTrainingConfig, mesh: Mesh
 ) -> Update:
-  """Compiles the update of a state, on one device.
+  """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  It takes a key for the tracks to start with.
+  The state is replicated and given up, the batch sharded. The key is of the
+  tracks to start with. What is learned does not depend on the number of
+  devices.
   """
   optimizer = _make_guarded_optimizer(config)
   resolution = functions.resolution
 
-  @jax.jit
   def update(
       state: TrainState, batch: PipsBatch, key: Array
   ) -> tuple[TrainState, PipsMetrics]:
-    start = draw_start_tracks(key, batch.target_points, resolution)
+    start = jax.vmap(
+        lambda key, target: draw_start_tracks(key, target[None], resolution)[0]
+    )(parallel.fold_rows(key, len(batch.video)), batch.target_points)
+    num_valid, num_measured = parallel.total(
+        (
+            jnp.sum(batch.valid.astype(jnp.float32)),
+            jnp.sum(batch.valid[:, :, 1:].astype(jnp.float32)),
+        )
+    )
 
     def compute(weights: PyTree) -> tuple[Array, Array]:
       params = state.params._replace(weights=weights)
       positions = refine_batch(functions, params, batch.video, start)
       loss = compute_pips_loss(
-          positions[:-1], batch.target_points, batch.valid, config.discount
+          positions[:-1],
+          batch.target_points,
+          batch.valid,
+          config.discount,
+          num_valid,
       )
       return loss, positions[-1]
 
@@ -264,21 +296,28 @@ def make_pips_update(
     (loss, positions), gradients = jax.value_and_grad(compute, has_aux=True)(
         weights
     )
+    accuracy = measure_accuracy(
+        positions, batch.target_points, batch.valid, resolution, num_measured
+    )
+    # Gradients of the own clips alone: see `parallel.map_devices`.
+    loss, accuracy, gradients = parallel.total((loss, accuracy, gradients))
     changes, new_optimizer = optimizer.update(
         gradients, state.optimizer, weights
     )
     params = state.params._replace(
         weights=optax.apply_updates(weights, changes)
     )
-    accuracy = measure_accuracy(
-        positions, batch.target_points, batch.valid, resolution
-    )
     return (
         TrainState(state.num_updates + 1, params, new_optimizer),
-        PipsMetrics(loss, accuracy, count_bad_steps(new_optimizer)),
+        PipsMetrics(
+            loss,
+            accuracy,
+            optax.tree.norm(gradients),
+            count_bad_steps(new_optimizer),
+        ),
     )
 
-  return update
+  return parallel.map_devices(update, mesh, donate_state=True)
 
 
 def _make_guarded_optimizer(

@@ -14,11 +14,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array
 from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import Key
 import optax
 
+from tapjax import parallel
+from tapjax.checkpoints import CheckpointMismatchError
+from tapjax.checkpoints import convert_arrays
+from tapjax.checkpoints import TorchTraining
+from tapjax.models.base import describe_params
+from tapjax.models.base import flatten_params
 from tapjax.models.base import Params
+from tapjax.models.base import unflatten_params
+from tapjax.models.names import list_torch_sources
+from tapjax.models.point_transformer import list_weight_names
+from tapjax.models.point_transformer import make_functions
 from tapjax.models.point_transformer import PointTransformerConfig
 from tapjax.models.point_transformer import predict_clips
 from tapjax.training.optimizers import count_bad_steps
@@ -26,6 +39,9 @@ from tapjax.training.step import TrainState
 from tapjax.types import PyTree
 
 _EPSILON = 1e-6
+_ADAM_EPSILON = 1e-8
+# Of norms in PyTorch: how many batches they have seen.
+_IGNORED = ('*.num_batches_tracked',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +99,28 @@ class PointLosses(NamedTuple):
   end_point: Float[Array, '']
 
 
+class PointMetrics(NamedTuple):
+  """What one update tells, with the losses under their published names.
+
+  Attributes:
+    total_loss: what is minimized.
+    epe: `PointLosses.end_point`.
+    l1_loss: `PointLosses.position`.
+    temporal_loss: `PointLosses.motion`.
+    gradient_norm: before it is limited.
+    bad_updates: how many of the latest ones in a row were not finite.
+  """
+
+  total_loss: Float[Array, '']
+  epe: Float[Array, '']
+  l1_loss: Float[Array, '']
+  temporal_loss: Float[Array, '']
+  gradient_norm: Float[Array, '']
+  bad_updates: Int[Array, '']
+
+
 Update = Callable[
-    [TrainState, PointBatch, Array], tuple[TrainState, PointLosses]
+    [TrainState, PointBatch, Array], tuple[TrainState, PointMetrics]
 ]
 
 
@@ -112,14 +148,16 @@ def compute_batch_losses(
     params: Params,
     batch: PointBatch,
     motion_weight: float = 0.1,
-    key: Array | None = None,
+    keys: Key[Array, 'b'] | None = None,
+    axis: str | None = None,
 ) -> tuple[PointLosses, PyTree]:
-  """Returns losses, and statistics of norms behind the batch.
+  """Returns losses, and statistics of norms after the batch.
 
-  With a key this is training, else validation.
+  With a key for each clip this is training, else validation. `axis` is that of
+  the mapped function whose shards are the batch together.
   """
   prediction = predict_clips(
-      model, params, batch.video, batch.targets_unit[:, 0], key
+      model, params, batch.video, batch.targets_unit[:, 0], keys, axis
   )
   losses = compute_point_losses(
       prediction.positions_unit, batch.targets_unit, motion_weight
@@ -160,7 +198,7 @@ def make_point_optimizer(
           make_point_schedule(config, updates_per_epoch),
           b1=config.b1,
           b2=config.b2,
-          eps=1e-8,
+          eps=_ADAM_EPSILON,
           weight_decay=config.weight_decay,
       ),
   )
@@ -177,34 +215,135 @@ def make_point_state(
   )
 
 
+def convert_point_training(
+    saved: TorchTraining,
+    model: PointTransformerConfig,
+    config: PointTrainingConfig,
+    updates_per_epoch: int,
+    origin: str,
+) -> TrainState:
+  """Returns the state after the epochs of a run of the published program.
+
+  Weights, running averages and both moments of AdamW are its own; the learning
+  rate goes on along the cosine of `config`.
+
+  Args:
+    saved: as the program saved it.
+    model: the network, which must be that of the run.
+    config: settings, of which those of the optimizer must be those of the run.
+    updates_per_epoch: from now on.
+    origin: names the file in messages.
+
+  Raises:
+    CheckpointMismatchError: the run was of another network or optimizer.
+    ValueError: it has as many epochs as `config` or more.
+  """
+  expected = {
+      'betas': (config.b1, config.b2),
+      'weight_decay': config.weight_decay,
+      'eps': _ADAM_EPSILON,
+      'initial_lr': config.peak_lr,
+  }
+  for name, value in expected.items():
+    found = saved.settings.get(name)
+    found = tuple(found) if isinstance(found, list) else found
+    if found != value:
+      raise CheckpointMismatchError(
+          f'{origin} has an optimizer whose {name} is {found}; the config has '
+          f'{value} - pass --set training.peak_lr and the like as they were'
+      )
+  num_epochs = saved.epoch + 1
+  if num_epochs >= config.num_epochs:
+    raise ValueError(
+        f'training.num_epochs must be more than the {num_epochs} of {origin}; '
+        f'got {config.num_epochs}'
+    )
+  params = describe_params(make_functions(model))
+  shapes = {name: array.shape for name, array in flatten_params(params).items()}
+  sources = list_torch_sources(list_weight_names(model))
+  arrays = convert_arrays(
+      saved.arrays, sources, shapes, ignored=_IGNORED, origin=origin
+  )
+  learned = {
+      name: source
+      for name, source in sources.items()
+      if name.startswith('params|')
+  }
+  means, squares = (
+      unflatten_params(
+          jax.tree.map(
+              jnp.asarray,
+              convert_arrays(
+                  moments,
+                  learned,
+                  {name: shapes[name] for name in learned},
+                  origin=f'{part} of {origin}',
+              ),
+          )
+      ).weights
+      for part, moments in (
+          ('exp_avg', saved.means),
+          ('exp_avg_sq', saved.squares),
+      )
+  )
+  params = unflatten_params(jax.tree.map(jnp.asarray, arrays))
+  num_updates = num_epochs * updates_per_epoch
+
+  def fill(node: PyTree) -> PyTree:
+    if isinstance(node, optax.ScaleByAdamState):
+      return optax.ScaleByAdamState(
+          jnp.asarray(saved.step, node.count.dtype), means, squares
+      )
+    if isinstance(node, optax.ScaleByScheduleState):
+      return node._replace(count=jnp.asarray(num_updates, node.count.dtype))
+    return node
+
+  state = make_point_state(params, config, updates_per_epoch)
+  optimizer = jax.tree.map(
+      fill,
+      state.optimizer,
+      is_leaf=lambda node: isinstance(
+          node, optax.ScaleByAdamState | optax.ScaleByScheduleState
+      ),
+  )
+  return TrainState(
+      jnp.asarray(num_updates, state.num_updates.dtype), params, optimizer
+  )
+
+
 def make_point_update(
     model: PointTransformerConfig,
     config: PointTrainingConfig,
     updates_per_epoch: int,
+    mesh: Mesh,
 ) -> Update:
-  """Compiles the update of a state, on one device.
+  """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  It takes a key for what dropout leaves out, and also returns the losses of
-  the state as it was.
+  The state is replicated and given up, the batch sharded. The key is of what
+  dropout leaves out. What is learned does not depend on the number of devices.
+  The losses are those of the state as it was.
   """
   optimizer = make_point_optimizer(config, updates_per_epoch)
 
-  @jax.jit
   def update(
       state: TrainState, batch: PointBatch, key: Array
-  ) -> tuple[TrainState, PointLosses]:
+  ) -> tuple[TrainState, PointMetrics]:
+    keys = parallel.fold_rows(key, len(batch.video))
+
     def compute(weights: PyTree) -> tuple[Array, tuple[PointLosses, PyTree]]:
       losses, statistics = compute_batch_losses(
           model,
           state.params._replace(weights=weights),
           batch,
           config.motion_weight,
-          key,
+          keys,
+          parallel.AXIS,
       )
       return losses.total, (losses, statistics)
 
     weights = state.params.weights
     gradients, (losses, statistics) = jax.grad(compute, has_aux=True)(weights)
+    gradients, losses = parallel.average((gradients, losses))
     changes, new_optimizer = optimizer.update(
         gradients, state.optimizer, weights
     )
@@ -215,6 +354,16 @@ def make_point_update(
         state.params.statistics,
     )
     params = Params(optax.apply_updates(weights, changes), statistics)
-    return TrainState(state.num_updates + 1, params, new_optimizer), losses
+    return (
+        TrainState(state.num_updates + 1, params, new_optimizer),
+        PointMetrics(
+            total_loss=losses.total,
+            epe=losses.end_point,
+            l1_loss=losses.position,
+            temporal_loss=losses.motion,
+            gradient_norm=optax.tree.norm(gradients),
+            bad_updates=count_bad_steps(new_optimizer),
+        ),
+    )
 
-  return update
+  return parallel.map_devices(update, mesh, donate_state=True)

@@ -271,8 +271,35 @@ def test_remote_folders_need_tensorflow():
 
 
 @pytest.mark.slow
-def test_profile(movi):
-  profile = kubric_batches.profile_input(make_config(movi), 2, 0)
+def test_points_of_the_first_frame_or_the_middle(cotracker):
+  config = make_config(
+      cotracker,
+      format='cotracker',
+      queries='first_or_middle',
+      random_crop=False,
+  )
+  clips = kubric_batches.open_clips(config)
+  clip = clips.read(1, np.random.default_rng(0))
+  assert len(clip.query_points) == 12
+  seen = ~clip.occluded
+  assert (seen[:, 0] | seen[:, 3]).all()
+  frames = clip.query_points[:, 0].astype(int)
+  np.testing.assert_array_equal(frames, seen.argmax(axis=1))
+  own = clip.target_points[np.arange(12), frames]
+  np.testing.assert_allclose(own, clip.query_points[:, :0:-1])
+  # Points of both frames may be there twice, and no more than that.
+  many = dataclasses.replace(
+      config, tracks=MoviTrackConfig(num_points=81, stride=1)
+  )
+  with pytest.raises(ValueError, match=r'81 points visible.*100 in a row'):
+    kubric_batches.open_clips(many).read(1, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['movi', 'cotracker'])
+def test_profile(kind, request):
+  root = request.getfixturevalue(kind)
+  profile = kubric_batches.profile_input(make_config(root, format=kind), 2, 0)
   assert profile.num_examples == 2
   assert min(profile.read, profile.tracks, profile.device) > 0
   assert profile.per_core == pytest.approx(1 / (profile.read + profile.tracks))

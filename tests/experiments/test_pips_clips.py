@@ -75,10 +75,14 @@ def test_runs_prints_and_resumes_exactly(root, tmp_path, capsys):
   folder = tmp_path / 'run'
   config = make_config(NAMES[0], f'data.root={root}', 'training.num_steps=6')
   state = training.train_tracker(config, folder)
+  said = capsys.readouterr().out
+  # One scene of eight frames has clips of four from its frames 0, 2 and 4.
+  assert re.search(r'^model: pips_plus_plus\ndata: 3 clips in ', said, re.M)
+  assert re.search(r'^total: [\d,]+ parameters', said, re.M)
   lines = re.findall(
       r'^run; step (\d{6})/6; rtime [\d.]+; itime [\d.]+; loss [\d.]+; '
       r'loss_t [\d.]+; d_t [\d.]+; d_v ([\d.]+|nan)$',
-      capsys.readouterr().out,
+      said,
       re.M,
   )
   assert [int(step) for step, _ in lines] == list(range(1, 7))

@@ -1,22 +1,35 @@
 """The point transformer from generated scenes to weights, whole but small."""
 
 import csv
+import dataclasses
+import json
 import pathlib
+import re
 import shutil
 
 import jax
 import numpy as np
+import optax
 import pytest
 import safetensors
 import tiny_runs
+import torch_format
 
 from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
+from experiments.recipes import Workplace
 import tapjax
+from tapjax import checkpoints
+from tapjax.checkpoints.torch_training import BUFFERS
 from tapjax.data.point_odyssey_scenes import write_procedural_scenes
 from tapjax.data.procedural import ProceduralConfig
+from tapjax.models import point_transformer
+from tapjax.models.base import flatten_params
+from tapjax.models.base import Params
+from tapjax.models.names import list_torch_sources
 from tapjax.pillow import import_pillow
+from tapjax.training.snapshots import Snapshots
 
 CONFIG = (
     pathlib.Path(training.__file__).parent
@@ -188,6 +201,135 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, quick_compilation):
   resumed = training.train_tracker(config, folder)
   jax.tree.map(np.testing.assert_array_equal, resumed, state)
   assert (folder / 'history.csv').read_bytes() == history
+
+
+def write_latest(path, state, config, epoch):
+  """Writes a state as the published program would."""
+  sources = list_torch_sources(
+      point_transformer.list_weight_names(config.model)
+  )
+  learned = {k: v for k, v in sources.items() if k.startswith('params|')}
+
+  def name(params, sources):
+    arrays = jax.tree.map(np.asarray, flatten_params(params))
+    return checkpoints.invert_arrays(arrays, sources)
+
+  arrays = name(state.params, sources)
+  adam = next(
+      node
+      for node in jax.tree.leaves(
+          state.optimizer,
+          is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState),
+      )
+      if isinstance(node, optax.ScaleByAdamState)
+  )
+  means, squares = (
+      name(Params(moments, {}), learned) for moments in (adam.mu, adam.nu)
+  )
+  archive = torch_format.Archive()
+  add = archive.add
+  names = [n for n in arrays if not n.endswith(('_mean', '_var'))]
+  settings = config.training
+  return archive.write(
+      path,
+      {
+          'epoch': epoch,
+          'model_state_dict': {n: add(array) for n, array in arrays.items()},
+          'optimizer_state_dict': {
+              'state': {
+                  i: {
+                      'step': add(np.float32(adam.count)),
+                      'exp_avg': add(means[n]),
+                      'exp_avg_sq': add(squares[n]),
+                  }
+                  for i, n in enumerate(names)
+              },
+              'param_groups': [
+                  {
+                      'lr': 1e-5,
+                      'initial_lr': settings.peak_lr,
+                      'betas': (settings.b1, settings.b2),
+                      'eps': 1e-8,
+                      'weight_decay': settings.weight_decay,
+                      'amsgrad': False,
+                      'params': list(range(len(names))),
+                  }
+              ],
+          },
+          'best_val_loss': 0.5,
+          'loss_history': {'train': [0.75], 'val': [0.5]},
+      },
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_goes_on_from_a_file_of_the_published_program(
+    tmp_path, quick_compilation, capsys
+):
+  root = tmp_path / 'scenes'
+  write_scenes(root)
+  config = make_config(root, *SMALL, 'training.num_epochs=2')
+  whole = training.train_tracker(config, tmp_path / 'whole')
+  shutil.rmtree(tmp_path / 'whole' / 'snapshots' / '8')
+  place = Workplace(tmp_path / 'unused', lambda *_: None, 0)
+  place.folder.mkdir()
+  snapshots = Snapshots(tmp_path / 'whole' / 'snapshots')
+  middle = snapshots.restore(training.make_recipe(config, place).state)
+  snapshots.close()
+  assert int(middle.num_updates) == 4
+  path = write_latest(tmp_path / 'latest.pth', middle, config, epoch=0)
+
+  config = dataclasses.replace(config, resume=str(path))
+  capsys.readouterr()
+  resumed = training.train_tracker(config, tmp_path / 'resumed')
+  jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+  first, last = read_history(tmp_path / 'resumed')
+  assert (first['train'], first['validation']) == (0.75, 0.5)
+  assert np.isnan(first['still'])
+  assert last == read_history(tmp_path / 'whole')[-1]
+  said = capsys.readouterr().out
+  for line in ('model: point_transformer_resnet18', 'devices: 2 of 8'):
+    assert line in said
+  assert re.search(r'^data: 8 windows in .*, and 2 to validate on$', said, re.M)
+  assert re.search(r'^total: [\d,]+ parameters', said, re.M)
+  # Its own snapshots come before the file.
+  path.unlink()
+  again = training.train_tracker(config, tmp_path / 'resumed')
+  jax.tree.map(np.testing.assert_array_equal, again, whole)
+
+  for change, message in (
+      ('training.peak_lr=3e-4', 'initial_lr is 0.002; the config has 0.0003'),
+      ('model.channels=16', 'does not fit the model'),
+      ('training.num_epochs=1', 'num_epochs must be more than the 1 of'),
+  ):
+    path = write_latest(tmp_path / 'latest.pth', middle, config, epoch=0)
+    with pytest.raises(ValueError, match=message):
+      training.train_tracker(
+          override_config(config, [change]), tmp_path / 'other'
+      )
+
+
+def test_parameters_are_in_the_published_order(reference):
+  """By which the optimizer of the published program numbers them."""
+  folder = reference / 'point_transformer'
+  layout = json.loads((folder / 'checkpoint_layout.json').read_text())
+  for name, expected in layout['parameter_order'].items():
+    manifest = json.loads((folder / f'manifest_{name}.json').read_text())
+    names = [array['name'] for array in manifest]
+    order = [n for n in names if not checkpoints.is_ignored(n, BUFFERS)]
+    assert order == expected
+
+
+def test_a_run_has_one_beginning(tmp_path):
+  with pytest.raises(ValueError, match='resume and initial must not both'):
+    make_config('.', 'resume=a.pth', 'initial=b.pth')
+  root = tmp_path / 'scenes'
+  write_scenes(root)
+  with pytest.raises(FileNotFoundError, match=r'there is no checkpoint a\.pth'):
+    training.train_tracker(
+        make_config(root, *SMALL, 'resume=a.pth'), tmp_path / 'run'
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_parts_are_frozen_by_name():
   frozen = finetune.freeze_parts(config, ('*mixer*', '*resnet*'))
   assert frozen.step.optimizer.frozen == ('*mixer*', '*resnet*')
   assert finetune.freeze_parts(config, ()) == config
-  taptr = read_config(str(CONFIGS / 'taptrv2_kubric.py'))
+  taptr = read_config(str(CONFIGS / 'taptrv2_procedural.py'))
   with pytest.raises(ValueError, match='--frozen is not for a Taptr'):
     finetune.freeze_parts(taptr, ('*backbone*',))
 

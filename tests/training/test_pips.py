@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tapjax import parallel
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.models import pips_plus_plus
 from tapjax.models.base import flatten_params
@@ -16,6 +17,17 @@ from tapjax.models.names import list_torch_sources
 from tapjax.training import pips
 
 pytestmark = pytest.mark.slow
+SMALL = pips_plus_plus.PipsPlusPlusConfig(
+    resolution=(32, 40),
+    channels=(8, 8, 8, 8),
+    fused_channels=8,
+    feature_channels=8,
+    levels=1,
+    radius=1,
+    frequencies=2,
+    block_channels=(8,),
+    num_iterations=2,
+)
 
 
 @pytest.fixture(scope='module')
@@ -193,18 +205,7 @@ def test_published_gradients(reference):
 
 @pytest.mark.slow
 def test_a_step_lowers_the_loss():
-  config = pips_plus_plus.PipsPlusPlusConfig(
-      resolution=(32, 40),
-      channels=(8, 8, 8, 8),
-      fused_channels=8,
-      feature_channels=8,
-      levels=1,
-      radius=1,
-      frequencies=2,
-      block_channels=(8,),
-      num_iterations=2,
-  )
-  functions = pips_plus_plus.make_functions(config)
+  functions = pips_plus_plus.make_functions(SMALL)
   params = golden.make_random_params(functions)
   key = jax.random.key(3)
   batch = pips.PipsBatch(
@@ -232,3 +233,34 @@ def test_a_step_lowers_the_loss():
     weights, state, loss = update(weights, state)
     losses.append(float(loss))
   assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.usefixtures('quick_compilation')
+def test_four_devices_learn_what_one_does():
+  """Clips differ in how many positions are valid; gradients are unclipped."""
+  functions = pips_plus_plus.make_functions(SMALL)
+  params = golden.make_random_params(functions)
+  keys = jax.random.split(jax.random.key(4), 3)
+  chance = jnp.asarray([0.1, 0.4, 0.7, 1.0])[:, None, None]
+  batch = pips.PipsBatch(
+      video=jax.random.uniform(keys[0], (4, 4, 32, 40, 3), minval=-1.0),
+      target_points=jax.random.uniform(keys[1], (4, 6, 4, 2)) * 32,
+      valid=jax.random.uniform(keys[2], (4, 6, 4)) < chance,
+  )
+  settings = pips.PipsTrainingConfig(num_steps=20, max_norm=1e6)
+  results = []
+  for number in (1, 4):
+    mesh = parallel.make_mesh(jax.devices()[:number])
+    state = pips.make_pips_state(jax.tree.map(jnp.copy, params), settings)
+    state = parallel.replicate(mesh, state)
+    update = pips.make_pips_update(functions, settings, mesh)
+    state, metrics = update(
+        state, parallel.shard(mesh, batch), jax.random.key(5)
+    )
+    results.append((state.params, metrics))
+  (one, one_metrics), (four, four_metrics) = results
+  assert float(one_metrics.gradient_norm) > 0
+  np.testing.assert_allclose(one_metrics, four_metrics, rtol=1e-4)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one, four
+  )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tapjax
+from tapjax import parallel
 from tapjax.geometry import normalize_frames
 from tapjax.models import point_transformer as model
 from tapjax.models.base import flatten_params
@@ -87,12 +88,13 @@ def test_published_updates(reference, tmp_path):
       expected['initial_points'], expected['gt_points'][:, 0]
   )
   key = jax.random.key(0)
+  keys = jax.random.split(key, len(batch.video))
 
   @jax.jit
   def differentiate(weights):
     def compute(weights):
       losses, _ = training.compute_batch_losses(
-          config, params._replace(weights=weights), batch, key=key
+          config, params._replace(weights=weights), batch, keys=keys
       )
       return losses.total
 
@@ -121,20 +123,26 @@ def test_published_updates(reference, tmp_path):
   )
 
   settings = training.PointTrainingConfig()
+  mesh = parallel.make_mesh(jax.devices()[:1])
   state = training.make_point_state(params, settings, 4)
-  update = training.make_point_update(config, settings, 4)
+  state = parallel.replicate(mesh, jax.tree.map(jnp.asarray, state))
+  batch = parallel.shard(mesh, batch)
+  update = training.make_point_update(config, settings, 4, mesh)
   for step, (total, position, end_point, motion) in enumerate(
       expected['losses']
   ):
-    state, losses = update(state, batch, jax.random.fold_in(key, step))
+    state, metrics = update(state, batch, jax.random.fold_in(key, step))
     rtol = tolerance[
         'losses_relative_later_steps' if step else 'losses_relative_step0'
     ]
     np.testing.assert_allclose(
-        losses, (total, position, motion, end_point), rtol=rtol
+        metrics[:4], (total, end_point, position, motion), rtol=rtol
     )
     if step:
       continue
+    np.testing.assert_allclose(
+        metrics.gradient_norm, expected['grad_norm_before_clip'][0], rtol=2e-3
+    )
     after = to_published(state.params, config)
     norm = 'feature_extractor.backbone.1.running_'
     close = np.testing.assert_allclose
@@ -168,10 +176,11 @@ def test_dropout_is_on_where_there_is_a_key():
   batch = training.PointBatch(video, jnp.full((2, 4, 3, 2), 0.4))
 
   def compute(dropout, key):
+    keys = None if key is None else jax.random.split(key, 2)
     config = dataclasses.replace(SMALL, dropout=dropout)
     losses, statistics = jax.jit(
         training.compute_batch_losses, static_argnums=0
-    )(config, params, batch, key=key)
+    )(config, params, batch, keys=keys)
     return float(losses.total), statistics
 
   first, second = (compute(0.5, jax.random.key(i))[0] for i in (1, 2))
@@ -180,3 +189,40 @@ def test_dropout_is_on_where_there_is_a_key():
   validation, statistics = compute(0.5, None)
   assert validation == compute(0.0, None)[0]
   jax.tree.map(np.testing.assert_array_equal, statistics, params.statistics)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('quick_compilation')
+def test_four_devices_learn_what_one_does():
+  """Two updates with dropout, norms over the batch and unclipped gradients."""
+  config = dataclasses.replace(SMALL, dropout=0.3)
+  params = golden.make_random_params(model.make_functions(config))
+  keys = jax.random.split(jax.random.key(1))
+  batch = training.PointBatch(
+      jax.random.uniform(keys[0], (4, 4, 32, 32, 3), minval=-1.0),
+      jax.random.uniform(keys[1], (4, 4, 3, 2)),
+  )
+  settings = training.PointTrainingConfig(max_norm=1e6)
+  results = []
+  for number in (1, 4):
+    mesh = parallel.make_mesh(jax.devices()[:number])
+    state = training.make_point_state(
+        jax.tree.map(jnp.copy, params), settings, 4
+    )
+    state = parallel.replicate(mesh, state)
+    update = training.make_point_update(config, settings, 4, mesh)
+    shards = parallel.shard(mesh, batch)
+    for _ in range(2):
+      state, metrics = update(state, shards, jax.random.key(2))
+    # Moments, since Adam makes weights of gradients that are zero but for
+    # rounding follow the rounding.
+    learned = state.optimizer, state.params.statistics
+    results.append((learned, metrics))
+  (one, one_metrics), (four, four_metrics) = results
+  assert float(one_metrics.gradient_norm) > 0
+  np.testing.assert_allclose(one_metrics, four_metrics, rtol=1e-4)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+      one,
+      four,
+  )

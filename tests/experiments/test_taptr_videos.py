@@ -1,18 +1,21 @@
 """TAPTRv2's recipe: what it says, that it learns, and that it resumes."""
 
+import dataclasses
 import math
 import pathlib
 import shutil
 
 import jax
 import jax.numpy as jnp
+import movi_writer
 import numpy as np
 import pytest
 
 from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
-from experiments.taptr_videos import disturb_batches
+from experiments.taptr_videos import change_batches
+from experiments.taptr_videos import make_taptr_draw
 import tapjax
 from tapjax import parallel
 from tapjax.data.disturbances import DisturbanceConfig
@@ -28,9 +31,9 @@ from tapjax.training.taptr import make_taptr_update
 from tapjax.training.taptr import TaptrTrainingConfig
 from tapjax.types import Example
 
-CONFIG = (
-    pathlib.Path(training.__file__).parent / 'configs' / 'taptrv2_kubric.py'
-)
+CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
+CONFIG = CONFIGS / 'taptrv2_procedural.py'
+KUBRIC = CONFIGS / 'taptrv2_kubric.py'
 VIDEO = (
     'num_frames=5',
     'resolution=(16,16)',
@@ -40,7 +43,7 @@ VIDEO = (
     'samples_per_pixel=1',
     'num_queries=8',
 )
-SMALL = (
+NETWORK = (
     'backbone=None',
     'model.resolution=(16,16)',
     'model.backbone_blocks=(1,1)',
@@ -53,15 +56,18 @@ SMALL = (
     'model.encoder_layers=1',
     'model.decoder_layers=2',
     'model.window=4',
-    *(f'data.video.{setting}' for setting in VIDEO),
     *(f'validation.video.{setting}' for setting in VIDEO),
     'validation.num_videos=1',
-    'data.num_queries=4',
-    'data.batch_size=2',
-    'data.num_videos=2',
     'loop.report_every=1',
     'loop.evaluate_every=4',
     'loop.save_every=2',
+)
+SMALL = (
+    *NETWORK,
+    *(f'data.video.{setting}' for setting in VIDEO),
+    'data.num_queries=4',
+    'data.batch_size=2',
+    'data.num_videos=2',
 )
 
 
@@ -86,8 +92,9 @@ def make_batch():
   )
 
 
-def test_the_recipe_is_the_published_one():
-  config = read_config(str(CONFIG))
+@pytest.mark.parametrize('path', [CONFIG, KUBRIC], ids=lambda path: path.stem)
+def test_the_recipe_is_the_published_one(path):
+  config = read_config(str(path))
   assert config.preset == 'taptrv2'
   assert config.model == TAPTRV2
   assert config.backbone == 'imagenet'
@@ -102,9 +109,26 @@ def test_the_recipe_is_the_published_one():
   for number, share in ((0, 1), (99, 1), (101, 0.1), (129, 0.1), (131, 0.01)):
     assert schedule(int(number * epoch)) == pytest.approx(share)
   data = config.data
-  assert data.video.resolution == TAPTRV2.resolution == (512, 512)
-  assert (data.batch_size, data.video.num_frames) == (32, 24)
-  assert data.num_queries == data.video.num_queries == 800
+  assert data.batch_size == 32
+  if path == KUBRIC:
+    assert data.resolution == TAPTRV2.resolution == (512, 512)
+    assert (data.num_frames, data.tracks.num_points) == (24, 800)
+    assert (data.format, data.queries) == ('cotracker', 'first_or_middle')
+    # What moves the camera replaces these.
+    assert not data.random_crop
+    assert not data.recolor
+    camera = config.panning
+    assert (camera.smallest_zoom, camera.largest_zoom) == (0.75, 1.25)
+    assert (camera.largest_padding, camera.zoom_change) == (24, 0.05)
+    assert (camera.drift, camera.flip) == (15, 0.5)
+  else:
+    assert data.video.resolution == TAPTRV2.resolution == (512, 512)
+    assert data.video.num_frames == 24
+    assert data.num_queries == data.video.num_queries == 800
+    assert config.panning is None
+  text = path.read_text()
+  for words in (f'{path.name} --workdir=DIR', 'ardware:', 'hours', 'Expected'):
+    assert words in text
   harder = config.disturbance
   assert (harder.cover, harder.replace) == (0.5, 0.5)
   assert (harder.recolor, harder.blur) == (0.25, 0.25)
@@ -118,10 +142,11 @@ def test_batches_are_disturbed_by_their_number(quick_compilation):
   config = DisturbanceConfig(
       cover=1.0, smallest_side=4, largest_side=5, recolor=0.0, blur=0.0
   )
-  draw = disturb_batches(
+  draw = change_batches(
       lambda _: parallel.shard(mesh, jax.tree.map(np.asarray, batch)),
       jax.random.key(0),
       config,
+      None,
       mesh,
   )
   videos = [np.asarray(draw(step).video) for step in (1, 1, 2)]
@@ -266,6 +291,83 @@ def test_a_run_leaves_the_average_and_resumes(tmp_path, quick_compilation):
   shutil.rmtree(tmp_path / 'snapshots' / '6')
   resumed = training.train_tracker(config, tmp_path)
   jax.tree.map(np.testing.assert_array_equal, resumed, state)
+
+
+@pytest.fixture
+def kubric(tmp_path):
+  root = tmp_path / 'kubric'
+  return movi_writer.write_cotracker(root, movi_writer.make_records(3))
+
+
+def make_kubric_config(root, *changes):
+  return override_config(
+      read_config(str(KUBRIC)),
+      (
+          *NETWORK,
+          f'data.root={root}',
+          'data.resolution=(16,16)',
+          'data.num_frames=5',
+          'data.tracks.num_points=6',
+          'data.batch_size=2',
+          'data.num_workers=0',
+          'disturbance.largest_side=4',
+          *changes,
+      ),
+  )
+
+
+@pytest.mark.slow
+def test_kubric_is_panned_and_the_same_on_all_devices(
+    kubric, quick_compilation
+):
+  config = make_kubric_config(kubric)
+  plain = dataclasses.replace(config, disturbance=None, panning=None)
+  (one, two), (before,) = (
+      [
+          make_taptr_draw(settings, parallel.make_mesh(jax.devices()[:number]))(
+              3
+          )
+          for number in numbers
+      ]
+      for settings, numbers in ((config, (1, 2)), (plain, (1,)))
+  )
+  assert one.video.shape == (2, 5, 16, 16, 3)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one, two
+  )
+  # On the first frame, which nothing covers, only the camera makes a change.
+  assert (one.video[:, 0] != before.video[:, 0]).any()
+  frames = np.asarray(before.query_points[..., 0]).astype(int)
+  hidden = np.asarray(before.occluded)
+  np.testing.assert_array_equal(frames, hidden.argmin(axis=-1))
+  # Points are chosen among those of the first frame and of the middle one.
+  assert (~hidden[..., 0] | ~hidden[..., 2]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_kubric_is_learned_from(kubric, tmp_path, quick_compilation):
+  num_devices = len(jax.devices())
+  config = make_kubric_config(
+      kubric, 'training.num_steps=2', f'data.batch_size={num_devices}'
+  )
+  state = training.train_tracker(config, tmp_path / 'run')
+  assert int(state.num_updates) == 2
+  assert (tmp_path / 'run' / 'latest.safetensors').exists()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (['data.resolution=(8,8)'], 'data.resolution must be the same'),
+        (['data.root='], '--set data.root=DIR'),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_kubric_is_told_at_once(changes, message, tmp_path):
+  config = make_kubric_config('absent', *changes)
+  with pytest.raises(ValueError, match=message):
+    training.train_tracker(config, tmp_path)
 
 
 @pytest.mark.parametrize(
