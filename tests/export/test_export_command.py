@@ -1,5 +1,6 @@
 """`tapjax export` as its users meet it, and what they do with its files."""
 
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -7,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import golden
 import numpy as np
@@ -139,13 +141,18 @@ def test_what_cannot_be_exported_is_told_before_the_work(
   assert os.listdir() == []
 
 
-def test_missing_packages_are_named(run, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+@pytest.mark.parametrize('missing', ['jax2onnx', 'onnxruntime'])
+def test_missing_packages_are_named(run, monkeypatch, missing):
+  for package in ('jax2onnx', 'onnxruntime'):
+    module = types.ModuleType(package)
+    module.__spec__ = importlib.machinery.ModuleSpec(package, None)
+    here = None if package == missing else module
+    monkeypatch.setitem(sys.modules, package, here)
   monkeypatch.setattr(pretrained, 'load', None)
   status, _, err = run('--step')
   assert status == 1
   assert "pip install 'tapjax[export]'" in err
-  assert 'onnxruntime' in err
+  assert missing in err
 
 
 @pytest.mark.slow
