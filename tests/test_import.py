@@ -23,7 +23,9 @@ PROGRAM = """
 import json
 import sys
 import tapjax
-import tapjax.cli
+from tapjax.cli import main
+for name in main.COMMANDS:
+  main.import_command(name)
 print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))
 import jax
 jax.devices()
