@@ -104,5 +104,5 @@ setuptools.setup(
         'train': _TRAIN,
         'test': _TEST,
     },
-    entry_points={'console_scripts': ['tapjax = tapjax.cli:main']},
+    entry_points={'console_scripts': ['tapjax = tapjax.cli.main:main']},
 )

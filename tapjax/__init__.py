@@ -10,19 +10,23 @@ tracks = tracker.track(frames, query_points)
 ```
 """
 
-from tapjax.compilation import count_compilations
-from tapjax.compilation import keep_compiled_programs
-from tapjax.geometry import sample_grid_points
-from tapjax.models.registry import list_models
-from tapjax.models.registry import ModelInfo
-from tapjax.pretrained import load
-from tapjax.pretrained import Tracker
-from tapjax.types import Tracks
-from tapjax.types import TrackState
-from tapjax.video_io import open_video
-from tapjax.video_io import read_video
-from tapjax.video_io import write_video
-from tapjax.visualization import draw_tracks
+import importlib
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from tapjax.compilation import count_compilations
+  from tapjax.compilation import keep_compiled_programs
+  from tapjax.geometry import sample_grid_points
+  from tapjax.models.registry import list_models
+  from tapjax.models.registry import ModelInfo
+  from tapjax.pretrained import load
+  from tapjax.pretrained import Tracker
+  from tapjax.types import Tracks
+  from tapjax.types import TrackState
+  from tapjax.video_io import open_video
+  from tapjax.video_io import read_video
+  from tapjax.video_io import write_video
+  from tapjax.visualization import draw_tracks
 
 __version__ = '0.1.0'
 
@@ -41,3 +45,34 @@ __all__ = [
     'sample_grid_points',
     'write_video',
 ]
+
+# Public names are imported on first use, so that `tapjax --help` is quick.
+_MODULES = {
+    'ModelInfo': 'tapjax.models.registry',
+    'TrackState': 'tapjax.types',
+    'Tracker': 'tapjax.pretrained',
+    'Tracks': 'tapjax.types',
+    'count_compilations': 'tapjax.compilation',
+    'draw_tracks': 'tapjax.visualization',
+    'keep_compiled_programs': 'tapjax.compilation',
+    'list_models': 'tapjax.models.registry',
+    'load': 'tapjax.pretrained',
+    'open_video': 'tapjax.video_io',
+    'read_video': 'tapjax.video_io',
+    'sample_grid_points': 'tapjax.geometry',
+    'write_video': 'tapjax.video_io',
+}
+
+
+if not TYPE_CHECKING:  # Type checkers know the names above and no others.
+
+  def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+      raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """`python -m tapjax` is the `tapjax` command."""
 
-from tapjax.cli import main
+from tapjax.cli.main import main
 
 if __name__ == '__main__':
   main()

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 import tapjax
-from tapjax import cli
 from tapjax import cuts
 from tapjax import frame_sources
 from tapjax import live
+from tapjax import pretrained
 from tapjax import recording
 from tapjax import streaming
 from tapjax import video_io
 from tapjax import windows
+from tapjax.cli import main
 from tapjax.frame_sources import Shot
 from tapjax.models import tapir
 from tapjax.types import Tracks
@@ -607,10 +608,10 @@ def test_heads_that_are_not_there_are_left_out(tmp_path):
 @pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(cli.pretrained, 'load', lambda *a, **k: make_tracker())
+  monkeypatch.setattr(pretrained, 'load', lambda *a, **k: make_tracker())
 
   def run(*arguments):
-    status = cli._run(['tapjax', 'live', *arguments])
+    status = main.run_command(['tapjax', 'live', *arguments])
     return status, *capsys.readouterr()
 
   return run

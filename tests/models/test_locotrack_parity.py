@@ -155,7 +155,7 @@ def test_haiku_weights_follow_the_jax_program(name, reference, tmp_path):
 class Outputs(NamedTuple):
   features: locotrack.Features
   queries: locotrack.QueryFeatures
-  states: tapjax.types.TrackState
+  states: tapjax.TrackState
 
 
 def run_stages(tracker, case):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import tapjax
-from tapjax import cli
 from tapjax import export
 from tapjax import pretrained
+from tapjax.cli import main
 from tapjax.data import demo
 from tapjax.export import onnx_files
 from tapjax.export import run_file
@@ -73,7 +73,7 @@ def run(capsys, tmp_path, monkeypatch):
 
   def run(*arguments):
     capsys.readouterr()
-    status = cli._run(['tapjax', 'export', *map(str, arguments)])
+    status = main.run_command(['tapjax', 'export', *map(str, arguments)])
     return status, *capsys.readouterr()
 
   return run

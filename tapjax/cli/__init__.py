@@ -1,0 +1,12 @@
+"""The `tapjax` command: flags in, library calls out.
+
+```
+main ──name──► one module for each command: define_flags(values), run(values)
+                 │ common_flags   flags that several commands share
+                 │ points         query points that flags choose
+                 │ sources        videos that --video names
+                 └ progress       bars on stderr, results on stdout
+```
+
+A command is imported only when it runs: `tapjax --help` loads none of them.
+"""

@@ -1,0 +1,50 @@
+"""Videos that `--video` names: a file, or the demo clip without the flag."""
+
+from collections.abc import Iterator
+import contextlib
+from typing import NamedTuple
+
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import tracking
+from tapjax import video_io
+from tapjax.data import demo
+
+
+class VideoSource(NamedTuple):
+  """A video file or the demo clip.
+
+  Attributes:
+    path: the file; None for the demo clip.
+    clip: the demo clip; None for a file.
+    info: size, frame rate and number of frames.
+  """
+
+  path: str | None
+  clip: demo.DemoClip | None
+  info: video_io.VideoInfo
+
+  @contextlib.contextmanager
+  def open_blocks(self) -> Iterator[Iterator[UInt8[np.ndarray, '_ h w 3']]]:
+    """Yields an iterator over blocks of a few frames."""
+    if self.clip is not None:
+      yield tracking.split_frames(self.clip.frames)
+      return
+    assert self.path is not None
+    with video_io.open_video(self.path) as reader:
+      yield reader.read_blocks(tracking.FRAME_CHUNK)
+
+
+def find_video(path: str | None) -> VideoSource:
+  """Returns a video file, or the demo clip for None.
+
+  Raises FileNotFoundError or ValueError if the file is missing or no video.
+  """
+  if path is None:
+    clip = demo.make_demo_clip()
+    num_frames, height, width, _ = clip.frames.shape
+    info = video_io.VideoInfo(height, width, demo.FRAME_RATE, num_frames)
+    return VideoSource(None, clip, info)
+  with video_io.open_video(path) as reader:
+    return VideoSource(path, None, reader.info)

@@ -1,0 +1,52 @@
+"""Runs of the command in this process, and inputs for them."""
+
+import re
+import subprocess
+from typing import NamedTuple
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+
+class Answer(NamedTuple):
+  """What a run of the command came to."""
+
+  status: int
+  out: str
+  err: str
+
+  def check_refusal(self, status, message):
+    """One line that says what is wrong, and nothing else."""
+    assert self.status == status
+    assert self.out == ''
+    # What bars leave on the screen is beside the point.
+    *bars, line = self.err.rstrip('\n').rpartition('\n')
+    assert all(piece.count('100%') for piece in bars[0].split('\n') if piece)
+    line = line.rpartition('\r')[2]
+    assert line.startswith('tapjax: error: ')
+    assert re.search(message, line), line
+    assert 'Traceback' not in self.err
+
+
+def make_frames(num, height, width):
+  generator = np.random.default_rng(0)
+  return generator.integers(0, 255, (num, height, width, 3)).astype(np.uint8)
+
+
+def write_picture(path, picture):
+  """Writes RGBA pixels as a .png."""
+  height, width = picture.shape[:2]
+  subprocess.run(
+      [
+          imageio_ffmpeg.get_ffmpeg_exe(),
+          *('-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgba'),
+          *('-s', f'{width}x{height}', '-i', '-', str(path)),
+      ],
+      input=picture.tobytes(),
+      check=True,
+  )
+
+
+def refuse_to_load(*args, **kwargs):
+  pytest.fail('weights were loaded before the flags were checked')
