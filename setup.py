@@ -67,7 +67,7 @@ _TEST = [
     *_OBJECTS,
     *_TRAIN,
     'hypothesis>=6.100',
-    'import-linter>=2.1',
+    'import-linter>=2.5',
     'mypy>=1.15',
     'pyink>=24.10',
     'pytest>=8.3',

@@ -7,21 +7,21 @@ import pathlib
 import runpy
 from typing import Any
 
-from tapjax.data.clip_batches import ClipDataConfig
-from tapjax.data.disturbances import DisturbanceConfig
-from tapjax.data.kubric_batches import KubricConfig
-from tapjax.data.panning import PanningConfig
-from tapjax.data.point_batches import PointDataConfig
-from tapjax.data.point_odyssey_windows import WindowConfig
-from tapjax.data.pool import PoolConfig
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.stored_videos import StoredConfig
-from tapjax.data.unlabeled import UnlabeledConfig
+from tapjax.data.kubric.batches import KubricConfig
+from tapjax.data.kubric.panning import PanningConfig
+from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
+from tapjax.data.point_odyssey.window_batches import PointDataConfig
+from tapjax.data.point_odyssey.windows import WindowConfig
+from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.data.procedural.pool import PoolConfig
+from tapjax.data.procedural.stored_videos import StoredConfig
+from tapjax.data.procedural.videos import ProceduralConfig
+from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.models import registry
-from tapjax.models.pips_plus_plus import PipsPlusPlusConfig
+from tapjax.models.pips_plus_plus.functions import PipsPlusPlusConfig
 from tapjax.models.point_transformer import PointTransformerConfig
-from tapjax.models.tapir import TapirConfig
-from tapjax.models.taptr_network import TaptrConfig
+from tapjax.models.tapir.functions import TapirConfig
+from tapjax.models.taptr.network import TaptrConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET

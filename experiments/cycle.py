@@ -9,9 +9,9 @@ import numpy as np
 
 from tapjax import pretrained
 from tapjax import tables
-from tapjax import video_io
 from tapjax.evaluation.cycle import measure_cycle_errors
 from tapjax.geometry import sample_grid_points
+from tapjax.media import video as video_files
 
 VIDEOS = flags.DEFINE_list(
     'videos',
@@ -41,7 +41,7 @@ def _measure(
   for model in models:
     tracker = load(model)
     for path in paths:
-      frames = video_io.read_video(path)[: _LENGTH.value]
+      frames = video_files.read_video(path)[: _LENGTH.value]
       height, width = frames.shape[1:3]
       points = np.asarray(sample_grid_points((height, width), _GRID))[:, 1:]
       errors = measure_cycle_errors(tracker.track, frames, points)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import math
 
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
 from tapjax.tables import format_table
 
 # Modules with fewer parameters are counted together.

@@ -13,7 +13,7 @@ from experiments import benchmark as speed
 from experiments.config import override_config
 from experiments.training import CHANGES
 import tapjax
-from tapjax.data.tapvid import open_robotap
+from tapjax.data.benchmarks.tapvid import open_robotap
 from tapjax.evaluation import benchmarks
 from tapjax.evaluation import classical
 from tapjax.evaluation import report

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from experiments.config import override_config
 from tapjax import tables
-from tapjax.data.clip_export import export_clips
-from tapjax.data.clip_export import ExportConfig
-from tapjax.data.clip_export import Progress
+from tapjax.data.point_odyssey.clip_export import export_clips
+from tapjax.data.point_odyssey.clip_export import ExportConfig
+from tapjax.data.point_odyssey.clip_export import Progress
 
 
 def run(workdir: str, changes: list[str]) -> None:

@@ -18,8 +18,8 @@ from experiments.config import override_config
 from experiments.config import PUBLISHED
 from experiments.config import read_config
 from experiments.config import SelfTrainConfig
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.unlabeled import UnlabeledConfig
+from tapjax.data.procedural.videos import ProceduralConfig
+from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.models import registry
 
 _FROZEN = flags.DEFINE_list(

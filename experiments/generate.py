@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from experiments import evaluate
 from experiments.config import override_config
-from tapjax.data.point_odyssey_scenes import write_procedural_scenes
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.stored_videos import write_stored_videos
+from tapjax.data.point_odyssey.generated import write_procedural_scenes
+from tapjax.data.procedural.stored_videos import write_stored_videos
+from tapjax.data.procedural.videos import ProceduralConfig
 
 _NUM_SCENES = flags.DEFINE_integer(
     'num_scenes', 16, 'Scenes to write, for --task=generate.', lower_bound=1

@@ -27,9 +27,9 @@ from experiments.config import TaptrTrainConfig
 from experiments.config import TrainConfig
 from tapjax import parallel
 from tapjax import tables
-from tapjax.data.kubric_batches import KubricConfig
-from tapjax.data.kubric_batches import make_kubric_draw
-from tapjax.data.kubric_batches import profile_input
+from tapjax.data.kubric.batches import KubricConfig
+from tapjax.data.kubric.batches import make_kubric_draw
+from tapjax.data.kubric.batches import profile_input
 
 _EXAMPLES = flags.DEFINE_integer(
     'examples', 20, 'Examples to time, for --task=input.'

@@ -14,8 +14,8 @@ from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from experiments.validation import make_examples
 from tapjax import parallel
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.training.loop import Evaluation
 from tapjax.training.matching import compute_matching_losses
 from tapjax.training.matching import make_matching_update

@@ -12,12 +12,12 @@ import numpy as np
 
 from experiments import benchmark as speed
 import tapjax
-from tapjax import padding
 from tapjax import tables
 from tapjax.evaluation import subjects
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import sample_random_points
 from tapjax.pretrained import Tracker
+from tapjax.tracking import padding
 from tapjax.types import Tracks
 
 # Frames and queries of the videos.

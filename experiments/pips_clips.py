@@ -27,13 +27,13 @@ from experiments.recipes import make_functions
 from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from tapjax import parallel
-from tapjax.data.clip_batches import ClipBatch
-from tapjax.data.clip_batches import count_clips
-from tapjax.data.clip_batches import make_clip_draw
+from tapjax.data.point_odyssey.clip_batches import ClipBatch
+from tapjax.data.point_odyssey.clip_batches import count_clips
+from tapjax.data.point_odyssey.clip_batches import make_clip_draw
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.geometry import normalize_frames
-from tapjax.models import pips_plus_plus
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
+from tapjax.models.pips_plus_plus import functions as pips_plus_plus
 from tapjax.training.loop import Evaluation
 from tapjax.training.pips import compute_pips_loss
 from tapjax.training.pips import make_pips_state

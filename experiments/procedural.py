@@ -17,10 +17,10 @@ from experiments.recipes import Recipe
 from experiments.recipes import Workplace
 from experiments.validation import make_evaluate
 from tapjax import parallel
-from tapjax.data.pool import make_draw
-from tapjax.data.stored_videos import list_stored_videos
-from tapjax.data.stored_videos import make_stored_draw
-from tapjax.data.stored_videos import StoredConfig
+from tapjax.data.procedural.pool import make_draw
+from tapjax.data.procedural.stored_videos import list_stored_videos
+from tapjax.data.procedural.stored_videos import make_stored_draw
+from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
 from tapjax.types import Example

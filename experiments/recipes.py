@@ -22,8 +22,8 @@ from experiments.config import RunConfig
 from tapjax import pretrained
 from tapjax.geometry import Resolution
 from tapjax.models import registry
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import LoopConfig
 from tapjax.training.step import TrainState

@@ -47,7 +47,7 @@ from experiments.recipes import Workplace
 from tapjax import parallel
 from tapjax.files import write_atomically
 from tapjax.models import registry
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import train
 from tapjax.training.snapshots import Snapshots

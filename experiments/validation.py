@@ -10,12 +10,12 @@ import numpy as np
 
 from experiments.config import ValidationConfig
 from experiments.recipes import WritePicture
-from tapjax.data.procedural import render_example
+from tapjax.data.procedural.videos import render_example
 from tapjax.data.queries import Queries
 from tapjax.data.queries import sample_queries_first
 from tapjax.evaluation.metrics import average_videos
 from tapjax.evaluation.metrics import compute_tapvid_metrics
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
 from tapjax.pretrained import Tracker
 from tapjax.training.loop import Evaluation
 from tapjax.types import Example

@@ -14,18 +14,18 @@ import importlib
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
-  from tapjax.compilation import count_compilations
-  from tapjax.compilation import keep_compiled_programs
   from tapjax.geometry import sample_grid_points
+  from tapjax.media.video import open_video
+  from tapjax.media.video import read_video
+  from tapjax.media.video import write_video
   from tapjax.models.registry import list_models
   from tapjax.models.registry import ModelInfo
   from tapjax.pretrained import load
   from tapjax.pretrained import Tracker
+  from tapjax.tracking.compilation import count_compilations
+  from tapjax.tracking.compilation import keep_compiled_programs
   from tapjax.types import Tracks
   from tapjax.types import TrackState
-  from tapjax.video_io import open_video
-  from tapjax.video_io import read_video
-  from tapjax.video_io import write_video
   from tapjax.visualization import draw_tracks
 
 __version__ = '0.1.0'
@@ -52,15 +52,15 @@ _MODULES = {
     'TrackState': 'tapjax.types',
     'Tracker': 'tapjax.pretrained',
     'Tracks': 'tapjax.types',
-    'count_compilations': 'tapjax.compilation',
+    'count_compilations': 'tapjax.tracking.compilation',
     'draw_tracks': 'tapjax.visualization',
-    'keep_compiled_programs': 'tapjax.compilation',
+    'keep_compiled_programs': 'tapjax.tracking.compilation',
     'list_models': 'tapjax.models.registry',
     'load': 'tapjax.pretrained',
-    'open_video': 'tapjax.video_io',
-    'read_video': 'tapjax.video_io',
+    'open_video': 'tapjax.media.video',
+    'read_video': 'tapjax.media.video',
     'sample_grid_points': 'tapjax.geometry',
-    'write_video': 'tapjax.video_io',
+    'write_video': 'tapjax.media.video',
 }
 
 

@@ -18,22 +18,22 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import agreement
 from tapjax import checkpoints
-from tapjax import inputs
-from tapjax import long_videos
-from tapjax import streaming
-from tapjax import tracking
 from tapjax.models import registry
-from tapjax.models.base import describe_params
-from tapjax.models.base import flatten_params
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
-from tapjax.models.base import unflatten_params
-from tapjax.models.names import list_haiku_sources
-from tapjax.models.names import list_torch_sources
+from tapjax.models.contract import describe_params
+from tapjax.models.contract import flatten_params
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
+from tapjax.models.contract import unflatten_params
+from tapjax.models.weight_names import list_haiku_sources
+from tapjax.models.weight_names import list_torch_sources
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
+from tapjax.streaming import session as streaming
+from tapjax.tracking import checks
+from tapjax.tracking import forward_backward
+from tapjax.tracking import long_videos
+from tapjax.tracking import whole_video
 from tapjax.types import Tracks
 
 Path = str | os.PathLike[str]
@@ -74,7 +74,7 @@ class Tracker:
       max_memory: int | str | None = None,
       window: int | None = None,
       devices: Sequence[jax.Device] | None = None,
-      report: tracking.Report | None = None,
+      report: whole_video.Report | None = None,
   ) -> Tracks:
     """Tracks points through a whole video.
 
@@ -104,13 +104,13 @@ class Tracker:
       ValueError: what was passed is not a video, or not points in it, or
         `max_memory` is too little for the tracker.
     """
-    frames = inputs.check_frames(frames)
-    points = inputs.check_query_points(query_points)
-    inputs.check_queries_inside(points, len(frames), frames.shape[1:3])
-    inputs.check_chunks(query_chunk, frame_chunk, window)
+    frames = checks.check_frames(frames)
+    points = checks.check_query_points(query_points)
+    checks.check_queries_inside(points, len(frames), frames.shape[1:3])
+    checks.check_chunks(query_chunk, frame_chunk, window)
     on_disk = max_memory is not None
     return self.track_video(
-        self.prepare(tracking.split_frames(frames), on_disk=on_disk),
+        self.prepare(whole_video.split_frames(frames), on_disk=on_disk),
         points,
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
@@ -167,14 +167,14 @@ class Tracker:
     ):
       if number < 1:
         raise ValueError(f'{name} must be at least 1; got {number}')
-    inputs.check_chunks(query_chunk, frame_chunk)
+    checks.check_chunks(query_chunk, frame_chunk)
     size = resolution or self.functions.resolution
-    return tracking.warm_up(
+    return whole_video.warm_up(
         self.functions,
         self.params,
         num_frames,
         num_queries,
-        inputs.check_resolution(size),
+        checks.check_resolution(size),
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
         devices=devices,
@@ -199,13 +199,13 @@ class Tracker:
     Raises:
       ValueError: it is enough for none.
     """
-    return tracking.fit_window(
+    return whole_video.fit_window(
         self.functions,
         self.params,
         num_frames,
         num_queries,
-        inputs.check_resolution(resolution),
-        inputs.check_memory(max_memory),
+        checks.check_resolution(resolution),
+        checks.check_memory(max_memory),
         query_chunk=query_chunk,
         frame_chunk=frame_chunk,
         devices=devices,
@@ -216,18 +216,18 @@ class Tracker:
       blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
       *,
       on_disk: bool = False,
-  ) -> tracking.PreparedVideo:
+  ) -> whole_video.PreparedVideo:
     """Resizes a video that arrives in blocks of a few frames.
 
     It is only held at the resolution of the network, or in a temporary file.
     """
-    return tracking.prepare_video(
+    return whole_video.prepare_video(
         blocks, self.functions.resolution, on_disk=on_disk
     )
 
   def track_video(
       self,
-      video: tracking.PreparedVideo,
+      video: whole_video.PreparedVideo,
       query_points: Float[np.ndarray, 'n 3'],
       *,
       query_chunk: int | None = None,
@@ -235,15 +235,15 @@ class Tracker:
       max_memory: int | str | None = None,
       window: int | None = None,
       devices: Sequence[jax.Device] | None = None,
-      report: tracking.Report | None = None,
+      report: whole_video.Report | None = None,
   ) -> Tracks:
     """As `track`, for a video that `prepare` made.
 
     The video's frames do not count for `max_memory`; keep them on disk.
     """
-    points = inputs.check_query_points(query_points)
-    inputs.check_queries_inside(points, len(video.frames), video.original)
-    inputs.check_chunks(query_chunk, frame_chunk, window)
+    points = checks.check_query_points(query_points)
+    checks.check_queries_inside(points, len(video.frames), video.original)
+    checks.check_chunks(query_chunk, frame_chunk, window)
     if max_memory is not None and window is None and len(points):
       window = self.fit_window(
           len(video.frames),
@@ -262,7 +262,7 @@ class Tracker:
             'frames: tracks may differ from those of the whole video',
             stacklevel=2,
         )
-    return tracking.track_video(
+    return whole_video.track_video(
         self.functions,
         self.params,
         video,
@@ -276,22 +276,22 @@ class Tracker:
 
   def measure_agreement(
       self,
-      video: tracking.PreparedVideo,
+      video: whole_video.PreparedVideo,
       query_points: Float[np.ndarray, 'n 3'],
       tracks: Tracks,
       *,
-      num_checks: int = agreement.NUM_CHECKS,
-      radius: float = agreement.RADIUS,
+      num_checks: int = forward_backward.NUM_CHECKS,
+      radius: float = forward_backward.RADIUS,
   ) -> Float[np.ndarray, 'n t']:
     """Returns how well tracks lead back to their queries, in [0, 1].
 
     From `num_checks` frames of the video the points are tracked anew; the
     result is 1 where they meet their query and 1/2 where they miss it by
-    `radius` pixels at 256x256; see `tapjax.agreement`.
+    `radius` pixels at 256x256; see `tapjax.tracking.forward_backward`.
     """
-    return agreement.measure_agreement(
+    return forward_backward.measure_agreement(
         lambda points: self.track_video(video, points),
-        inputs.check_query_points(query_points),
+        checks.check_query_points(query_points),
         tracks,
         video.original,
         num_checks=num_checks,
@@ -304,7 +304,7 @@ class Tracker:
       frame: streaming.Frames,
       points_yx: Float[np.ndarray, '*k n 2'],
   ) -> streaming.Session:
-    """Begins to track points frame by frame; see `tapjax.streaming`.
+    """Begins to track points frame by frame; see `tapjax.streaming.session`.
 
     The frame shows the points, (y, x) in its pixels. It is not tracked: pass it
     to `step` too if it is the first one of the video. It may be from another
@@ -413,7 +413,7 @@ def load(
     FileNotFoundError: there is no such file.
   """
   if resolution is not None:
-    settings['resolution'] = inputs.check_resolution(resolution)
+    settings['resolution'] = checks.check_resolution(resolution)
   if checkpoint is None:
     preset = registry.get_preset(registry.DEFAULT if name is None else name)
     # Settings that cannot be are told before a long download, not after.

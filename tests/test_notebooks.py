@@ -11,14 +11,14 @@ import shutil
 import subprocess
 import venv
 
-import golden
 import numpy as np
 import pytest
 
 import tapjax
-from tapjax.data.demo import make_demo_clip
+from tapjax.data.procedural.demo import make_demo_clip
 from tapjax.models import registry
 from tapjax.models import tapnet
+from tests.support import golden
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / 'colabs').glob('*.ipynb'))

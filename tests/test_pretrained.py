@@ -7,22 +7,22 @@ import math
 import os
 import pickle
 
-import golden
 import jax
 import numpy as np
 import pytest
-import torch_format
 
 import tapjax
 from tapjax import checkpoints
 from tapjax import pretrained
-from tapjax.models import locotrack
 from tapjax.models import registry
 from tapjax.models import tapnet
-from tapjax.models.base import describe_params
-from tapjax.models.base import flatten_params
-from tapjax.models.names import list_haiku_sources
-from tapjax.models.names import list_torch_sources
+from tapjax.models.contract import describe_params
+from tapjax.models.contract import flatten_params
+from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.weight_names import list_haiku_sources
+from tapjax.models.weight_names import list_torch_sources
+from tests.support import golden
+from tests.support import torch_format
 
 
 @pytest.fixture(scope='module')

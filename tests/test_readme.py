@@ -13,20 +13,20 @@ import types
 
 from absl import flags
 from absl.testing import flagsaver
-import golden
 import numpy as np
 import pytest
 
 import tapjax
-from tapjax import results
 from tapjax.cli import main
-from tapjax.data import demo
-from tapjax.data import heldout
+from tapjax.data.procedural import demo
+from tapjax.data.procedural import heldout
 from tapjax.evaluation import benchmarks
-from tapjax.models import locotrack
+from tapjax.media import track_files
 from tapjax.models import registry
-from tapjax.models import tapir
+from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.tapir import functions as tapir
 from tapjax.settings import replace_settings
+from tests.support import golden
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -291,10 +291,12 @@ def test_result_files_hold_what_is_listed(tmp_path):
       uncertainty_logits=np.zeros((1, 2), np.float32),
   )
   points = np.zeros((1, 3), np.float32)
-  results.write_arrays(tmp_path / 'tracks.npz', tracks, points, 24.0, 'tapir')
+  track_files.write_arrays(
+      tmp_path / 'tracks.npz', tracks, points, 24.0, 'tapir'
+  )
   with np.load(tmp_path / 'tracks.npz') as arrays:
     assert sorted(re.findall(r'`(\w+)`', table[0])) == sorted(arrays)
-  results.write_table(tmp_path / 'tracks.csv', tracks)
+  track_files.write_table(tmp_path / 'tracks.csv', tracks)
   header = (tmp_path / 'tracks.csv').read_text().splitlines()[0]
   assert f'`{header}`' in table[1]
 

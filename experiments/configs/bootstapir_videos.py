@@ -19,8 +19,8 @@ of the paper, which were not at hand. It has not been run to its end here.
 """
 
 from experiments.config import SelfTrainConfig
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.unlabeled import UnlabeledConfig
+from tapjax.data.procedural.videos import ProceduralConfig
+from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.losses import LossConfig

@@ -14,8 +14,8 @@ Made for GPUs; no run has been made to its end, and there is no score yet.
 
 from experiments.config import TrainConfig
 from experiments.config import ValidationConfig
-from tapjax.data.pool import PoolConfig
-from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.procedural.pool import PoolConfig
+from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.losses import LossConfig
 from tapjax.training.optimizers import OptimizerConfig

@@ -12,8 +12,8 @@ num_iterations=16.
 import dataclasses
 
 from experiments.config import PipsTrainConfig
-from tapjax.data.clip_batches import ClipDataConfig
-from tapjax.data.point_odyssey_clips import ClipConfig
+from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
+from tapjax.data.point_odyssey.clips import ClipConfig
 from tapjax.models import registry
 from tapjax.training.pips import PipsTrainingConfig
 

@@ -12,7 +12,7 @@ import dataclasses
 
 from experiments.config import PipsTrainConfig
 from experiments.configs import pips_plus_plus_pointodyssey
-from tapjax.data.point_odyssey_clips import ClipConfig
+from tapjax.data.point_odyssey.clips import ClipConfig
 
 
 def get_config() -> PipsTrainConfig:

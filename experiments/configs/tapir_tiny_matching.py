@@ -14,8 +14,8 @@ import dataclasses
 
 from experiments.config import MatchingTrainConfig
 from experiments.config import ValidationConfig
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.stored_videos import StoredConfig
+from tapjax.data.procedural.stored_videos import StoredConfig
+from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry
 from tapjax.training.loop import LoopConfig
 from tapjax.training.matching import MatchingConfig

@@ -10,8 +10,8 @@ import dataclasses
 
 from experiments.config import TrainConfig
 from experiments.config import ValidationConfig
-from tapjax.data.pool import PoolConfig
-from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.procedural.pool import PoolConfig
+from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry
 from tapjax.training.loop import LoopConfig
 from tapjax.training.optimizers import OptimizerConfig

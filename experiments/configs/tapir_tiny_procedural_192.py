@@ -11,7 +11,7 @@ import dataclasses
 
 from experiments.config import TrainConfig
 from experiments.configs import tapir_tiny_procedural
-from tapjax.data.pool import PoolConfig
+from tapjax.data.procedural.pool import PoolConfig
 
 _SIDE = (192, 192)
 

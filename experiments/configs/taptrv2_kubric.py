@@ -30,9 +30,9 @@ has no split for it. On one GPU, `--set data.batch_size=4
 
 from experiments.config import TaptrTrainConfig
 from experiments.config import ValidationConfig
-from tapjax.data.kubric_batches import KubricConfig
-from tapjax.data.movi_tracks import MoviTrackConfig
-from tapjax.data.panning import PanningConfig
+from tapjax.data.kubric.batches import KubricConfig
+from tapjax.data.kubric.panning import PanningConfig
+from tapjax.data.kubric.tracks import MoviTrackConfig
 from tapjax.models import registry
 from tapjax.training.loop import LoopConfig
 from tapjax.training.taptr import TaptrTrainingConfig

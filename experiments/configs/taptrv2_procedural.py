@@ -24,8 +24,8 @@ data.batch_size=4 --set data.num_videos=4 --set training.average_parts=1`.
 
 from experiments.config import TaptrTrainConfig
 from experiments.config import ValidationConfig
-from tapjax.data.pool import PoolConfig
-from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.procedural.pool import PoolConfig
+from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry
 from tapjax.training.loop import LoopConfig
 from tapjax.training.taptr import TaptrTrainingConfig

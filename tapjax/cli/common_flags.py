@@ -8,12 +8,12 @@ from absl import flags
 from jaxtyping import Float
 import numpy as np
 
-from tapjax import inputs
 from tapjax import pretrained
 from tapjax.cli.progress import ProgressBars
 from tapjax.geometry import Resolution
 from tapjax.models import registry
 from tapjax.settings import freeze
+from tapjax.tracking import checks
 
 PRESET_HELP = f'Preset; see `tapjax models`; {registry.DEFAULT} without it.'
 WEIGHTS_HELP = "Weight file; the preset's own weights without it."
@@ -114,7 +114,7 @@ def parse_resolution(sides: list[str] | None) -> Resolution | None:
   if sides is None:
     return None
   try:
-    return inputs.check_resolution([int(side) for side in sides])
+    return checks.check_resolution([int(side) for side in sides])
   except ValueError:
     raise flags.IllegalFlagValueError(
         '--resolution must be HEIGHT,WIDTH, two positive integers; got '

@@ -6,14 +6,14 @@ from absl import flags
 from jaxtyping import Bool
 import numpy as np
 
-from tapjax import editing
-from tapjax import results
-from tapjax import video_io
 from tapjax.cli import common_flags
 from tapjax.cli import sources
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
+from tapjax.editing import edit as editing
 from tapjax.geometry import Resolution
+from tapjax.media import track_files
+from tapjax.media import video as video_files
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -76,7 +76,7 @@ def run(values: flags.FlagValues) -> None:
   )
   if output.suffix.lower() != '.mp4':
     raise ValueError(f'--output must end in .mp4; got {str(output)!r}')
-  with results.make_folder(
+  with track_files.make_folder(
       output.parent, [output.name]
   ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
@@ -90,7 +90,7 @@ def run(values: flags.FlagValues) -> None:
     with source.open_blocks() as blocks:
       counted = progress.count_frames('draw', blocks, num_frames)
       frames = (frame for block in counted for frame in block)
-      video_io.write_video(
+      video_files.write_video(
           output,
           editing.iterate_edit(frames, edit, query_points, tracks),
           source.info.frame_rate,
@@ -116,7 +116,7 @@ def _make_edit(
   region = editing.make_region(size, corners.reshape(-1, 2))
   if values.color is not None:
     return region, editing.fill_region(region, _parse_color(values.color))
-  picture = video_io.read_picture(values.image)
+  picture = video_files.read_picture(values.image)
   return region, editing.fit_picture(picture, region)
 
 
@@ -124,7 +124,7 @@ def _read_drawing(
     path: str, size: Resolution
 ) -> tuple[Bool[np.ndarray, 'h w'], editing.Edit]:
   """Reads a picture of the size of the video, transparent outside the edit."""
-  picture = video_io.read_picture(path)
+  picture = video_files.read_picture(path)
   if picture.shape[:2] != size:
     raise ValueError(
         f'--draw must be {size[1]}x{size[0]} pixels as the video is; '

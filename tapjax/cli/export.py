@@ -5,11 +5,11 @@ import pathlib
 from absl import flags
 
 from tapjax import export
-from tapjax import results
 from tapjax.cli import common_flags
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
 from tapjax.geometry import Resolution
+from tapjax.media import track_files
 from tapjax.models import registry
 from tapjax.settings import replace_settings
 
@@ -71,7 +71,7 @@ def run(values: flags.FlagValues) -> None:
       values.model or pathlib.Path(values.checkpoint or registry.DEFAULT).stem
   )
   output = pathlib.Path(values.output or f'export_{name}')
-  with results.make_folder(output), ProgressBars() as progress:
+  with track_files.make_folder(output), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     exported = export.export_tracker(
         tracker,

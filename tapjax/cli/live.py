@@ -7,18 +7,18 @@ from absl import flags
 from jaxtyping import Float
 import numpy as np
 
-from tapjax import frame_sources
-from tapjax import inputs
-from tapjax import live
-from tapjax import results
-from tapjax import streaming
-from tapjax import windows
 from tapjax.cli import common_flags
 from tapjax.cli import points
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
 from tapjax.geometry import Resolution
+from tapjax.live import run as live
+from tapjax.live import screen as live_screen
+from tapjax.media import sources
+from tapjax.media import track_files
 from tapjax.models import registry
+from tapjax.streaming import session as streaming
+from tapjax.tracking import checks
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -92,7 +92,8 @@ def define_flags(values: flags.FlagValues) -> None:
       'window',
       'auto',
       ['auto', 'on', 'off'],
-      f'Show points in a window; auto: if there is a screen. {windows.HELP}.',
+      'Show points in a window; auto: if there is a screen. '
+      f'{live_screen.HELP}.',
       flag_values=values,
   )
 
@@ -103,7 +104,7 @@ def run(values: flags.FlagValues) -> None:
     raise flags.Error('--video must name a video file, camera or folder')
   resolution = common_flags.parse_resolution(values.resolution)
   choose_points = _plan_points(values)
-  source = frame_sources.find_source(
+  source = sources.find_source(
       values.video, frame_rate=values.frame_rate, patience=values.patience
   )
   output = pathlib.Path(values.output or f'live_{source.name}')
@@ -116,10 +117,10 @@ def run(values: flags.FlagValues) -> None:
       save_every=values.save_every,
       max_frames=values.max_frames,
   )
-  window = windows.open_window(values.window)
+  window = live_screen.open_window(values.window)
   if window is not None:
-    show(windows.HELP)
-  with results.make_folder(
+    show(live_screen.HELP)
+  with track_files.make_folder(
       output, live.RESULTS
   ), contextlib.ExitStack() as stack, ProgressBars() as progress:
     if window is not None:
@@ -152,11 +153,11 @@ def _plan_points(values: flags.FlagValues) -> live.ChoosePoints:
   """Returns a function from size and first frame of the stream to points."""
   given = None
   if values.queries is not None:
-    given = inputs.read_query_points(values.queries)
+    given = checks.read_query_points(values.queries)
 
   def choose_points(size: Resolution, first: int) -> Float[np.ndarray, 'n 3']:
     if given is not None:
-      inputs.check_queries_inside(given, None, size)
+      checks.check_queries_inside(given, None, size)
       return given
     chosen = points.sample_points(values, 1, size)
     return chosen + np.asarray([first, 0, 0], np.float32)

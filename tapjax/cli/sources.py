@@ -7,9 +7,9 @@ from typing import NamedTuple
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import tracking
-from tapjax import video_io
-from tapjax.data import demo
+from tapjax.data.procedural import demo
+from tapjax.media import video as video_files
+from tapjax.tracking import whole_video
 
 
 class VideoSource(NamedTuple):
@@ -23,17 +23,17 @@ class VideoSource(NamedTuple):
 
   path: str | None
   clip: demo.DemoClip | None
-  info: video_io.VideoInfo
+  info: video_files.VideoInfo
 
   @contextlib.contextmanager
   def open_blocks(self) -> Iterator[Iterator[UInt8[np.ndarray, '_ h w 3']]]:
     """Yields an iterator over blocks of a few frames."""
     if self.clip is not None:
-      yield tracking.split_frames(self.clip.frames)
+      yield whole_video.split_frames(self.clip.frames)
       return
     assert self.path is not None
-    with video_io.open_video(self.path) as reader:
-      yield reader.read_blocks(tracking.FRAME_CHUNK)
+    with video_files.open_video(self.path) as reader:
+      yield reader.read_blocks(whole_video.FRAME_CHUNK)
 
 
 def find_video(path: str | None) -> VideoSource:
@@ -44,7 +44,7 @@ def find_video(path: str | None) -> VideoSource:
   if path is None:
     clip = demo.make_demo_clip()
     num_frames, height, width, _ = clip.frames.shape
-    info = video_io.VideoInfo(height, width, demo.FRAME_RATE, num_frames)
+    info = video_files.VideoInfo(height, width, demo.FRAME_RATE, num_frames)
     return VideoSource(None, clip, info)
-  with video_io.open_video(path) as reader:
+  with video_files.open_video(path) as reader:
     return VideoSource(path, None, reader.info)

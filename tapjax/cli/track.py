@@ -7,14 +7,14 @@ from absl import flags
 from jaxtyping import Float
 import numpy as np
 
-from tapjax import inputs
-from tapjax import results
 from tapjax.cli import common_flags
 from tapjax.cli import points
 from tapjax.cli import sources
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
-from tapjax.data import demo
+from tapjax.data.procedural import demo
+from tapjax.media import track_files
+from tapjax.tracking import checks
 
 _RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
 
@@ -67,12 +67,12 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
   """Tracks points through a video and writes arrays, a table and an overlay."""
   resolution = common_flags.parse_resolution(values.resolution)
-  max_memory = values.max_memory and inputs.check_memory(values.max_memory)
+  max_memory = values.max_memory and checks.check_memory(values.max_memory)
   source = sources.find_video(values.video)
   choose_points = _plan_points(values, source)
   name = pathlib.Path(values.video or 'demo').stem
   output = pathlib.Path(values.output or f'tracks_{name}')
-  with results.make_folder(output, _RESULTS), ProgressBars() as progress:
+  with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     with source.open_blocks() as blocks:
       video = tracker.prepare(
@@ -98,7 +98,7 @@ def run(values: flags.FlagValues) -> None:
       tracks = tracks._replace(visible=confidence > values.threshold)
     arrays, table, overlay = (output / name for name in _RESULTS)
     frame_rate = source.info.frame_rate
-    results.write_arrays(
+    track_files.write_arrays(
         arrays,
         tracks,
         query_points,
@@ -107,10 +107,10 @@ def run(values: flags.FlagValues) -> None:
         confidence,
         window=window,
     )
-    results.write_table(table, tracks)
+    track_files.write_table(table, tracks)
     with source.open_blocks() as blocks:
       drawn = progress.count_frames('draw', blocks, num_frames)
-      results.write_overlay(overlay, drawn, tracks, frame_rate)
+      track_files.write_overlay(overlay, drawn, tracks, frame_rate)
   show(
       f'{tracker.name}: {len(query_points)} points through {num_frames} '
       f'frames; wrote {", ".join(_RESULTS)} to {output}'
@@ -131,8 +131,8 @@ def _plan_points(
   if values.num_points is not None:
     return lambda num_frames: points.sample_points(values, num_frames, size)
   if values.queries is not None:
-    query_points = inputs.read_query_points(values.queries)
-    inputs.check_queries_inside(query_points, None, size)
+    query_points = checks.read_query_points(values.queries)
+    checks.check_queries_inside(query_points, None, size)
   elif values.grid is None and source.clip is not None:
     query_points = source.clip.query_points
   else:

@@ -8,12 +8,12 @@ from jaxtyping import Float
 import numpy as np
 
 from tapjax import objects
-from tapjax import results
-from tapjax import video_io
 from tapjax.cli import common_flags
 from tapjax.cli import sources
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
+from tapjax.media import track_files
+from tapjax.media import video as video_files
 from tapjax.settings import replace_settings
 
 _RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
@@ -80,7 +80,7 @@ def run(values: flags.FlagValues) -> None:
   output = pathlib.Path(
       values.output or f'objects_{pathlib.Path(values.video).stem}'
   )
-  with results.make_folder(output, _RESULTS), ProgressBars() as progress:
+  with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     total = source.info.num_frames
     progress.update('track', 0, total)
@@ -114,7 +114,7 @@ def run(values: flags.FlagValues) -> None:
 
 def _plan_detector(
     values: flags.FlagValues,
-    info: video_io.VideoInfo,
+    info: video_files.VideoInfo,
     changes: dict[str, Any],
 ) -> tuple[objects.Detector, objects.ObjectSettings]:
   """Returns the detector that the flags describe, and settings to go with it.
@@ -134,7 +134,9 @@ def _plan_detector(
   return objects.ListedDetections(given, settings.detect_every), settings
 
 
-def _parse_box(text: str, info: video_io.VideoInfo) -> Float[np.ndarray, '4']:
+def _parse_box(
+    text: str, info: video_files.VideoInfo
+) -> Float[np.ndarray, '4']:
   """Returns left, top, right and bottom in pixels."""
   sides = common_flags.parse_numbers('box', text.split(','))
   limits = [info.width, info.height, info.width, info.height]

@@ -7,12 +7,12 @@ import functools
 import pathlib
 from typing import Literal, NamedTuple
 
-from tapjax.data import heldout
-from tapjax.data import jhmdb
-from tapjax.data import point_tables
-from tapjax.data import point_videos
-from tapjax.data import tapvid
-from tapjax.data.annotated import Source
+from tapjax.data.benchmarks import jhmdb
+from tapjax.data.benchmarks import point_tables
+from tapjax.data.benchmarks import point_videos
+from tapjax.data.benchmarks import tapvid
+from tapjax.data.labeled import Source
+from tapjax.data.procedural import heldout
 from tapjax.geometry import Resolution
 from tapjax.models import registry
 

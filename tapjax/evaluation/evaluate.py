@@ -19,13 +19,12 @@ import jax
 import numpy as np
 
 from tapjax import files
-from tapjax import padding
-from tapjax.data import jhmdb
-from tapjax.data.annotated import AnnotatedVideo
-from tapjax.data.annotated import Entry
-from tapjax.data.annotated import Source
-from tapjax.data.point_videos import PointEntry
-from tapjax.data.point_videos import PointVideo
+from tapjax.data.benchmarks import jhmdb
+from tapjax.data.benchmarks.point_videos import PointEntry
+from tapjax.data.benchmarks.point_videos import PointVideo
+from tapjax.data.labeled import AnnotatedVideo
+from tapjax.data.labeled import Entry
+from tapjax.data.labeled import Source
 from tapjax.data.queries import sample_queries
 from tapjax.evaluation import metrics
 from tapjax.evaluation.benchmarks import Benchmark
@@ -34,6 +33,7 @@ from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.evaluation.subjects import Clip
 from tapjax.evaluation.subjects import Subject
 from tapjax.evaluation.subjects import track_clips
+from tapjax.tracking import padding
 from tapjax.types import Tracks
 
 RESULTS = 'results.json'

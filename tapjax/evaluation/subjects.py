@@ -16,14 +16,14 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import padding
 from tapjax import parallel
-from tapjax import tracking
 from tapjax.evaluation import classical
 from tapjax.geometry import Resolution
-from tapjax.lazy_frames import LazyFrames
-from tapjax.models.base import flatten_params
+from tapjax.media.lazy import LazyFrames
+from tapjax.models.contract import flatten_params
 from tapjax.pretrained import Tracker
+from tapjax.tracking import padding
+from tapjax.tracking import whole_video
 from tapjax.types import Tracks
 
 
@@ -101,10 +101,10 @@ def make_subject(
     return padding.track_padded(functions, params, videos, sizes, mesh)
 
   def track_alone(clip: Clip) -> Tracks:
-    return tracking.track_video(
+    return whole_video.track_video(
         functions,
         tracker.params,
-        tracking.PreparedVideo(clip.frames, functions.resolution),
+        whole_video.PreparedVideo(clip.frames, functions.resolution),
         clip.query_points.astype(np.float32),
         devices=mesh.devices.tolist(),
     )

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from tapjax import tracking
 from tapjax.export import onnx_files
 from tapjax.export import stablehlo_files
 from tapjax.export import verification
@@ -25,8 +24,9 @@ from tapjax.export.programs import Program
 from tapjax.export.verification import Difference
 from tapjax.files import write_atomically
 from tapjax.models import registry
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import TrackerFunctions
 from tapjax.pretrained import Tracker
+from tapjax.tracking import whole_video
 
 __all__ = [
     'Difference',
@@ -64,7 +64,7 @@ def export_tracker(
     num_queries: int | None,
     num_frames: int | None = None,
     weights: str = 'published',
-    report: tracking.Report | None = None,
+    report: whole_video.Report | None = None,
 ) -> Exported:
   """Writes a tracker as files that run elsewhere, and runs them.
 

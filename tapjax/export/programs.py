@@ -28,9 +28,9 @@ from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import normalize_frames
-from tapjax.models.base import estimate_tracks
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import estimate_tracks
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
 from tapjax.types import Tracks
 

@@ -15,7 +15,7 @@ import jax
 from jaxtyping import Shaped
 import numpy as np
 
-from tapjax.data import demo
+from tapjax.data.procedural import demo
 from tapjax.export import run_file
 from tapjax.export.programs import Program
 

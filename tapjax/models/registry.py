@@ -10,16 +10,16 @@ import numpy as np
 
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
-from tapjax.models import locotrack
-from tapjax.models import pips_plus_plus
 from tapjax.models import point_transformer
-from tapjax.models import tapir
 from tapjax.models import tapnet
-from tapjax.models import taptr
-from tapjax.models import taptr_names
-from tapjax.models import taptr_network
-from tapjax.models.base import TrackerFunctions
-from tapjax.models.names import WeightName
+from tapjax.models.contract import TrackerFunctions
+from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.tapir import functions as tapir
+from tapjax.models.taptr import functions as taptr
+from tapjax.models.taptr import network as taptr_network
+from tapjax.models.taptr import weights as taptr_weights
+from tapjax.models.weight_names import WeightName
 
 
 class EmbeddedFile(NamedTuple):
@@ -147,10 +147,10 @@ _POINT_TRANSFORMER = Architecture(
 )
 _TAPTR = Architecture(
     taptr.make_functions,
-    taptr_names.list_weight_names,
+    taptr_weights.list_weight_names,
     lambda config, shapes: config,
     taptr.count_operations,
-    select_arrays=taptr_names.select_arrays,
+    select_arrays=taptr_weights.select_arrays,
 )
 
 

@@ -22,7 +22,7 @@ from tapjax.objects.files import draw_objects
 from tapjax.objects.files import write_mot
 from tapjax.objects.files import write_overlay
 from tapjax.objects.files import write_table
-from tapjax.objects.machine import ObjectState
+from tapjax.objects.lifecycle import ObjectState
 from tapjax.objects.motion import MotionDetector
 from tapjax.objects.settings import ObjectSettings
 from tapjax.objects.tracker import ObjectTracks

@@ -7,10 +7,10 @@ import pathlib
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import video_io
 from tapjax import visualization
 from tapjax.files import write_atomically
 from tapjax.files import write_csv
+from tapjax.media import video as video_files
 from tapjax.objects.tracker import ObjectTracks
 
 _COLUMNS = (
@@ -76,7 +76,7 @@ def write_overlay(
   drawn = (
       draw_objects(frame, objects, index) for index, frame in enumerate(frames)
   )
-  video_io.write_video(path, drawn, frame_rate)
+  video_files.write_video(path, drawn, frame_rate)
 
 
 def draw_objects(

@@ -14,15 +14,15 @@ from jaxtyping import Int
 from jaxtyping import Num
 import numpy as np
 
-from tapjax import long_videos
-from tapjax import streaming
-from tapjax import tracking
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.objects.detections import Frame
 from tapjax.objects.sampling import find_outliers
 from tapjax.objects.settings import ObjectSettings
 from tapjax.pretrained import Tracker
+from tapjax.streaming import session as streaming
+from tapjax.tracking import long_videos
+from tapjax.tracking import whole_video
 
 # Frames that the points of objects began on are put before a window; their
 # number is rounded up, so that little is compiled anew.
@@ -145,7 +145,9 @@ class WindowedPoints:
       num_kept: frames of the last window that are seen again.
       first: index in the video of the first new frame.
     """
-    video = tracking.prepare_video(blocks, self._tracker.functions.resolution)
+    video = whole_video.prepare_video(
+        blocks, self._tracker.functions.resolution
+    )
     self._size = video.original
     frames = np.asarray(video.frames)
     num_new = len(frames)
@@ -234,7 +236,9 @@ class WindowedPoints:
     queries = np.asarray(
         rescale_query_points(queries, self._size, functions.resolution)
     )
-    tracks = tracking.track_features(functions, params, self._features, queries)
+    tracks = whole_video.track_features(
+        functions, params, self._features, queries
+    )
     positions = np.asarray(tracks.positions[:, num_before:])
     visible = np.array(tracks.visible[:, num_before:])
     if self._settings.outlier_deviations is not None:

@@ -16,21 +16,21 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import inputs
-from tapjax import tracking
 from tapjax.objects import boxes as boxes_lib
 from tapjax.objects.detections import check_detections
 from tapjax.objects.detections import Detections
 from tapjax.objects.detections import Detector
 from tapjax.objects.detections import Frame
-from tapjax.objects.machine import ObjectMachine
-from tapjax.objects.machine import ObjectState
-from tapjax.objects.machine import TrackedObject
+from tapjax.objects.lifecycle import ObjectMachine
+from tapjax.objects.lifecycle import ObjectState
+from tapjax.objects.lifecycle import TrackedObject
 from tapjax.objects.settings import ObjectSettings
 from tapjax.objects.sources import StreamedPoints
 from tapjax.objects.sources import WindowedPoints
 from tapjax.pretrained import Tracker
-from tapjax.tracking import Report
+from tapjax.tracking import checks
+from tapjax.tracking import whole_video
+from tapjax.tracking.whole_video import Report
 
 
 class ObjectTracks(NamedTuple):
@@ -77,14 +77,14 @@ def track_objects(
   Raises:
     ValueError: the frames are no video, or a detection is no box of a frame.
   """
-  frames = inputs.check_frames(frames)
+  frames = checks.check_frames(frames)
 
   def report_done(done: int) -> None:
     if report is not None:
       report('track', done, len(frames))
 
   return track_object_blocks(
-      tracker, tracking.split_frames(frames), detector, settings, report_done
+      tracker, whole_video.split_frames(frames), detector, settings, report_done
   )
 
 
@@ -143,7 +143,7 @@ def stream_objects(
   machine: ObjectMachine | None = None
   sides: dict[int, np.ndarray] = {}
   for index, frame in enumerate(frames):
-    inputs.check_frames(np.asarray(frame)[None])
+    checks.check_frames(np.asarray(frame)[None])
     if machine is None:
       machine = ObjectMachine(source, settings, frame.shape[:2])
     source.step(frame)
@@ -178,8 +178,8 @@ def _detect(
 
 
 def _stack(frames: list[Frame]) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
-  for start in range(0, len(frames), tracking.FRAME_CHUNK):
-    yield np.stack(frames[start : start + tracking.FRAME_CHUNK])
+  for start in range(0, len(frames), whole_video.FRAME_CHUNK):
+    yield np.stack(frames[start : start + whole_video.FRAME_CHUNK])
 
 
 def _smooth_sides(

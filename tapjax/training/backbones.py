@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from tapjax import checkpoints
 from tapjax.checkpoints import WeightFile
-from tapjax.models.base import flatten_params
-from tapjax.models.base import Params
-from tapjax.models.base import unflatten_params
-from tapjax.models.names import list_torch_sources
-from tapjax.models.names import list_torchvision_names
+from tapjax.models.contract import flatten_params
+from tapjax.models.contract import Params
+from tapjax.models.contract import unflatten_params
+from tapjax.models.weight_names import list_torch_sources
+from tapjax.models.weight_names import list_torchvision_names
 from tapjax.nn.torchvision_resnet import ResNetConfig
 
 _FOLDER = 'https://download.pytorch.org/models/'

@@ -24,16 +24,16 @@ from jaxtyping import Int
 import optax
 
 from tapjax import parallel
-from tapjax.data.corruption import change_video
-from tapjax.data.corruption import CorruptionConfig
-from tapjax.data.corruption import draw_motion
-from tapjax.data.corruption import map_forth
-from tapjax.data.corruption import map_home
-from tapjax.data.unlabeled import UnlabeledBatch
+from tapjax.data.unlabeled.clips import UnlabeledBatch
+from tapjax.data.unlabeled.degradation import change_video
+from tapjax.data.unlabeled.degradation import CorruptionConfig
+from tapjax.data.unlabeled.degradation import draw_motion
+from tapjax.data.unlabeled.degradation import map_forth
+from tapjax.data.unlabeled.degradation import map_home
 from tapjax.geometry import rescale_positions
-from tapjax.models.base import get_query_frames
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import get_query_frames
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.training.losses import compute_losses
 from tapjax.training.losses import LossConfig
 from tapjax.training.losses import Losses

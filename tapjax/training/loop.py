@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from tqdm import tqdm
 
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
 from tapjax.training.snapshots import Snapshots
 from tapjax.training.step import TrainState
 from tapjax.types import PyTree

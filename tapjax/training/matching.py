@@ -29,8 +29,8 @@ import optax
 
 from tapjax import parallel
 from tapjax.geometry import rescale_positions
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.ops.loops import map_batch
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig

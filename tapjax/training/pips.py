@@ -25,8 +25,8 @@ import optax
 
 from tapjax import parallel
 from tapjax.geometry import Resolution
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.training.optimizers import count_bad_steps
 from tapjax.training.step import TrainState
 from tapjax.types import PyTree

@@ -17,10 +17,10 @@ from jaxtyping import Int
 import optax
 
 from tapjax import parallel
-from tapjax.models.base import estimate_tracks
-from tapjax.models.base import guess_tracks
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import estimate_tracks
+from tapjax.models.contract import guess_tracks
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.training.losses import compute_losses
 from tapjax.training.losses import LossConfig
 from tapjax.training.losses import Losses

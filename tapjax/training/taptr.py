@@ -22,10 +22,10 @@ from jaxtyping import Int
 import optax
 
 from tapjax import parallel
-from tapjax.models import taptr
-from tapjax.models.base import get_query_frames
-from tapjax.models.base import Params
-from tapjax.models.taptr_network import TaptrConfig
+from tapjax.models.contract import get_query_frames
+from tapjax.models.contract import Params
+from tapjax.models.taptr import functions as taptr
+from tapjax.models.taptr.network import TaptrConfig
 from tapjax.training.optimizers import count_bad_steps
 from tapjax.training.step import average_parts
 from tapjax.training.step import TrainState

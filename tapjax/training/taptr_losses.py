@@ -22,8 +22,8 @@ from jaxtyping import Float
 from jaxtyping import Int
 import optax
 
-from tapjax.models.taptr_network import LayerOutputs
-from tapjax.models.taptr_network import NUM_CLASSES
+from tapjax.models.taptr.network import LayerOutputs
+from tapjax.models.taptr.network import NUM_CLASSES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax.pillow import import_pillow
+from tapjax.media.pictures import import_pillow
 from tapjax.visualization.overlay import make_track_colors
 
 Color = tuple[int, int, int]

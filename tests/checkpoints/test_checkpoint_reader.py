@@ -2,9 +2,9 @@ import tarfile
 
 import numpy as np
 import pytest
-import torch_format
 
 from tapjax import checkpoints
+from tests.support import torch_format
 
 
 def _write(path, file_format):

@@ -10,12 +10,12 @@ import tracemalloc
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_format
-from torch_format import Call
-from torch_format import Global
 
 from tapjax import checkpoints
 from tapjax.checkpoints import pickle_machine
+from tests.support import torch_format
+from tests.support.torch_format import Call
+from tests.support.torch_format import Global
 
 
 def _load(content, **settings):

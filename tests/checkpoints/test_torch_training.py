@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import torch_format
 
 from tapjax import checkpoints
 from tapjax.checkpoints import torch_zip
+from tests.support import torch_format
 
 ENTRIES = (
     'epoch',

@@ -4,11 +4,11 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
-import torch_format
-from torch_format import Call
-from torch_format import Global
 
 from tapjax import checkpoints
+from tests.support import torch_format
+from tests.support.torch_format import Call
+from tests.support.torch_format import Global
 
 
 @pytest.fixture

@@ -2,15 +2,15 @@
 
 import functools
 
-from command_runs import Answer
-from command_runs import make_frames
-import golden
 import pytest
 
 from tapjax import pretrained
-from tapjax import video_io
 from tapjax.cli import main
+from tapjax.media import video as video_files
 from tapjax.models import tapnet
+from tests.cli.command_runs import Answer
+from tests.cli.command_runs import make_frames
+from tests.support import golden
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope='session')
 def clip(tmp_path_factory):
   path = tmp_path_factory.mktemp('clip') / 'clip.mp4'
-  video_io.write_video(path, make_frames(5, 48, 64), 12.5)
+  video_files.write_video(path, make_frames(5, 48, 64), 12.5)
   return path
 
 

@@ -1,12 +1,12 @@
 """`tapjax edit` as its users meet it."""
 
-from command_runs import refuse_to_load
-from command_runs import write_picture
 import numpy as np
 import pytest
 
 from tapjax import pretrained
-from tapjax import video_io
+from tapjax.media import video as video_files
+from tests.cli.command_runs import refuse_to_load
+from tests.cli.command_runs import write_picture
 
 
 @pytest.mark.usefixtures('compile_once')
@@ -36,7 +36,7 @@ def test_editing_lays_the_edit_on_its_frame(run, clip, weights, folder, edit):
   )
   assert answer.status == 0, answer.err
   assert 'through 5 frames; wrote new/edited.mp4' in answer.out
-  before, after = (video_io.read_video(p) for p in (clip, 'new/edited.mp4'))
+  before, after = (video_files.read_video(p) for p in (clip, 'new/edited.mp4'))
   assert after.shape == before.shape
   change = np.abs(after[2].astype(float) - before[2]).mean(-1)
   assert change[:8].mean() < 30

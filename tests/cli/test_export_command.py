@@ -10,7 +10,6 @@ import subprocess
 import sys
 import types
 
-import golden
 import numpy as np
 import pytest
 
@@ -18,11 +17,12 @@ import tapjax
 from tapjax import export
 from tapjax import pretrained
 from tapjax.cli import main
-from tapjax.data import demo
+from tapjax.data.procedural import demo
 from tapjax.export import onnx_files
 from tapjax.export import run_file
 from tapjax.export import stablehlo_files
-from tapjax.models import tapir
+from tapjax.models.tapir import functions as tapir
+from tests.support import golden
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'experiments' / 'track_onnx.py'
 SIZE = (32, 40)

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import warnings
 
-from command_runs import Answer
 import pytest
 
 from tapjax import pretrained
 from tapjax.cli import main
+from tests.cli.command_runs import Answer
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 import contextlib
 import re
 
-from command_runs import make_frames
-
 from tapjax.cli.progress import ProgressBars
+from tests.cli.command_runs import make_frames
 
 
 def test_bars_reach_their_total_whatever_a_file_promised(capsys):

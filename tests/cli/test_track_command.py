@@ -6,15 +6,15 @@ import os
 import re
 import socket
 
-from command_runs import make_frames
-from command_runs import refuse_to_load
 import numpy as np
 import pytest
 
 from tapjax import pretrained
-from tapjax import results
-from tapjax import video_io
-from tapjax.data import demo
+from tapjax.data.procedural import demo
+from tapjax.media import track_files
+from tapjax.media import video as video_files
+from tests.cli.command_runs import make_frames
+from tests.cli.command_runs import refuse_to_load
 
 RESULTS = ['tracks.csv', 'tracks.mp4', 'tracks.npz']
 STAGES = ['load', 'read', 'encode', 'track', 'draw']
@@ -53,7 +53,7 @@ def test_tracking_writes_everything(run, clip, weights, folder):
       )
   with open('new/results/tracks.csv', newline='') as file:
     assert len(list(csv.DictReader(file))) == 15
-  with video_io.open_video('new/results/tracks.mp4') as reader:
+  with video_files.open_video('new/results/tracks.mp4') as reader:
     assert reader.info == (48, 64, 12.5, 5)
   bars = re.findall(r'(\w+): 100%\|[^|]*\| (\d+)/(\d+)', answer.err)
   totals = {stage: (int(done), int(total)) for stage, done, total in bars}
@@ -68,13 +68,13 @@ def test_tracking_writes_everything(run, clip, weights, folder):
     'shape', [(1, 48, 64), (2, 1, 1), (2, 7, 9), (2, 4000, 20)], ids=str
 )
 def test_odd_videos(run, folder, shape):
-  video_io.write_video('odd.mp4', make_frames(*shape), 25)
+  video_files.write_video('odd.mp4', make_frames(*shape), 25)
   answer = run('track', '--video=odd.mp4', '--model=tapnet', '--grid=2')
   assert answer.status == 0
   assert f'4 points through {shape[0]} frames' in answer.out
   with np.load('tracks_odd/tracks.npz') as arrays:
     assert arrays['positions'].shape == (4, shape[0], 2)
-  drawn = video_io.read_video(folder / 'tracks_odd' / 'tracks.mp4')
+  drawn = video_files.read_video(folder / 'tracks_odd' / 'tracks.mp4')
   assert drawn.shape == (*shape, 3)
 
 
@@ -301,7 +301,7 @@ def test_interrupts(run, clip, folder, monkeypatch, stage, left):
   def interrupt(*args, **kwargs):
     raise KeyboardInterrupt
 
-  owner = pretrained if stage == 'load' else results
+  owner = pretrained if stage == 'load' else track_files
   monkeypatch.setattr(owner, stage, interrupt)
   answer = run(
       'track',
@@ -329,7 +329,7 @@ def test_full_machines(run, clip, folder, monkeypatch, error, message):
   def fail(*args, **kwargs):
     raise error
 
-  monkeypatch.setattr(results, 'write_arrays', fail)
+  monkeypatch.setattr(track_files, 'write_arrays', fail)
   answer = run('track', f'--video={clip}', '--model=tapnet', '--grid=2')
   answer.check_refusal(1, message)
   assert not os.listdir(folder)

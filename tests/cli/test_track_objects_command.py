@@ -4,11 +4,11 @@ import csv
 import os
 import re
 
-from command_runs import refuse_to_load
 import pytest
 
 from tapjax import pretrained
-from tapjax import video_io
+from tapjax.media import video as video_files
+from tests.cli.command_runs import refuse_to_load
 
 
 @pytest.mark.usefixtures('folder')
@@ -32,7 +32,7 @@ def test_following_objects_writes_everything(run, clip, weights):
   with open('objects_clip/objects.csv', newline='') as file:
     rows = list(csv.DictReader(file))
   assert [float(rows[0][side]) for side in ('left', 'bottom')] == [10, 30]
-  with video_io.open_video('objects_clip/objects.mp4') as reader:
+  with video_files.open_video('objects_clip/objects.mp4') as reader:
     assert reader.info == (48, 64, 12.5, 5)
   assert re.search(r'track: 100%\|[^|]*\| 5/5', answer.err)
   # What was found can be what is looked for.

@@ -4,15 +4,13 @@ import functools
 import json
 import warnings
 
-import golden
 import jax
 import numpy as np
 import pytest
 
-from tapjax import padding
-from tapjax.data.annotated import AnnotatedVideo
-from tapjax.data.annotated import Entry
-from tapjax.data.annotated import Source
+from tapjax.data.labeled import AnnotatedVideo
+from tapjax.data.labeled import Entry
+from tapjax.data.labeled import Source
 from tapjax.data.queries import sample_queries
 from tapjax.evaluation import benchmarks
 from tapjax.evaluation import evaluate as evaluation
@@ -23,7 +21,9 @@ from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.pretrained import Tracker
 from tapjax.settings import replace_settings
+from tapjax.tracking import padding
 from tapjax.types import Tracks
+from tests.support import golden
 
 FIRST = benchmarks.BENCHMARKS['davis_first']
 STRIDED = benchmarks.BENCHMARKS['davis_strided']

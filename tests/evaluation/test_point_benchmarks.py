@@ -2,25 +2,25 @@
 
 import json
 
-import golden
 import jax
 import numpy as np
 import pytest
 
-from tapjax import tracking
-from tapjax.data.annotated import Entry
-from tapjax.data.annotated import Source
-from tapjax.data.point_videos import PointEntry
-from tapjax.data.point_videos import PointVideo
+from tapjax.data.benchmarks.point_videos import PointEntry
+from tapjax.data.benchmarks.point_videos import PointVideo
+from tapjax.data.labeled import Entry
+from tapjax.data.labeled import Source
 from tapjax.evaluation import benchmarks
 from tapjax.evaluation import evaluate as evaluation
 from tapjax.evaluation import report
 from tapjax.evaluation import subjects
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
-from tapjax.lazy_frames import LazyFrames
-from tapjax.models import pips_plus_plus
+from tapjax.media.lazy import LazyFrames
+from tapjax.models.pips_plus_plus import functions as pips_plus_plus
 from tapjax.pretrained import Tracker
+from tapjax.tracking import whole_video
 from tapjax.types import Tracks
+from tests.support import golden
 
 ODYSSEY = benchmarks.BENCHMARKS['point_odyssey']
 SMALL = pips_plus_plus.PipsPlusPlusConfig(
@@ -148,10 +148,10 @@ def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
   points = np.concatenate(
       [np.zeros((3, 1)), video.positions[:, 0, ::-1]], axis=1
   )
-  whole = tracking.track_video(
+  whole = whole_video.track_video(
       functions,
       params,
-      tracking.PreparedVideo(frames, (32, 48)),
+      whole_video.PreparedVideo(frames, (32, 48)),
       points.astype(np.float32),
   )
   metrics = compute_pips_metrics(

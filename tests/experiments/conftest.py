@@ -3,9 +3,9 @@
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 import pytest
-import tiny_runs
 
 from tapjax import parallel
+from tests.support import tiny_runs
 
 
 @pytest.fixture(scope='module')

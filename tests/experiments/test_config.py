@@ -6,8 +6,8 @@ import pytest
 from experiments.config import override_config
 from experiments.config import read_config
 from experiments.config import TrainConfig
-from tapjax.data.point_batches import PointDataConfig
-from tapjax.data.point_odyssey_windows import WindowConfig
+from tapjax.data.point_odyssey.window_batches import PointDataConfig
+from tapjax.data.point_odyssey.windows import WindowConfig
 from tapjax.training.point_transformer import PointTrainingConfig
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'experiments' / 'configs'

@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import tiny_runs
 
 from experiments import config as configs
 from experiments.recipes import make_functions
 import tapjax
 from tapjax import checkpoints
+from tapjax.media.pictures import import_pillow
 from tapjax.models import registry
-from tapjax.pillow import import_pillow
 from tapjax.pretrained import Tracker
 from tapjax.training.summaries import read_curves
+from tests.support import tiny_runs
 
 pytestmark = [
     pytest.mark.slow,

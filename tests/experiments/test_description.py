@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from experiments.description import count_parameters
 from experiments.description import describe_run
 from tapjax.models import registry
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
 
 
 def read_table(text):

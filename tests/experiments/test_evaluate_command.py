@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 
-import golden
 import pytest
-from tiny_runs import call
 
 from tapjax.evaluation import classical
-from tapjax.models import tapir
+from tapjax.models.tapir import functions as tapir
 from tapjax.pretrained import Tracker
+from tests.support import golden
+from tests.support.tiny_runs import call
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = tapir.TapirConfig(

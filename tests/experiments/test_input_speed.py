@@ -3,7 +3,6 @@
 import pathlib
 import re
 
-import movi_writer
 import numpy as np
 import pytest
 
@@ -14,11 +13,12 @@ from experiments.config import override_config
 from experiments.config import read_config
 from experiments.config import RunConfig
 import tapjax
-from tapjax.data.point_odyssey import PointAnnotations
-from tapjax.data.point_odyssey_scenes import SceneVideo
-from tapjax.data.point_odyssey_scenes import write_scene
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.stored_videos import write_stored_videos
+from tapjax.data.point_odyssey.files import PointAnnotations
+from tapjax.data.point_odyssey.generated import SceneVideo
+from tapjax.data.point_odyssey.generated import write_scene
+from tapjax.data.procedural.stored_videos import write_stored_videos
+from tapjax.data.procedural.videos import ProceduralConfig
+from tests.support import movi_writer
 
 pytestmark = [
     pytest.mark.slow,

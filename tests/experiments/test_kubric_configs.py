@@ -5,8 +5,6 @@ import pathlib
 import shutil
 
 import jax
-import movi_writer
-import narrow
 import numpy as np
 import pytest
 
@@ -16,10 +14,12 @@ from experiments.config import read_config
 import tapjax
 from tapjax import checkpoints
 from tapjax import parallel
-from tapjax.data.kubric_batches import make_kubric_draw
+from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.models import registry
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
+from tests.support import movi_writer
+from tests.support import narrow
 
 CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
 NAME = 'panning_movi_e/32x32'
@@ -205,7 +205,7 @@ def test_a_run_resumes_exactly_and_leaves_the_published_layout(
 
 
 def list_names(manifest):
-  import golden
+  from tests.support import golden
 
   weights = golden.load_weights_module(manifest.parents[1])
   checkpoint = weights.haiku_checkpoint(weights.load_manifest(manifest), 0)

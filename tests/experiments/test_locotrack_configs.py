@@ -3,19 +3,19 @@
 import pathlib
 
 import jax
-import narrow
 import numpy as np
 import pytest
 
 from experiments.config import override_config
 from experiments.config import read_config
 from tapjax import parallel
-from tapjax.data.pool import make_draw
-from tapjax.models import locotrack
+from tapjax.data.procedural.pool import make_draw
 from tapjax.models import registry
+from tapjax.models.locotrack import functions as locotrack
 from tapjax.training.optimizers import make_schedule
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
+from tests.support import narrow
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'experiments' / 'configs'
 SMALL = [

@@ -2,9 +2,9 @@
 
 import jax
 import pytest
-from test_tracking import make_tracker
 
 from experiments import overhead
+from tests.tracking.test_whole_video import make_tracker
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
 import tapjax
-from tapjax.data.point_odyssey import PointAnnotations
-from tapjax.data.point_odyssey_scenes import SceneVideo
-from tapjax.data.point_odyssey_scenes import write_scene
+from tapjax.data.point_odyssey.files import PointAnnotations
+from tapjax.data.point_odyssey.generated import SceneVideo
+from tapjax.data.point_odyssey.generated import write_scene
 
 CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
 NAMES = (
@@ -127,7 +127,7 @@ def test_clips_that_do_not_fit_are_counted(root, tmp_path):
   config = make_config(
       NAMES[0], f'data.root={root}', 'data.clips.num_points=30'
   )
-  from tapjax.data.clip_batches import make_clip_draw
+  from tapjax.data.point_odyssey.clip_batches import make_clip_draw
 
   draw = make_clip_draw(str(root), config.data, None, 0)
   with pytest.raises(ValueError, match=r'100 x before cropping: 20 tracks'):

@@ -12,8 +12,6 @@ import numpy as np
 import optax
 import pytest
 import safetensors
-import tiny_runs
-import torch_format
 
 from experiments import training
 from experiments.config import override_config
@@ -22,14 +20,16 @@ from experiments.recipes import Workplace
 import tapjax
 from tapjax import checkpoints
 from tapjax.checkpoints.torch_training import BUFFERS
-from tapjax.data.point_odyssey_scenes import write_procedural_scenes
-from tapjax.data.procedural import ProceduralConfig
+from tapjax.data.point_odyssey.generated import write_procedural_scenes
+from tapjax.data.procedural.videos import ProceduralConfig
+from tapjax.media.pictures import import_pillow
 from tapjax.models import point_transformer
-from tapjax.models.base import flatten_params
-from tapjax.models.base import Params
-from tapjax.models.names import list_torch_sources
-from tapjax.pillow import import_pillow
+from tapjax.models.contract import flatten_params
+from tapjax.models.contract import Params
+from tapjax.models.weight_names import list_torch_sources
 from tapjax.training.snapshots import Snapshots
+from tests.support import tiny_runs
+from tests.support import torch_format
 
 CONFIG = (
     pathlib.Path(training.__file__).parent

@@ -14,8 +14,8 @@ from experiments import benchmark
 from experiments import cycle
 from experiments import overhead
 import experiments.run  # noqa: F401 - defines the flags.
-from tapjax import video_io
 from tapjax.evaluation.cycle import CycleErrors
+from tapjax.media import video as video_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 LONG = 'locotrack_efficientnet_b0_934'
@@ -45,7 +45,7 @@ def split_columns(text):
 def test_cycle_has_columns_for_long_names(tmp_path, monkeypatch, capsys):
   name = 'a_video_with_a_very_long_name.mp4'
   frames = np.zeros((3, 32, 48, 3), np.uint8)
-  video_io.write_video(tmp_path / name, frames, frame_rate=12)
+  video_files.write_video(tmp_path / name, frames, frame_rate=12)
   errors = iter([CycleErrors(256, 2, 1.5, 1.0), CycleErrors(256, 1, 30.0, 0.0)])
   monkeypatch.setattr(cycle, 'measure_cycle_errors', lambda *_: next(errors))
 

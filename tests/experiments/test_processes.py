@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 
-import movi_writer
 import numpy as np
 import pytest
 import safetensors.numpy
+
+from tests.support import movi_writer
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'panning_movi_e/32x32'
@@ -20,9 +21,9 @@ pytestmark = [
 ]
 CONFIG = """
 from experiments.config import KubricTrainConfig
-from tapjax.data.kubric_batches import KubricConfig
-from tapjax.data.movi_tracks import MoviTrackConfig
-from tapjax.models.tapir import TapirConfig
+from tapjax.data.kubric.batches import KubricConfig
+from tapjax.data.kubric.tracks import MoviTrackConfig
+from tapjax.models.tapir.functions import TapirConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.step import StepConfig

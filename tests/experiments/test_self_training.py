@@ -16,7 +16,7 @@ from experiments.config import PUBLISHED
 from experiments.config import read_config
 from experiments.config import SelfTrainConfig
 import tapjax
-from tapjax.data.demo import make_demo_clip
+from tapjax.data.procedural.demo import make_demo_clip
 from tapjax.models import registry
 
 ROOT = pathlib.Path(__file__).parents[2]

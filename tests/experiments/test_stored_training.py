@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from narrow import SCENE
 import numpy as np
 import pytest
 
@@ -10,10 +9,11 @@ from experiments import training
 from experiments.configs import tapir_tiny_matching
 from experiments.configs import tapir_tiny_stored
 import tapjax
-from tapjax.data.stored_videos import write_stored_videos
-from tapjax.models import tapir
+from tapjax.data.procedural.stored_videos import write_stored_videos
+from tapjax.models.tapir import functions as tapir
 from tapjax.training.loop import LoopConfig
 from tapjax.training.summaries import read_curves
+from tests.support.narrow import SCENE
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import movi_writer
 import numpy as np
 import pytest
 
@@ -18,9 +17,9 @@ from experiments.taptr_videos import change_batches
 from experiments.taptr_videos import make_taptr_draw
 import tapjax
 from tapjax import parallel
-from tapjax.data.disturbances import DisturbanceConfig
-from tapjax.models import taptr
-from tapjax.models.taptr_network import TAPTRV2
+from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.models.taptr import functions as taptr
+from tapjax.models.taptr.network import TAPTRV2
 from tapjax.training.taptr import _average_weights
 from tapjax.training.taptr import choose_queries
 from tapjax.training.taptr import draw_first_weights
@@ -30,6 +29,7 @@ from tapjax.training.taptr import make_taptr_state
 from tapjax.training.taptr import make_taptr_update
 from tapjax.training.taptr import TaptrTrainingConfig
 from tapjax.types import Example
+from tests.support import movi_writer
 
 CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
 CONFIG = CONFIGS / 'taptrv2_procedural.py'

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from absl import flags
 import pytest
-import tiny_runs
 
 from experiments import benchmark
 from experiments import finetune
 from experiments import overhead
 from experiments import run
 from experiments.config import read_config
+from tests.support import tiny_runs
 
 pytestmark = [
     pytest.mark.slow,

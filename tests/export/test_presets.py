@@ -1,11 +1,11 @@
 """Every preset as a file of either format, with the numbers of JAX."""
 
-import golden
 import pytest
 
 import tapjax
 from tapjax import export
 from tapjax.models import registry
+from tests.support import golden
 
 # What CI runs, beside the small networks of test_export_command.
 CHEAP = {('tapnet', 'onnx'), ('tapir_tiny', 'stablehlo')}

@@ -3,16 +3,16 @@
 import dataclasses
 import functools
 
-import golden
 import jax
 import numpy as np
 import pytest
 
-from tapjax.data import demo
+from tapjax.data.procedural import demo
 from tapjax.export import programs
 from tapjax.export import run_file
-from tapjax.models import tapir
+from tapjax.models.tapir import functions as tapir
 from tapjax.pretrained import Tracker
+from tests.support import golden
 
 CONFIG = dataclasses.replace(
     tapir.TAPIR_TINY,

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tapjax.models import point_transformer
+from tests.support import golden
 
 pytestmark = pytest.mark.slow
 

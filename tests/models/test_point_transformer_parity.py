@@ -5,17 +5,17 @@ Tolerances are those that the reference data states.
 
 import json
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import tapjax
-from tapjax import tracking
 from tapjax.geometry import normalize_frames
 from tapjax.models import point_transformer
-from tapjax.models.base import make_stages
+from tapjax.models.contract import make_stages
+from tapjax.tracking import whole_video
+from tests.support import golden
 
 FORWARD = (
     'resnet18_default',
@@ -137,8 +137,8 @@ def test_forward(name, reference, tmp_path):
     close(pairs.mean(axis=(2, 4)), stored, atol=atol)
 
   # Some points lie outside, which `track` does not take.
-  prepared = tracker.prepare(tracking.split_frames(frames))
-  tracks = tracking.track_video(
+  prepared = tracker.prepare(whole_video.split_frames(frames))
+  tracks = whole_video.track_video(
       tracker.functions, params, prepared, expected['query_points']
   )
   close(tracks.positions, expected['tracks'], atol=tolerance['tracks_px'])

@@ -1,6 +1,5 @@
 """TAP-Net against stored outputs of the published implementation."""
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 import tapjax
 from tapjax.geometry import normalize_frames
+from tests.support import golden
 
 PIXELS = 5e-4
 LOGITS = 5e-5

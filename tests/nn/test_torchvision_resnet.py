@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tapjax.models.names import list_torch_sources
-from tapjax.models.names import list_torchvision_names
+from tapjax.models.weight_names import list_torch_sources
+from tapjax.models.weight_names import list_torchvision_names
 from tapjax.nn import torchvision_resnet
 from tapjax.nn.torchvision_resnet import ResNetConfig
 from tapjax.nn.torchvision_resnet import TorchvisionResNet
@@ -54,7 +54,7 @@ def test_sizes_are_those_of_torchvision(name, num_parameters, gigaflops):
 @pytest.mark.parametrize('name', RESNETS)
 def test_names_are_those_of_torchvision(name, reference):
   """A published file that begins with such a network has these arrays."""
-  import golden
+  from tests.support import golden
 
   config = RESNETS[name]
   resnet = make_resnet(config)

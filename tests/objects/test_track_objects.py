@@ -13,8 +13,8 @@ import pytest
 
 import tapjax
 from tapjax import objects
-from tapjax.models.base import Params
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 

@@ -3,18 +3,18 @@
 import dataclasses
 import re
 
-import golden
 import numpy as np
 import pytest
-import torch_format
 
 from tapjax import checkpoints
 from tapjax.models import point_transformer
 from tapjax.models import registry
-from tapjax.models.base import flatten_params
-from tapjax.models.names import list_torch_sources
-from tapjax.models.names import list_torchvision_names
+from tapjax.models.contract import flatten_params
+from tapjax.models.weight_names import list_torch_sources
+from tapjax.models.weight_names import list_torchvision_names
 from tapjax.training import backbones
+from tests.support import golden
+from tests.support import torch_format
 
 SMALL = dataclasses.replace(
     point_transformer.RESNET18,

@@ -3,22 +3,22 @@
 import dataclasses
 import functools
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tapjax import parallel
-from tapjax.data.corruption import CorruptionConfig
-from tapjax.data.procedural import make_batch
-from tapjax.data.procedural import ProceduralConfig
-from tapjax.data.unlabeled import UnlabeledBatch
-from tapjax.models import tapir
+from tapjax.data.procedural.videos import make_batch
+from tapjax.data.procedural.videos import ProceduralConfig
+from tapjax.data.unlabeled.clips import UnlabeledBatch
+from tapjax.data.unlabeled.degradation import CorruptionConfig
+from tapjax.models.tapir import functions as tapir
 from tapjax.training import bootstrap
 from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.types import TrackState
+from tests.support import golden
 
 pytestmark = [
     pytest.mark.slow,

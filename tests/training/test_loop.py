@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tapjax.models.base import Params
+from tapjax.models.contract import Params
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import LoopConfig
 from tapjax.training.loop import train

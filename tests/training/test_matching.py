@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tapjax import parallel
-from tapjax.models import tapir
+from tapjax.models.tapir import functions as tapir
 from tapjax.training.matching import compute_matching_losses
 from tapjax.training.matching import make_matching_update
 from tapjax.training.matching import MatchingConfig

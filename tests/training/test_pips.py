@@ -2,7 +2,6 @@
 
 import json
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 
 from tapjax import parallel
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
-from tapjax.models import pips_plus_plus
-from tapjax.models.base import flatten_params
-from tapjax.models.base import unflatten_params
-from tapjax.models.names import list_torch_sources
+from tapjax.models.contract import flatten_params
+from tapjax.models.contract import unflatten_params
+from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.weight_names import list_torch_sources
 from tapjax.training import pips
+from tests.support import golden
 
 pytestmark = pytest.mark.slow
 SMALL = pips_plus_plus.PipsPlusPlusConfig(

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +12,10 @@ import tapjax
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
 from tapjax.models import point_transformer as model
-from tapjax.models.base import flatten_params
-from tapjax.models.names import list_torch_sources
+from tapjax.models.contract import flatten_params
+from tapjax.models.weight_names import list_torch_sources
 from tapjax.training import point_transformer as training
+from tests.support import golden
 
 
 @pytest.fixture

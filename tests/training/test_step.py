@@ -10,9 +10,9 @@ import optax
 import pytest
 
 from tapjax import parallel
-from tapjax.models import tapir
 from tapjax.models import tapnet
-from tapjax.models.base import describe_params
+from tapjax.models.contract import describe_params
+from tapjax.models.tapir import functions as tapir
 from tapjax.training.losses import LossConfig
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig

@@ -1,6 +1,5 @@
 import dataclasses
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +8,17 @@ import pytest
 
 from tapjax import checkpoints
 from tapjax.geometry import normalize_frames
-from tapjax.models import taptr
-from tapjax.models import taptr_names
-from tapjax.models.base import describe_params
-from tapjax.models.base import flatten_params
-from tapjax.models.base import unflatten_params
-from tapjax.models.names import list_torch_sources
-from tapjax.models.taptr_network import LayerOutputs
-from tapjax.models.taptr_network import TAPTRV2
+from tapjax.models.contract import describe_params
+from tapjax.models.contract import flatten_params
+from tapjax.models.contract import unflatten_params
+from tapjax.models.taptr import functions as taptr
+from tapjax.models.taptr import weights as taptr_weights
+from tapjax.models.taptr.network import LayerOutputs
+from tapjax.models.taptr.network import TAPTRV2
+from tapjax.models.weight_names import list_torch_sources
 from tapjax.training.taptr_losses import compute_taptr_losses
 from tapjax.training.taptr_losses import TaptrLossConfig
+from tests.support import golden
 
 pytestmark = pytest.mark.slow
 
@@ -82,9 +82,9 @@ def test_training_equals_the_published(reference):
   config = dataclasses.replace(TAPTRV2, resolution=(side, side))
   functions = taptr.make_functions(config)
   shapes = flatten_params(describe_params(functions))
-  sources = list_torch_sources(taptr_names.list_weight_names(config))
+  sources = list_torch_sources(taptr_weights.list_weight_names(config))
   arrays = checkpoints.convert_arrays(
-      taptr_names.select_arrays(weights.fill(manifest, case.meta['seed'])),
+      taptr_weights.select_arrays(weights.fill(manifest, case.meta['seed'])),
       sources,
       {name: leaf.shape for name, leaf in shapes.items()},
       origin='the manifest',

@@ -1,0 +1,1 @@
+"""Readers of benchmarks with annotated tracks."""

@@ -1,0 +1,1 @@
+"""Kubric: records, point tracks and augmentation."""

@@ -1,0 +1,498 @@
+"""Point tracks of Kubric's MOVi videos, from depth, segmentation and poses.
+
+pixels of a grid ──choose──► queries ──lift to 3-D──► points on every frame
+──project──► tracks;  ──compare with depth, segments, normals──► occlusion
+
+All objects and frames are handled at once. Random choices are made apart from
+what is computed of them, `draw_choices` and `compute_tracks`.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import NamedTuple
+
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+import numpy as np
+
+from tapjax.data.kubric.movi import compute_rotations
+from tapjax.data.kubric.movi import decode_depth
+from tapjax.data.kubric.movi import decode_normals
+from tapjax.data.kubric.movi import decode_object_coordinates
+from tapjax.data.kubric.movi import make_camera
+from tapjax.data.kubric.movi import MoviCamera
+from tapjax.data.kubric.movi import MoviRecord
+
+# A point is hidden where everything around its place is nearer than this share
+# of its distance.
+_NEARER = 0.99
+# An occluder is nearer than this share of a pixel's depth.
+_OCCLUDER = 0.95
+# Squared distance of normals of neighbors that are on one smooth surface, and
+# how many of the four neighbors may be farther.
+_SMOOTH = 0.0025
+_MOST_ROUGH = 2
+_SIGNS = np.stack(
+    np.meshgrid(*[[-1.0, 1.0]] * 3, indexing='ij'), axis=-1
+).reshape(8, 3)
+_NEIGHBORS = tuple(
+    (y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
+)
+_DIAGONALS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class MoviTrackConfig:
+  """Settings of the points that a video is asked for.
+
+  Attributes:
+    num_points: in total.
+    stride: between the pixels and frames of the grid that queries are from.
+    most_segments: ids that there may be, with the background.
+    largest_share: of an object's grid points that are chosen.
+    snap_to_occluder: whether queries are drawn next to what hides them too.
+    as_published: whether to repeat what is wrong in the published program: the
+      last but one point instead of the last where points are missing, depths of
+      other queries in `relative_depths`, mirrored frames whose y is negative,
+      snapping by the depth of a wrong pixel, and positions in pixels of the
+      record also where the video is resized to another size.
+  """
+
+  num_points: int = 256
+  stride: int = 4
+  most_segments: int = 25
+  largest_share: float = 0.1
+  snap_to_occluder: bool = False
+  as_published: bool = False
+
+  def __post_init__(self):
+    for name in ('num_points', 'stride', 'most_segments'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+            f'{name} must be at least 1; got {getattr(self, name)}'
+        )
+    if not 0 < self.largest_share <= 1:
+      raise ValueError(
+          'largest_share must be more than 0 and at most 1; got '
+          f'{self.largest_share}'
+      )
+
+
+class Window(NamedTuple):
+  """A part of a frame in pixels; the lower right corner is outside."""
+
+  top: int
+  left: int
+  bottom: int
+  right: int
+
+
+class MoviChoices(NamedTuple):
+  """What is random about the points of a video.
+
+  Attributes:
+    start: of the grid (t, y, x), before the window's corner is added.
+    chosen: for every segment, indices into its grid points in the order
+      (t, y, x).
+    shifts: (y, x) by which queries are moved, where they are snapped.
+    coins: those with less than a half are.
+  """
+
+  start: tuple[int, int, int]
+  chosen: Sequence[Int[np.ndarray, 'k']]
+  shifts: Int[np.ndarray, 'n 2'] | None = None
+  coins: Float[np.ndarray, 'n'] | None = None
+
+
+class MoviTracks(NamedTuple):
+  """Points of a video: queries (t, y, x) and positions (x, y) in pixels.
+
+  Pixels are those of the resized video. `relative_depths` is how far a point is
+  from the camera, in its distance on its query's frame.
+  """
+
+  query_points: Float[np.ndarray, 'n 3']
+  target_points: Float[np.ndarray, 'n t 2']
+  occluded: Bool[np.ndarray, 'n t']
+  relative_depths: Float[np.ndarray, 'n t']
+
+
+def make_tracks(
+    record: MoviRecord,
+    window: Window,
+    resolution: tuple[int, int],
+    config: MoviTrackConfig,
+    generator: np.random.Generator,
+) -> MoviTracks:
+  """Returns tracks of random points of a window that is resized."""
+  segments = find_segments(record, config)
+  choices = draw_choices(segments, window, config, generator)
+  return compute_tracks(record, segments, window, resolution, config, choices)
+
+
+def find_segments(
+    record: MoviRecord, config: MoviTrackConfig
+) -> Int[np.ndarray, 't h w']:
+  """Returns the segment of every pixel that points may be on, -1 for others.
+
+  Where queries are snapped to occluders, pixels beside one are left out.
+  """
+  segments = record.segmentations.astype(np.int16)
+  if config.snap_to_occluder:
+    depth = decode_depth(record.depth, record.depth_range)
+    height, width = depth.shape[1:]
+    padded = np.pad(depth, ((0, 0), (1, 1), (1, 1)), mode='symmetric')
+    nearest = np.min(
+        [
+            padded[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width]
+            for y, x in _NEIGHBORS
+        ],
+        axis=0,
+    )
+    segments[nearest < _OCCLUDER * depth] = -1
+  return segments
+
+
+def count_grid_points(
+    segments: Int[np.ndarray, 't h w'],
+    window: Window,
+    start: tuple[int, int, int],
+    config: MoviTrackConfig,
+) -> Int[np.ndarray, 's']:
+  """Returns how many points of the grid each segment has."""
+  on_grid = segments[_slice_grid(window, start, config.stride)].ravel()
+  # The first bin is of pixels that are left out.
+  counts = np.bincount(on_grid + 1)[1:]
+  if len(counts) > config.most_segments:
+    raise ValueError(
+        f'a video must have at most {config.most_segments} segments; got one '
+        f'with {len(counts)} - raise most_segments'
+    )
+  return np.pad(counts, (0, config.most_segments - len(counts)))
+
+
+def divide_points(
+    counts: Int[np.ndarray, 's'], config: MoviTrackConfig
+) -> Int[np.ndarray, 's']:
+  """Returns how many points of each segment are chosen.
+
+  Segments get as many as each other, but small ones, which are asked first, no
+  more than a share of what they have.
+  """
+  numbers = np.zeros(len(counts), np.int64)
+  missing, remaining = config.num_points, len(counts)
+  for segment in np.argsort(counts, kind='stable'):
+    even = np.round(np.float32(missing) / np.float32(remaining))
+    most = np.round(
+        np.float32(config.largest_share) * np.float32(counts[segment])
+    )
+    numbers[segment] = min(even, most)
+    missing -= numbers[segment]
+    remaining -= 1
+  return numbers
+
+
+def draw_choices(
+    segments: Int[np.ndarray, 't h w'],
+    window: Window,
+    config: MoviTrackConfig,
+    generator: np.random.Generator,
+) -> MoviChoices:
+  """Draws the grid, and points of each segment, which may be drawn twice."""
+  a, b, c = generator.integers(config.stride, size=3).tolist()
+  counts = count_grid_points(segments, window, (a, b, c), config)
+  numbers = divide_points(counts, config)
+  chosen = [
+      generator.integers(max(count, 1), size=number)
+      for count, number in zip(counts, numbers, strict=True)
+  ]
+  shifts = coins = None
+  if config.snap_to_occluder:
+    shifts = generator.integers(-1, 2, size=(config.num_points, 2))
+    coins = generator.random(config.num_points)
+  return MoviChoices((a, b, c), chosen, shifts, coins)
+
+
+class _Queries(NamedTuple):
+  """Pixels that points are chosen at, and their segments."""
+
+  pixels: Int[np.ndarray, 'n 3']
+  segments: Int[np.ndarray, 'n']
+
+  @property
+  def places(self) -> tuple[np.ndarray, ...]:
+    """Of the pixels in arrays `[t, h, w]`."""
+    return tuple(self.pixels.T)
+
+
+def compute_tracks(
+    record: MoviRecord,
+    segments: Int[np.ndarray, 't h w'],
+    window: Window,
+    resolution: tuple[int, int],
+    config: MoviTrackConfig,
+    choices: MoviChoices,
+) -> MoviTracks:
+  """Returns tracks of points that were chosen; see `make_tracks`."""
+  queries = _locate_queries(segments, window, config.stride, choices)
+  if not len(queries.pixels):
+    raise ValueError(
+        'a video must have points to choose; this one has none in the window '
+        f'{tuple(window)} - raise largest_share'
+    )
+  height, width = segments.shape[1:]
+  camera = make_camera(record)
+  query_depths = decode_depth(record.depth[queries.places], record.depth_range)
+  points = _lift_points(record, camera, queries, query_depths)
+  places, ahead = camera.project(points)
+  pixels = places * (width, height)
+  offsets = points - camera.positions[None]
+  distances = np.linalg.norm(offsets, axis=-1)
+  occluded = (
+      (ahead < 0)
+      | _find_outside(pixels, window)
+      | _find_covered(record, segments, queries, pixels, distances)
+      | _find_averted(record, queries, offsets)
+  )
+  if config.as_published:
+    query_depths = _swap_depths(query_depths, queries)
+  if config.snap_to_occluder:
+    queries, query_depths = _snap_queries(
+        record, queries, query_depths, config, choices
+    )
+  corner = np.asarray([window.left, window.top])
+  size = np.asarray([window.right, window.bottom]) - corner
+  if config.as_published:
+    resolution = height, width
+  scale = np.asarray(resolution[::-1]) / size
+  frames, *query_yx = queries.pixels.T
+  query_xy = (np.stack(query_yx[::-1], axis=-1) + 0.5 - corner) * scale
+  tracks = MoviTracks(
+      np.stack([frames, query_xy[:, 1], query_xy[:, 0]], axis=-1),
+      (pixels - corner) * scale,
+      occluded,
+      distances / query_depths[:, None],
+  )
+  return _fill(tracks, config)
+
+
+def mirror_tracks(
+    tracks: MoviTracks, height: int, *, as_published: bool = False
+) -> MoviTracks:
+  """Returns the tracks of a video whose rows are in reverse order.
+
+  As published, a coordinate y becomes -y and not height - y.
+  """
+  edge = 0 if as_published else height
+  query_points = tracks.query_points.copy()
+  target_points = tracks.target_points.copy()
+  query_points[:, 1] = edge - query_points[:, 1]
+  target_points[..., 1] = edge - target_points[..., 1]
+  return tracks._replace(query_points=query_points, target_points=target_points)
+
+
+def _slice_grid(
+    window: Window, start: tuple[int, int, int], stride: int
+) -> tuple[slice, slice, slice]:
+  frame, row, column = start
+  return (
+      slice(frame, None, stride),
+      slice(window.top + row, window.bottom, stride),
+      slice(window.left + column, window.right, stride),
+  )
+
+
+def _locate_queries(
+    segments: Int[np.ndarray, 't h w'],
+    window: Window,
+    stride: int,
+    choices: MoviChoices,
+) -> _Queries:
+  """Returns the pixels of chosen points, segment by segment.
+
+  Those of the background are in the order of their frames.
+  """
+  on_grid = segments[_slice_grid(window, choices.start, stride)]
+  # Grid points of one segment after those of another, each in their own order.
+  order = np.argsort(on_grid.ravel(), kind='stable')
+  firsts = np.searchsorted(
+      on_grid.ravel()[order], np.arange(len(choices.chosen))
+  )
+  rows = [
+      order[first + chosen]
+      for first, chosen in zip(firsts, choices.chosen, strict=True)
+      if len(chosen)
+  ]
+  if not rows:
+    return _Queries(np.zeros((0, 3), np.int64), np.zeros(0, np.int64))
+  places = np.stack(
+      np.unravel_index(np.concatenate(rows), on_grid.shape), axis=-1
+  )
+  corner = np.asarray([0, window.top, window.left]) + choices.start
+  pixels = places * stride + corner
+  found = segments[tuple(pixels.T)].astype(np.int64)
+  background = np.flatnonzero(found == 0)
+  by_frame = np.argsort(pixels[background, 0], kind='stable')
+  pixels[background] = pixels[background[by_frame]]
+  return _Queries(pixels, found)
+
+
+def _lift_points(
+    record: MoviRecord,
+    camera: MoviCamera,
+    queries: _Queries,
+    query_depths: Float[np.ndarray, 'n'],
+) -> Float[np.ndarray, 'n t 3']:
+  """Returns where the points are in the world, on every frame."""
+  num_frames, height, width = record.depth.shape
+  frames = queries.pixels[:, 0]
+  places = (queries.pixels[:, :0:-1] + 0.5) / (width, height)
+  still = camera.unproject(frames, places, query_depths)
+  points = np.repeat(still[:, None], num_frames, axis=1)
+  moving = np.flatnonzero(queries.segments > 0)
+  if moving.size:
+    local = decode_object_coordinates(
+        record.object_coordinates[queries.places][moving]
+    )
+    # The affine map that is nearest to taking the unit cube's corners to the
+    # box's: the corners are as many on either side of every axis.
+    shares = 1 / 8 + local @ _SIGNS.T / 4
+    boxes = record.boxes[queries.segments[moving] - 1].astype(np.float64)
+    points[moving] = np.einsum('nk,ntkc->ntc', shares, boxes)
+  return points
+
+
+def _find_outside(
+    pixels: Float[np.ndarray, 'n t 2'], window: Window
+) -> Bool[np.ndarray, 'n t']:
+  x, y = np.moveaxis(pixels, -1, 0)
+  return (
+      (y < window.top)
+      | (x < window.left)
+      | (y > window.bottom)
+      | (x > window.right)
+  )
+
+
+def _find_covered(
+    record: MoviRecord,
+    segments: Int[np.ndarray, 't h w'],
+    queries: _Queries,
+    pixels: Float[np.ndarray, 'n t 2'],
+    distances: Float[np.ndarray, 'n t'],
+) -> Bool[np.ndarray, 'n t']:
+  """Returns where all four pixels around a point show something nearer.
+
+  Or none of them shows the point's own segment.
+  """
+  height, width = segments.shape[1:]
+  # Beyond these, clamping to the frame makes no difference.
+  finite = np.nan_to_num(pixels, nan=-2.0)
+  base = np.floor(np.clip(finite, -2, (width + 2, height + 2)) - 0.5)
+  columns, rows = np.moveaxis(base.astype(np.int64), -1, 0)
+  rows = np.clip(
+      rows + np.asarray([0, 0, 1, 1]).reshape(4, 1, 1), 0, height - 1
+  )
+  columns = np.clip(
+      columns + np.asarray([0, 1, 0, 1]).reshape(4, 1, 1), 0, width - 1
+  )
+  frames = np.arange(segments.shape[0]).reshape(1, 1, -1)
+  around = record.depth[frames, rows, columns].max(axis=0)
+  nearer = decode_depth(around, record.depth_range) < _NEARER * distances
+  own = segments[frames, rows, columns] == queries.segments.reshape(1, -1, 1)
+  return nearer | ~own.any(axis=0)
+
+
+def _find_averted(
+    record: MoviRecord,
+    queries: _Queries,
+    offsets: Float[np.ndarray, 'n t 3'],
+) -> Bool[np.ndarray, 'n t']:
+  """Returns where the surface of an object faces away from the camera.
+
+  Normals turn with the object. Those that face away on their own query's frame
+  are wrong, and so are those that differ from the normals around them.
+  """
+  averted = np.zeros(offsets.shape[:2], bool)
+  rows = np.flatnonzero(queries.segments > 0)
+  if not rows.size:
+    return averted
+  pixels = queries.pixels[rows]
+  frames = pixels[:, 0]
+  own = decode_normals(record.normals[tuple(pixels.T)])
+  rotations = compute_rotations(record.quaternions)[queries.segments[rows] - 1]
+  each = np.arange(len(rows))
+  local = np.einsum('ncd,nc->nd', rotations[each, frames], own)
+  turned = np.einsum('ntcd,nd->ntc', rotations, local)
+  away = np.einsum('ntc,ntc->nt', turned, offsets[rows]) > 0
+  trusted = _find_smooth(record, pixels, own) & ~away[each, frames]
+  averted[rows] = away & trusted[:, None]
+  return averted
+
+
+def _find_smooth(
+    record: MoviRecord,
+    pixels: Int[np.ndarray, 'n 3'],
+    own: Float[np.ndarray, 'n 3'],
+) -> Bool[np.ndarray, 'n']:
+  """Returns which pixels have normals like those of most diagonal neighbors.
+
+  Beyond the frame normals are zero.
+  """
+  size = np.asarray(record.depth.shape[1:])
+  around = pixels[:, None, 1:] + np.asarray(_DIAGONALS)[None]
+  inside = ((around >= 0) & (around < size)).all(axis=-1)
+  y, x = np.moveaxis(np.clip(around, 0, size - 1), -1, 0)
+  theirs = decode_normals(record.normals[pixels[:, :1], y, x])
+  theirs = np.where(inside[..., None], theirs, 0)
+  rough = np.sum((theirs - own[:, None]) ** 2, axis=-1) > _SMOOTH
+  return rough.sum(axis=1) <= _MOST_ROUGH
+
+
+def _swap_depths(
+    depths: Float[np.ndarray, 'n'], queries: _Queries
+) -> Float[np.ndarray, 'n']:
+  """Brings depths in the order of frames within each object."""
+  return depths[np.lexsort((queries.pixels[:, 0], queries.segments))]
+
+
+def _snap_queries(
+    record: MoviRecord,
+    queries: _Queries,
+    query_depths: Float[np.ndarray, 'n'],
+    config: MoviTrackConfig,
+    choices: MoviChoices,
+) -> tuple[_Queries, Float[np.ndarray, 'n']]:
+  """Moves half of the queries that are next to something farther onto it."""
+  assert choices.shifts is not None, 'shifts are drawn for snapping'
+  assert choices.coins is not None, 'coins are drawn for snapping'
+  count = len(queries.pixels)
+  shape = record.depth.shape
+  depth = decode_depth(record.depth, record.depth_range)
+  moved = queries.pixels.copy()
+  moved[:, 1:] += choices.shifts[:count]
+  moved = np.clip(moved, 0, np.asarray(shape) - 1)
+  own = query_depths
+  if config.as_published:
+    # PARITY: the depth of another pixel is read (test_movi_tracks).
+    frames, rows, _ = queries.places
+    own = depth.ravel()[rows + frames * shape[2] + frames * shape[1] * shape[2]]
+  behind = depth[tuple(moved.T)]
+  snapped = (own < _OCCLUDER * behind) & (choices.coins[:count] < 0.5)
+  pixels = np.where(snapped[:, None], moved, queries.pixels)
+  return queries._replace(pixels=pixels), own
+
+
+def _fill(tracks: MoviTracks, config: MoviTrackConfig) -> MoviTracks:
+  """Repeats a point until there are as many as there should be."""
+  count = len(tracks.query_points)
+  repeated = max(count - 2, 0) if config.as_published else count - 1
+  rows = np.arange(config.num_points)
+  rows = np.where(rows < count, rows, repeated)
+  return MoviTracks(
+      tracks.query_points[rows].astype(np.float32),
+      tracks.target_points[rows].astype(np.float32),
+      tracks.occluded[rows],
+      tracks.relative_depths[rows].astype(np.float32),
+  )

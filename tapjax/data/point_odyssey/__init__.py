@@ -1,0 +1,1 @@
+"""PointOdyssey: scenes, training clips and windows."""

@@ -1,0 +1,1 @@
+"""Clips of unlabeled videos and degraded views."""

@@ -1,0 +1,1 @@
+"""Edits of a region that follow its tracked points."""

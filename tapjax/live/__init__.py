@@ -1,0 +1,1 @@
+"""Live tracking: the loop, its screen and its recordings."""

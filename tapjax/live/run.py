@@ -1,0 +1,502 @@
+"""Online tracking of a stream: camera, video file or pictures as they appear.
+
+```
+source ──Shot──► follow: add, step ──rows──► recording ──► tracks.npz, .csv
+                        ▲                │
+              window: clicks, keys ◄── draw ──► tracks.mp4
+```
+
+Nothing grows with the length of the stream but the files: a frame is tracked,
+written down, drawn and let go.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterator
+import os
+import pathlib
+import signal
+import threading
+import time
+from typing import Any, Literal, NamedTuple
+
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import visualization
+from tapjax.geometry import Resolution
+from tapjax.live import cuts
+from tapjax.live import recording
+from tapjax.live import screen as live_screen
+from tapjax.media import video as video_files
+from tapjax.media.sources import Source
+from tapjax.pretrained import Tracker
+from tapjax.streaming import session as streaming
+
+RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
+_TAIL = 12
+# Frames over which times are compared, and those before that compile.
+_TIMED = 100
+_UNTIMED = 2
+
+Image = UInt8[np.ndarray, 'h w 3']
+# From the resolution and the number of the first whole frame to (t, y, x).
+ChoosePoints = Callable[[Resolution, int], Float[np.ndarray, 'n 3']]
+
+
+class DamagedFrameError(ValueError):
+  """A frame was not whole, and the run was to stop at such."""
+
+
+class Options(NamedTuple):
+  """How a stream is tracked.
+
+  Attributes:
+    threshold: a point is visible where its confidence is above it; None takes
+      the tracker's own.
+    lost_after: frames in a row without a point after which it is lost.
+    found_after: frames in a row with it after which it is found.
+    damaged: whether to skip frames that are not whole, or stop there.
+    reset_at_cuts: whether to forget the past where a new scene begins.
+    save_every: frames after which to save what resumes the run; None for never.
+    max_frames: of the stream to track; None for all.
+  """
+
+  threshold: float | None = None
+  lost_after: int = streaming.DEFAULT_RULE.lost_after
+  found_after: int = streaming.DEFAULT_RULE.found_after
+  damaged: Literal['skip', 'stop'] = 'skip'
+  reset_at_cuts: bool = False
+  save_every: int | None = None
+  max_frames: int | None = None
+
+
+class Summary(NamedTuple):
+  """What a run came to.
+
+  Attributes:
+    num_frames: of the stream, damaged ones among them.
+    num_points: that ever were.
+    damaged: frames that were not whole.
+    cuts: first frames of new scenes.
+    first_seconds: a frame, of the first hundred after compilation.
+    last_seconds: a frame, of the last hundred; NaN of short streams, both.
+  """
+
+  num_frames: int
+  num_points: int
+  damaged: list[int]
+  cuts: list[int]
+  first_seconds: float
+  last_seconds: float
+
+
+def run(
+    tracker: Tracker,
+    source: Source,
+    output: pathlib.Path,
+    choose_points: ChoosePoints,
+    options: Options = Options(),  # noqa: B008 - a tuple of constants.
+    *,
+    resume: bool = False,
+    window: live_screen.Window | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> Summary:
+  """Tracks a stream to its end and writes what came out into a folder.
+
+  Args:
+    tracker: one that streams.
+    source: the stream.
+    output: an existing folder.
+    choose_points: the points to begin with.
+    options: how to track.
+    resume: whether to go on where a run of the same kind was saved.
+    window: where to show the points and be told of others.
+    tell: called with a line for what a user should know.
+    report: called as `report(stage, done, total)` while work goes on.
+
+  Raises:
+    DamagedFrameError: at a damaged frame, if asked to stop there; what came
+      before is written.
+    ValueError: the tracker does not stream, or nothing can be resumed.
+  """
+  if resume and not source.repeatable:
+    raise ValueError(
+        '--resume needs a stream that can be read again; a camera cannot'
+    )
+  record = recording.Recording(output, resume=resume)
+  run = _Run(tracker, source, choose_points, options, record, window, tell)
+  is_done = False
+  try:
+    run.restore()
+    with _StopOnInterrupt() as run.stopped:
+      video = record.folder / RESULTS[2]
+      video_files.write_video(
+          video, run.iterate_frames(report), source.frame_rate
+      )
+      run.write(report)
+    for name in RESULTS:
+      os.replace(record.folder / name, output / name)
+    is_done = True
+  finally:
+    keep = not is_done or run.problem is not None
+    record.close(keep=keep and (resume or options.save_every is not None))
+  if run.problem is not None:
+    raise DamagedFrameError(run.problem)
+  return run.summarize()
+
+
+class _StopOnInterrupt:
+  """Takes the first Ctrl-C for the end of the stream."""
+
+  def __enter__(self) -> threading.Event:
+    stopped = threading.Event()
+    self._previous: Any = None
+    if threading.current_thread() is threading.main_thread():
+      self._previous = signal.getsignal(signal.SIGINT)
+
+      def stop(*_: Any) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, self._previous)
+
+      signal.signal(signal.SIGINT, stop)
+    return stopped
+
+  def __exit__(self, *_: object) -> None:
+    if self._previous is not None:
+      signal.signal(signal.SIGINT, self._previous)
+
+
+class _Run:
+  """A run in progress."""
+
+  def __init__(
+      self,
+      tracker: Tracker,
+      source: Source,
+      choose_points: ChoosePoints,
+      options: Options,
+      record: recording.Recording,
+      window: live_screen.Window | None,
+      tell: Callable[[str], None],
+  ):
+    self._tracker = tracker
+    self._source = source
+    self._choose_points = choose_points
+    self._options = options
+    self._record = record
+    self._window = window
+    self._tell = tell
+    self._rule = streaming.LostRule(
+        options.threshold, options.lost_after, options.found_after
+    )
+    self._session: streaming.Session | None = None
+    # Where to go on: what lies before was tracked by an earlier run.
+    self._resumed = 0
+    self._points: list[tuple[float, float, float]] = []
+    self._point_of_id: list[int] = []
+    self._damaged: list[int] = []
+    self._cuts: list[int] = []
+    self._num_frames = 0
+    self._first: list[float] = []
+    self._last: collections.deque[float] = collections.deque(maxlen=_TIMED)
+    self.stopped = threading.Event()
+    self.problem: str | None = None
+
+  def restore(self) -> None:
+    """Goes on from a saved state, if there is one."""
+    saved = self._record.saved
+    if saved is None:
+      return
+    settings = self._describe_settings()
+    if saved.settings != settings:
+      differing = [
+          f'{name} was {saved.settings.get(name)!r}, is {value!r}'
+          for name, value in settings.items()
+          if saved.settings.get(name) != value
+      ]
+      raise ValueError(
+          f'the run to resume was another one: {"; ".join(differing)}'
+      )
+    self._session = streaming.read_session(
+        self._record.session_path, self._tracker.functions, self._tracker.params
+    )
+    self._resumed = saved.next_frame
+    self._points = list(saved.points)
+    self._point_of_id = list(saved.point_of_id)
+    self._tell(f'going on from frame {saved.next_frame}')
+
+  def iterate_frames(
+      self, report: Callable[[str, int, int | None], None]
+  ) -> Iterator[Image]:
+    """Tracks the stream and yields its frames with the points drawn in."""
+    painter = _Painter()
+    earlier = self._record.read_saved_rows()
+    rows: recording.Rows | None = next(earlier, None)
+    colors: cuts.Colors | None = None
+    drawn: Image | None = None
+    is_first = True
+    total = self._options.max_frames or self._source.num_frames
+    report('track', 0, total)
+    began = time.perf_counter()
+    with self._source.open(self.stopped) as shots:
+      for index, shot in enumerate(shots):
+        if shot.frame is None:
+          if not self._note_damage(index, shot.damage):
+            break
+          self._num_frames = index + 1
+          if drawn is not None:
+            yield drawn
+          began = time.perf_counter()
+        else:
+          self._num_frames = index + 1
+          if is_first:
+            # Frames that never came are black, so that times are right.
+            for _ in range(index):
+              yield np.zeros_like(shot.frame)
+          before, colors = colors, self._count_colors(shot.frame)
+          if before is not None and colors is not None:
+            self._note_cut(index, before, colors)
+          if index < self._resumed:
+            own = np.zeros(0, recording.ROW)
+            if rows is not None and int(rows['frame'][0]) == index:
+              own, rows = rows, next(earlier, None)
+          else:
+            own = self._follow(index, shot.frame, is_first=is_first)
+          is_first = False
+          drawn = painter.draw(shot.frame, own)
+          yield drawn
+          self._show(index, shot.frame, drawn, own, began)
+          self._save(index)
+          began = self._note_time(index, began)
+        report('track', self._num_frames, total)
+        if (
+            self.stopped.is_set()
+            or self._num_frames == self._options.max_frames
+        ):
+          break
+    if drawn is None:
+      reason = self.problem or 'the stream has none'
+      raise ValueError(
+          f'no whole frame came from {self._source.name}: {reason}'
+      )
+
+  def write(self, report: Callable[[str, int, int | None], None]) -> None:
+    """Writes arrays and table."""
+    report('write', 0, 2)
+    late = sum(round(t) >= self._num_frames for t, _, _ in self._points)
+    if late:
+      self._tell(f'points that begin behind the last frame: {late}')
+    self._record.write_arrays(
+        self._record.folder / RESULTS[0],
+        self._num_frames,
+        query_points=np.asarray(self._points, np.float32).reshape(-1, 3),
+        frame_rate=np.asarray(self._source.frame_rate, np.float64),
+        model=np.asarray(self._tracker.name),
+        damaged=np.asarray(self._damaged, np.int64),
+        cuts=np.asarray(self._cuts, np.int64),
+    )
+    report('write', 1, 2)
+    self._record.write_table(self._record.folder / RESULTS[1])
+    report('write', 2, 2)
+
+  def summarize(self) -> Summary:
+    """Returns what the run came to."""
+    return Summary(
+        self._num_frames,
+        len(self._points),
+        self._damaged,
+        self._cuts,
+        float(np.mean(self._first)) if len(self._first) == _TIMED else np.nan,
+        float(np.mean(self._last)) if len(self._last) == _TIMED else np.nan,
+    )
+
+  def _follow(
+      self, index: int, frame: Image, *, is_first: bool
+  ) -> recording.Rows:
+    """Tracks all points in a frame, and begins with those that start there."""
+    if is_first and self._session is None:
+      chosen = self._choose_points(frame.shape[:2], index)
+      self._points = [(t, y, x) for t, y, x in chosen.tolist()]
+      missed = sum(round(t) < index for t, _, _ in self._points)
+      if missed:
+        self._tell(
+            f'points that begin before frame {index}, the first whole one, '
+            f'are not tracked: {missed}'
+        )
+    begin = [
+        point
+        for point, (t, _, _) in enumerate(self._points)
+        if round(t) == index and point not in self._point_of_id
+    ]
+    self._add(frame, begin)
+    assert self._session is not None, 'the first frame began one'
+    self._session, tracks = self._tracker.step(self._session, frame, self._rule)
+    if self._options.threshold is not None:
+      tracks = tracks.apply_threshold(self._options.threshold)
+    points = np.asarray(self._point_of_id, np.int64)[self._session.ids]
+    rows = recording.make_rows(index, points, tracks, self._session.lost)
+    self._record.append(rows)
+    return rows
+
+  def _add(self, frame: Image, points: list[int]) -> None:
+    """Begins to track points of the list."""
+    places = np.asarray(
+        [self._points[point][1:] for point in points], np.float32
+    ).reshape(-1, 2)
+    if self._session is None:
+      self._session = self._tracker.start(frame, places)
+    elif points:
+      self._session = self._tracker.add(self._session, frame, places)
+    self._point_of_id += points
+
+  def _note_damage(self, index: int, reason: str) -> bool:
+    """Tells of a damaged frame, and returns whether to go on behind it."""
+    missed = [
+        point
+        for point, (t, _, _) in enumerate(self._points)
+        if round(t) == index
+    ]
+    text = f'frame {index} is damaged: {reason}'
+    if self._options.damaged == 'stop':
+      self.problem = f'{text} - stopped before it; --damaged=skip goes on'
+      return False
+    self._damaged.append(index)
+    if missed:
+      text += f'; points that begin there are not tracked: {len(missed)}'
+    if index >= self._resumed:
+      self._tell(f'{text}; skipped')
+    return True
+
+  def _count_colors(self, frame: Image) -> cuts.Colors | None:
+    return cuts.count_colors(frame) if self._options.reset_at_cuts else None
+
+  def _note_cut(
+      self, index: int, before: cuts.Colors, after: cuts.Colors
+  ) -> None:
+    if not cuts.is_cut(before, after):
+      return
+    self._cuts.append(index)
+    if index >= self._resumed:
+      self._tell(f'frame {index} begins a new scene')
+      if self._session is not None:
+        self._session = streaming.forget(self._session)
+
+  def _show(
+      self,
+      index: int,
+      frame: Image,
+      drawn: Image,
+      rows: recording.Rows,
+      began: float,
+  ) -> None:
+    """Shows a frame and does what the user asks for there."""
+    if self._window is None:
+      return
+    rate = 1 / max(time.perf_counter() - began, 1e-6)
+    seen = int(rows['visible'].sum())
+    caption = f'{rate:.1f} frames/s, {seen} of {len(rows)} points seen'
+    for event in self._window.show(drawn, caption):
+      if event.kind == 'quit':
+        self.stopped.set()
+      elif index >= self._resumed:
+        self._obey(event, index, frame, rows)
+
+  def _obey(
+      self,
+      event: live_screen.Event,
+      index: int,
+      frame: Image,
+      rows: recording.Rows,
+  ) -> None:
+    """Adds or removes points; the next frame is the first that shows it."""
+    assert self._session is not None, 'a frame was tracked'
+    height, width = frame.shape[:2]
+    if event.kind == 'add':
+      if 0 <= event.x <= width and 0 <= event.y <= height:
+        self._points.append((float(index), event.y, event.x))
+        self._add(frame, [len(self._points) - 1])
+      return
+    ids = self._session.ids
+    if event.kind == 'remove' and len(ids):
+      points = np.asarray(self._point_of_id)[ids]
+      known = np.isin(rows['point'], points)
+      if not known.any():
+        return
+      away = np.hypot(rows['x'] - event.x, rows['y'] - event.y)
+      nearest = rows['point'][np.argmin(np.where(known, away, np.inf))]
+      ids = ids[points == nearest]
+    self._session = self._tracker.remove(self._session, ids)
+
+  def _save(self, index: int) -> None:
+    every = self._options.save_every
+    if every is None or index < self._resumed or (index + 1) % every:
+      return
+    assert self._session is not None, 'a frame was tracked'
+    with self._record.save(
+        index + 1,
+        points=self._points,
+        point_of_id=self._point_of_id,
+        damaged=self._damaged,
+        cuts=self._cuts,
+        settings=self._describe_settings(),
+    ) as path:
+      streaming.write_session(path, self._session)
+
+  def _note_time(self, index: int, began: float) -> float:
+    now = time.perf_counter()
+    if index >= self._resumed + _UNTIMED:
+      if len(self._first) < _TIMED:
+        self._first.append(now - began)
+      self._last.append(now - began)
+    return now
+
+  def _describe_settings(self) -> dict[str, Any]:
+    """What a run must share with one that it resumes."""
+    options = self._options
+    return {
+        'model': self._tracker.name,
+        'resolution': list(self._tracker.functions.resolution),
+        'source': self._source.name,
+        'threshold': options.threshold,
+        'lost_after': options.lost_after,
+        'found_after': options.found_after,
+        'reset_at_cuts': options.reset_at_cuts,
+    }
+
+
+class _Painter:
+  """Draws points with tails, of which it remembers as much as they need."""
+
+  def __init__(self):
+    self._past: collections.deque[recording.Rows] = collections.deque(
+        maxlen=_TAIL + 1
+    )
+    self._colors = visualization.make_track_colors(256)
+
+  def draw(self, frame: Image, rows: recording.Rows) -> Image:
+    """Returns a copy of the frame with its points; lost ones are left out."""
+    self._past.append(rows)
+    points = rows['point']
+    if not len(points):
+      return frame.copy()
+    shape = len(points), len(self._past)
+    positions = np.full((*shape, 2), np.nan, np.float32)
+    visible = np.zeros(shape, bool)
+    for step, past in enumerate(self._past):
+      _, ours, theirs = np.intersect1d(
+          points, past['point'], return_indices=True
+      )
+      kept = ~past['lost'][theirs]
+      ours, theirs = ours[kept], theirs[kept]
+      positions[ours, step] = np.stack(
+          [past['x'][theirs], past['y'][theirs]], axis=-1
+      )
+      visible[ours, step] = past['visible'][theirs]
+    if points.max() >= len(self._colors):
+      self._colors = visualization.make_track_colors(2 * int(points.max()) + 1)
+    return visualization.draw_frame(
+        frame, positions, visible, _TAIL, self._colors[points]
+    )

@@ -1,0 +1,1 @@
+"""Video files, pictures, sources of frames and track files."""

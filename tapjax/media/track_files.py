@@ -1,0 +1,120 @@
+"""Tracks as files: arrays, a table, and the video with the tracks drawn in."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import pathlib
+import tempfile
+
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import visualization
+from tapjax.files import write_atomically
+from tapjax.files import write_track_table
+from tapjax.media import video as video_files
+from tapjax.types import Tracks
+
+
+@contextlib.contextmanager
+def make_folder(
+    path: pathlib.Path, names: Sequence[str] = ()
+) -> Iterator[None]:
+  """Makes a folder, and those above it, in which files can be written.
+
+  If the block fails, folders that were made for it are removed where empty.
+  Raises ValueError unless files of the given names can be written.
+  """
+  made: list[pathlib.Path] = []
+  try:
+    _make_folders(path, names, made)
+    yield
+  except BaseException:
+    for folder in made:
+      with contextlib.suppress(OSError):
+        folder.rmdir()
+    raise
+
+
+def write_arrays(
+    path: pathlib.Path,
+    tracks: Tracks,
+    query_points: Float[np.ndarray, 'n 3'],
+    frame_rate: float,
+    model: str,
+    confidence: Float[np.ndarray, 'n t'] | None = None,
+    *,
+    window: int | None = None,
+) -> None:
+  """Writes a .npz archive; logits that the model does not have are left out.
+
+  The confidence is that of the tracks, unless another one is given. `window` is
+  there if the model saw no more than that many frames at once.
+  """
+  arrays = {
+      name: array
+      for name, array in (*tracks._asdict().items(), ('window', window))
+      if array is not None
+  }
+  with write_atomically(path) as file:
+    np.savez_compressed(
+        file,
+        **arrays,
+        confidence=tracks.confidence if confidence is None else confidence,
+        query_points=query_points,
+        frame_rate=np.float64(frame_rate),
+        model=np.str_(model),
+    )
+
+
+def write_table(path: pathlib.Path, tracks: Tracks) -> None:
+  """Writes a .csv table with a line for every query and frame."""
+  rows = enumerate(
+      zip(tracks.positions.tolist(), tracks.visible.tolist(), strict=True)
+  )
+  write_track_table(
+      path,
+      (
+          (query, frame, x, y, shown)
+          for query, row in rows
+          for frame, ((x, y), shown) in enumerate(zip(*row, strict=True))
+      ),
+  )
+
+
+def write_overlay(
+    path: pathlib.Path,
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+    tracks: Tracks,
+    frame_rate: float,
+) -> None:
+  """Writes the video with the tracks drawn in, a few frames at a time."""
+  frames = (frame for block in blocks for frame in block)
+  drawn = visualization.iterate_overlay(frames, tracks)
+  video_files.write_video(path, drawn, frame_rate)
+
+
+def _make_folders(
+    path: pathlib.Path, names: Sequence[str], made: list[pathlib.Path]
+) -> None:
+  """Makes a folder, notes all that are new, and tries to write there."""
+  try:
+    if path.exists() and not path.is_dir():
+      raise ValueError(f'output must be a folder; {path} is a file')
+    made += [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      pass
+    taken = [path / name for name in names if (path / name).is_dir()]
+  except OSError as error:
+    raise ValueError(
+        f'output must be a folder that can be written; {path} cannot '
+        f'({error.strerror}) - choose another one'
+    ) from None
+  if taken:
+    raise ValueError(
+        f'output must be a folder that can be written; {taken[0]} is a folder '
+        'where a file belongs - choose another one'
+    )

@@ -1,0 +1,1 @@
+"""Sessions that track points frame by frame."""

@@ -1,0 +1,1 @@
+"""Tests of tapjax, in the folders of the modules that they test."""

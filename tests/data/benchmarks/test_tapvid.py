@@ -1,0 +1,312 @@
+"""Benchmark files, against stored outputs of the published readers."""
+
+import functools
+import pathlib
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from tapjax.data.benchmarks import jhmdb
+from tapjax.data.benchmarks import point_tables
+from tapjax.data.benchmarks import tapvid
+from tapjax.data.labeled import make_annotated_video
+from tapjax.data.queries import sample_queries
+
+READERS = {
+    'davis': (tapvid.open_davis, 'tapvid_davis.pkl'),
+    'rgb_stacking': (tapvid.open_rgb_stacking, 'tapvid_rgb_stacking.pkl'),
+    'robotap/split0': (
+        functools.partial(tapvid.open_robotap, splits=[0]),
+        'robotap',
+    ),
+    'robotap/split1': (
+        functools.partial(tapvid.open_robotap, splits=[1]),
+        'robotap',
+    ),
+    'kinetics': (tapvid.open_kinetics, 'tapvid_kinetics'),
+    'robotap_csv': (
+        lambda path: point_tables.open_point_table(
+            path / 'robotap.csv', path / 'videos'
+        ),
+        'robotap_csv',
+    ),
+    'robotap_csv_split5': (
+        lambda path: point_tables.open_point_table(
+            path / 'robotap.csv', path / 'videos', 5
+        ),
+        'robotap_csv',
+    ),
+}
+LEVELS = {'kinetics': 1, 'robotap_csv': 3, 'robotap_csv_split5': 3}
+
+
+@pytest.fixture(scope='module')
+def samples(reference):
+  return reference / 'tapvid' / 'samples'
+
+
+@pytest.fixture(scope='module')
+def stored(reference):
+  with np.load(reference / 'tapvid' / 'golden_loaders.npz') as file:
+    return dict(file)
+
+
+def read_all(source):
+  return [entry.read() for entry in source.entries()]
+
+
+def parse_key(key):
+  """Splits `<dataset>/<mode>/<resolution>[/<split>]/<i>/<array>`."""
+  parts = key.split('/')
+  if len(parts) < 5 or parts[1] not in ('first', 'strided'):
+    return None
+  dataset, mode, size = parts[:3]
+  if len(parts) == 6:
+    dataset = f'{dataset}/{parts[3]}'
+  return dataset, mode, size, int(parts[-2])
+
+
+def list_cases(stored):
+  return sorted({case for key in stored if (case := parse_key(key))})
+
+
+@pytest.mark.parametrize('dataset', READERS)
+def test_readers(dataset, samples, stored):
+  open_source, path = READERS[dataset]
+  videos = read_all(open_source(samples / path))
+  cases = [case for case in list_cases(stored) if case[0] == dataset]
+  assert cases
+  assert {index for *_, index in cases} <= set(range(len(videos)))
+  for _, mode, size, index in cases:
+    name, *split = dataset.split('/')
+    prefix = '/'.join([name, mode, size, *split, str(index), ''])
+    resolution = None
+    if size != 'none':
+      resolution = tuple(int(side) for side in size.split('x'))
+    video = videos[index].resize(resolution)
+    queries = sample_queries(video.target_points, video.occluded, mode)
+    for name, array in (
+        ('query_points', queries.query_points),
+        ('target_points', queries.target_points),
+        ('occluded', queries.occluded),
+        ('trackgroup', queries.track_group),
+    ):
+      if prefix + name in stored:
+        (expected,) = stored[prefix + name]
+        np.testing.assert_allclose(array, expected, rtol=0, atol=1e-9)
+        assert str(array.dtype) == str(stored[f'{prefix}{name}_dtype'])
+    assert tuple(stored[prefix + 'video_shape'][1:]) == video.frames.shape
+    if prefix + 'video_uint8' in stored:
+      (expected,) = stored[prefix + 'video_uint8']
+      difference = video.frames[: len(expected)].astype(int) - expected
+      assert np.abs(difference).max() <= LEVELS.get(dataset, 0)
+
+
+def test_reading_twice_gives_the_same(samples):
+  source = tapvid.open_davis(samples / 'tapvid_davis.pkl')
+  first, second = read_all(source), read_all(source)
+  np.testing.assert_array_equal(first[0].target_points, second[0].target_points)
+
+
+def test_clips_of_kinetics(samples, stored):
+  folder = samples / 'kinetics_source'
+  with pytest.warns(UserWarning, match='1 of 3 clips'):
+    source = point_tables.open_kinetics_table(
+        folder / 'tapvid_kinetics.csv', folder / 'videos'
+    )
+  assert source.missing == ('missing_vid_000000_000010',)
+  videos = read_all(source)
+  num_clips = len({k.split('/')[1] for k in stored if 'kinetics_conv' in k})
+  assert len(videos) == num_clips
+  for index, video in enumerate(videos):
+    prefix = f'kinetics_convert/{index}/'
+    np.testing.assert_allclose(
+        video.points_unit, stored[prefix + 'points'], rtol=0, atol=1e-9
+    )
+    assert video.points_unit.dtype == np.float64
+    np.testing.assert_array_equal(video.occluded, stored[prefix + 'occluded'])
+    assert len(video.frames) == stored[prefix + 'num_frames']
+    np.testing.assert_allclose(
+        video.frames.mean(axis=(1, 2)),
+        stored[prefix + 'decoded_mean_rgb'],
+        atol=2,
+    )
+
+
+def test_jhmdb(samples, stored):
+  source = jhmdb.open_jhmdb(samples / 'jhmdb')
+  videos = read_all(source)
+  num_videos = len({k.split('/')[1] for k in stored if k[:6] == 'jhmdb/'})
+  assert len(videos) == num_videos
+  for index in range(num_videos):
+    case = {
+        key.split('/')[2]: array
+        for key, array in stored.items()
+        if key.startswith(f'jhmdb/{index}/')
+    }
+    # The published order is shuffled.
+    (video,) = [v for v in videos if v.name == str(case['fname'])]
+    assert tuple(case['im_size']) == video.frames.shape[1:3]
+    valid = jhmdb.find_joints_inside(
+        video.target_points, video.frames.shape[1:3]
+    )
+    marked = (case['target_points'][0] == -1).all(axis=(1, 2))
+    np.testing.assert_array_equal(valid, ~marked)
+    expected = case['gt_pose_orig'][0]
+    np.testing.assert_allclose(video.target_points, expected)
+    # The published queries are in pixels before resizing.
+    np.testing.assert_allclose(
+        jhmdb.get_joint_queries(video.target_points), case['query_points'][0]
+    )
+    shape = tuple(case['video_shape'][1:].tolist())
+    resized = video.resize(shape[1:3])
+    np.testing.assert_array_equal(resized.frames, case['video_uint8'][0])
+    np.testing.assert_allclose(
+        resized.target_points[valid], case['target_points'][0][valid]
+    )
+
+
+@pytest.fixture
+def davis(tmp_path):
+  """A small benchmark file that may be spoiled."""
+  generator = np.random.default_rng(0)
+
+  def make(length):
+    return {
+        'video': generator.integers(
+            256, size=(length, 6, 8, 3), dtype=np.uint8
+        ),
+        'points': generator.random((2, length, 2), np.float32),
+        'occluded': np.zeros((2, length), bool),
+    }
+
+  return {'a': make(4), 'b': make(5)}
+
+
+def write(root, path):
+  path.write_bytes(pickle.dumps(root))
+  return path
+
+
+def test_zip_as_downloaded(davis, tmp_path):
+  file = write(davis, tmp_path / 'tapvid_davis.pkl')
+  expected = read_all(tapvid.open_davis(file))
+  packed = tmp_path / 'tapvid_davis.zip'
+  with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.write(file, 'tapvid_davis/tapvid_davis.pkl')
+    archive.writestr('tapvid_davis/README.md', 'text')
+  file.unlink()
+  actual = read_all(tapvid.open_davis(packed))
+  assert [video.name for video in actual] == ['a', 'b']
+  for ours, theirs in zip(actual, expected, strict=True):
+    np.testing.assert_array_equal(ours.frames, theirs.frames)
+    np.testing.assert_array_equal(ours.points_unit, theirs.points_unit)
+
+
+def test_truncated_pickle(davis, tmp_path):
+  file = write(davis, tmp_path / 'tapvid_davis.pkl')
+  file.write_bytes(file.read_bytes()[:-40])
+  with pytest.raises(ValueError, match=r'davis\.pkl cannot be read'):
+    read_all(tapvid.open_davis(file))
+
+
+class Bomb:
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (self._path,)
+
+
+def test_malicious_pickle(davis, tmp_path):
+  davis['b'] = Bomb(tmp_path / 'exploded')
+  file = write(davis, tmp_path / 'tapvid_davis.pkl')
+  good, bad = tapvid.open_davis(file).entries()
+  assert len(good.read().frames) == 4
+  with pytest.raises(ValueError, match='b holds an object of'):
+    bad.read()
+  davis['b'] = {**davis['a'], 'points': Bomb(tmp_path / 'exploded')}
+  file = write(davis, tmp_path / 'tapvid_davis.pkl')
+  with pytest.raises(ValueError, match='b holds an object of'):
+    list(tapvid.open_davis(file).entries())[1].read()
+  assert not (tmp_path / 'exploded').exists()
+
+
+@pytest.mark.parametrize(
+    ('field', 'spoil', 'message'),
+    [
+        ('points', lambda a: a + 0.5, 'b: visible points must lie in the'),
+        ('points', lambda a: a[:, :3], r'b: points must be \[n, 5, 2\]'),
+        ('points', lambda a: a.astype(int), 'b: points must be float'),
+        ('occluded', lambda a: a.astype(int), 'b: occluded must be boolean'),
+        ('video', lambda a: a / 255, 'b: video must be a uint8 array or JPEG'),
+        ('video', lambda a: [b'x'] * 5, 'b: frame 0 is no image'),
+        ('video', lambda a: a[:0], 'b: frames must be'),
+        ('occluded', lambda a: None, 'b: occluded must be an array'),
+    ],
+)
+def test_bad_annotation(davis, tmp_path, field, spoil, message):
+  davis['b'][field] = spoil(davis['b'][field])
+  file = write(davis, tmp_path / 'tapvid_davis.pkl')
+  good, bad = tapvid.open_davis(file).entries()
+  good.read()
+  with pytest.raises(ValueError, match=message):
+    bad.read()
+
+
+def test_wrong_split(samples, davis, tmp_path):
+  with pytest.raises(ValueError, match='no RoboTAP split 3; it has 0, 1'):
+    tapvid.open_robotap(samples / 'robotap', [3])
+  assert tapvid.open_robotap(samples / 'robotap').missing == (
+      'robotap_split2.pkl',
+      'robotap_split3.pkl',
+      'robotap_split4.pkl',
+  )
+
+
+def test_another_benchmark(samples, tmp_path):
+  with pytest.raises(FileNotFoundError, match='another benchmark'):
+    tapvid.open_davis(samples / 'robotap')
+  with pytest.raises(FileNotFoundError, match='no file or folder'):
+    tapvid.open_davis(tmp_path / 'nothing')
+  with pytest.raises(FileNotFoundError, match='JHMDB'):
+    jhmdb.open_jhmdb(tmp_path)
+
+
+def test_shards_of_two_conversions(samples, tmp_path):
+  for file in (samples / 'tapvid_kinetics').iterdir():
+    shutil.copy(file, tmp_path)
+  shutil.copy(file, tmp_path / '0000_of_0007.pkl')
+  with pytest.raises(ValueError, match='several conversions'):
+    tapvid.open_kinetics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('a,0.5,0.5\n', 'line 1 must have 1 names'),
+        ('a,0.5,0.5,0\na,0.5,0.5,0,1,1,0\n', 'as many in each'),
+        ('a,0.5,x,0\n', 'must be numbers'),
+        ('', 'must have a row'),
+    ],
+)
+def test_bad_table(tmp_path, text, message, samples):
+  table = tmp_path / 'table.csv'
+  table.write_text(text)
+  videos = tmp_path
+  shutil.copy(
+      samples / 'robotap_csv' / 'videos' / 'robot_0000.mp4', tmp_path / 'a.mp4'
+  )
+  with pytest.raises(ValueError, match=message):
+    read_all(point_tables.open_point_table(table, videos))
+
+
+def test_hidden_points_may_be_anywhere():
+  points = np.full((1, 2, 2), np.nan)
+  hidden = np.ones((1, 2), bool)
+  frames = np.zeros((2, 4, 4, 3), np.uint8)
+  assert make_annotated_video('a', frames, points, hidden).name == 'a'

@@ -1,0 +1,730 @@
+"""Streams: tracked as they come, resumed after a kill, honest about damage."""
+
+import functools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+
+import tapjax
+from tapjax import pretrained
+from tapjax.cli import main
+from tapjax.live import cuts
+from tapjax.live import recording
+from tapjax.live import run as live
+from tapjax.live import screen as live_screen
+from tapjax.media import sources
+from tapjax.media import video as video_files
+from tapjax.media.sources import Shot
+from tapjax.models.tapir import functions as tapir
+from tapjax.streaming import session as streaming
+from tapjax.types import Tracks
+from tests.support import golden
+
+# As in test_streaming, so that what is compiled is shared.
+CONFIG = tapir.TapirConfig(
+    resolution=(32, 40),
+    initial_resolution=(32, 40),
+    channels=(4, 6, 8, 8),
+    pooled_levels=1,
+    num_iterations=2,
+    mixer_blocks=2,
+    mixer_channels=8,
+    temporal='past',
+)
+POINTS = np.float32([[0, 5, 7], [2, 20.5, 30], [0, 11, 3]])
+
+
+@functools.cache
+def make_tracker():
+  functions = tapir.make_functions(CONFIG)
+  return tapjax.Tracker(
+      'causal_tapir', CONFIG, functions, golden.make_random_params(functions)
+  )
+
+
+def make_frames(num_frames, seed=0):
+  generator = np.random.default_rng(seed)
+  return generator.integers(0, 256, (num_frames, 32, 40, 3), dtype=np.uint8)
+
+
+def make_source(frames, damaged=()):
+  return sources.Frames(
+      lambda: (
+          Shot(None, 'torn') if i in damaged else Shot(frame)
+          for i, frame in enumerate(frames)
+      )
+  )
+
+
+def run_live(source, folder, *, points=POINTS, told=None, **options):
+  folder.mkdir(exist_ok=True)
+  rest = {
+      name: options.pop(name)
+      for name in ('resume', 'window')
+      if name in options
+  }
+  return live.run(
+      make_tracker(),
+      source,
+      folder,
+      lambda size, first: points,
+      live.Options(**options),
+      tell=(lambda text: None) if told is None else told.append,
+      **rest,
+  )
+
+
+def read_arrays(folder):
+  with np.load(folder / 'tracks.npz') as arrays:
+    return dict(arrays)
+
+
+def assert_same(ours, theirs):
+  assert ours.keys() == theirs.keys()
+  for name, array in ours.items():
+    np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+
+
+def track_by_hand(frames, points=POINTS):
+  """Positions [n, t, 2] of sessions, frame by frame."""
+  tracker = make_tracker()
+  session = None
+  order = []
+  positions = np.full((len(points), len(frames), 2), np.nan, np.float32)
+  for index, frame in enumerate(frames):
+    begin = np.flatnonzero(points[:, 0] == index)
+    order += begin.tolist()
+    if session is None:
+      session = tracker.start(frame, points[begin, 1:])
+    elif len(begin):
+      session = tracker.add(session, frame, points[begin, 1:])
+    session, tracks = tracker.step(session, frame)
+    positions[np.array(order, int), index] = tracks.positions[:, 0]
+  return positions
+
+
+@pytest.mark.slow
+def test_a_stream_is_a_session_written_down(tmp_path, monkeypatch):
+  monkeypatch.setattr(recording, '_BLOCK', 4)  # Rows over many blocks.
+  frames = make_frames(6)
+  summary = run_live(make_source(frames), tmp_path / 'out')
+  assert summary[:4] == (6, 3, [], [])
+  assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == sorted(
+      live.RESULTS
+  )
+  arrays = read_arrays(tmp_path / 'out')
+  np.testing.assert_array_equal(arrays['positions'], track_by_hand(frames))
+  np.testing.assert_array_equal(arrays['query_points'], POINTS)
+  assert np.isnan(arrays['positions'][1, :2]).all()
+  assert not arrays['visible'][1, :2].any()
+  assert not arrays['confidence'][1, :2].any()
+  np.testing.assert_allclose(
+      arrays['confidence'][0],
+      1
+      / (1 + np.exp(arrays['occlusion_logits'][0]))
+      / (1 + np.exp(arrays['uncertainty_logits'][0])),
+      rtol=1e-5,
+  )
+  lines = (tmp_path / 'out' / 'tracks.csv').read_text().splitlines()
+  assert lines[0] == 'query,frame,x,y,visible'
+  assert len(lines) == 1 + 2 * 6 + 4
+  drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
+  assert drawn.shape == frames.shape
+
+
+@pytest.mark.slow
+def test_thresholds_and_losing(tmp_path):
+  frames = make_frames(5)
+  run_live(
+      make_source(frames),
+      tmp_path / 'out',
+      threshold=0.999,
+      lost_after=2,
+      found_after=1,
+  )
+  arrays = read_arrays(tmp_path / 'out')
+  assert not arrays['visible'].any()
+  assert arrays['lost'][0].tolist() == [False, True, True, True, True]
+  assert arrays['lost'][1].tolist() == [False, False, False, True, True]
+
+
+@pytest.mark.slow
+def test_damaged_frames_are_skipped_and_told(tmp_path):
+  frames = make_frames(6)
+  told = []
+  summary = run_live(
+      make_source(frames, damaged=(2, 4)), tmp_path / 'out', told=told
+  )
+  assert summary.damaged == [2, 4]
+  untracked = 'points that begin there are not tracked: 1'
+  assert told == [
+      f'frame 2 is damaged: torn; {untracked}; skipped',
+      'frame 4 is damaged: torn; skipped',
+  ]
+  arrays = read_arrays(tmp_path / 'out')
+  assert arrays['damaged'].tolist() == [2, 4]
+  assert arrays['positions'].shape == (3, 6, 2)
+  assert np.isnan(arrays['positions'][:, [2, 4]]).all()
+  whole = [0, 1, 3, 5]
+  by_hand = track_by_hand(frames[whole], POINTS[[0, 2]])
+  np.testing.assert_array_equal(arrays['positions'][[0, 2]][:, whole], by_hand)
+  assert np.isnan(arrays['positions'][1]).all()
+  drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
+  assert len(drawn) == 6
+  assert np.abs(drawn[2].astype(int) - drawn[1]).mean() < 5  # Held.
+
+
+@pytest.mark.slow
+def test_stopping_at_damage_and_going_on(tmp_path):
+  frames = make_frames(6)
+  folder = tmp_path / 'out'
+  with pytest.raises(live.DamagedFrameError, match='frame 3 is damaged: torn'):
+    run_live(make_source(frames, (3,)), folder, damaged='stop', save_every=1)
+  arrays = read_arrays(folder)
+  np.testing.assert_array_equal(arrays['positions'], track_by_hand(frames[:3]))
+  told = []
+  run_live(make_source(frames, (3,)), folder, told=told, resume=True)
+  assert told[0] == 'going on from frame 3'
+  run_live(make_source(frames, (3,)), tmp_path / 'at_once')
+  assert_same(read_arrays(folder), read_arrays(tmp_path / 'at_once'))
+  assert not (folder / recording.FOLDER).exists()
+
+
+class Crash(BaseException):
+  """As sudden as a kill: nobody catches it."""
+
+
+class Screen:
+  """A window that does at each frame what it is told beforehand."""
+
+  def __init__(self, plan):
+    self.plan = plan
+    self.captions = []
+
+  def show(self, image, caption):
+    assert image.dtype == np.uint8
+    step = self.plan.get(len(self.captions), [])
+    self.captions.append(caption)
+    if step is Crash:
+      raise Crash
+    return step
+
+  def close(self):
+    pass
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_to_the_same_tracks(tmp_path):
+  frames = np.concatenate([make_frames(4) // 4, 192 + make_frames(4) // 4])
+  options = {'save_every': 3, 'reset_at_cuts': True, 'lost_after': 2}
+  source = make_source(frames, damaged=(1,))
+  expected = run_live(source, tmp_path / 'whole', **options)
+  assert expected.cuts == [4]
+  folder = tmp_path / 'killed'
+  with pytest.raises(Crash):
+    run_live(source, folder, window=Screen({5: Crash}), **options)
+  assert [p.name for p in folder.iterdir()] == [recording.FOLDER]
+  with pytest.raises(ValueError, match='go on with --resume, or remove'):
+    run_live(source, folder, **options)
+  with pytest.raises(ValueError, match='lost_after was 2, is 7'):
+    run_live(source, folder, resume=True, **{**options, 'lost_after': 7})
+  with pytest.raises(Crash):  # Once more, without saving.
+    run_live(
+        source,
+        folder,
+        resume=True,
+        window=Screen({6: Crash}),
+        **{**options, 'save_every': None},
+    )
+  told = []
+  again = run_live(source, folder, resume=True, told=told, **options)
+  assert told == ['going on from frame 6']
+  assert again[:4] == expected[:4]
+  assert_same(read_arrays(folder), read_arrays(tmp_path / 'whole'))
+  for name in ('tracks.csv', 'tracks.mp4'):
+    assert (folder / name).read_bytes() == (
+        tmp_path / 'whole' / name
+    ).read_bytes()
+
+
+def test_without_saving_nothing_is_left(tmp_path):
+  folder = tmp_path / 'out'
+  with pytest.raises(Crash):
+    run_live(make_source(make_frames(3)), folder, window=Screen({1: Crash}))
+  assert not list(folder.iterdir())
+  with pytest.raises(ValueError, match='no whole frame came from frames'):
+    run_live(make_source(make_frames(1), (0,)), folder)
+  assert not list(folder.iterdir())
+  camera = sources.Frames(lambda: iter(()), repeatable=False)
+  with pytest.raises(ValueError, match='a camera cannot'):
+    run_live(camera, folder, resume=True)
+
+
+@pytest.mark.slow
+def test_clicks_add_and_keys_remove(tmp_path):
+  frames = make_frames(7)
+  screen = Screen(
+      {
+          0: [
+              live_screen.Event('add', 12.5, 8.5),
+              live_screen.Event('add', -3, 8),
+          ],
+          2: [live_screen.Event('clear')],
+          3: [
+              live_screen.Event('remove', 1, 1),
+              live_screen.Event('add', 30.5, 20.5),
+          ],
+          5: [live_screen.Event('quit')],
+      }
+  )
+  summary = run_live(
+      make_source(frames),
+      tmp_path / 'out',
+      points=np.zeros((0, 3), np.float32),
+      window=screen,
+  )
+  assert summary.num_frames == 6
+  assert summary.num_points == 2
+  arrays = read_arrays(tmp_path / 'out')
+  np.testing.assert_array_equal(
+      arrays['query_points'], [[0, 8.5, 12.5], [3, 20.5, 30.5]]
+  )
+  tracked = np.isfinite(arrays['positions']).all(-1)
+  assert tracked.tolist() == [
+      [False, True, True, False, False, False],
+      [False, False, False, False, True, True],
+  ]
+  assert 'frames/s' in screen.captions[0]
+  assert screen.captions[4].endswith('of 1 points seen')
+
+
+def test_the_nearest_point_is_removed(tmp_path):
+  frames = make_frames(4)
+  tracker = make_tracker()
+  points = POINTS[[0, 2]]
+  session = tracker.start(frames[0], points[:, 1:])
+  _, tracks = tracker.step(session, frames[0])
+  near = tracks.positions[1, 0]
+  screen = Screen({0: [live_screen.Event('remove', *near.tolist())]})
+  run_live(make_source(frames), tmp_path / 'out', points=points, window=screen)
+  tracked = np.isfinite(read_arrays(tmp_path / 'out')['positions']).all(-1)
+  assert tracked.tolist() == [[True] * 4, [True, False, False, False]]
+
+
+def test_leading_damage_is_black(tmp_path):
+  told = []
+  run_live(
+      make_source(make_frames(3), (0,)),
+      tmp_path / 'out',
+      points=np.float32([[0, 9, 9], [1, 5, 5], [7, 1, 1]]),
+      told=told,
+  )
+  late = (
+      'points that begin before frame 1, the first whole one, are not tracked'
+  )
+  assert told == [
+      'frame 0 is damaged: torn; skipped',
+      f'{late}: 1',
+      'points that begin behind the last frame: 1',
+  ]
+  tracked = np.isfinite(read_arrays(tmp_path / 'out')['positions']).all(-1)
+  assert tracked.tolist() == [[False] * 3, [False, True, True], [False] * 3]
+  drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
+  assert drawn.shape[0] == 3
+  assert drawn[0].max() < 10
+
+
+# Sources.
+
+
+def take_all(source):
+  with source.open(threading.Event()) as shots:
+    return list(shots)
+
+
+def write_picture(path, frame):
+  from PIL import Image
+
+  Image.fromarray(frame).save(path)
+
+
+@pytest.mark.slow
+def test_pictures_as_they_appear(tmp_path):
+  frames = make_frames(4)
+  write_picture(tmp_path / 'frame_9.png', frames[0])
+  (tmp_path / 'notes.txt').write_text('no picture')
+
+  def write_later():
+    content = tmp_path / 'whole.tmp'
+    write_picture(tmp_path / 'hidden.png.tmp.png', frames[1])
+    whole = (tmp_path / 'hidden.png.tmp.png').read_bytes()
+    (tmp_path / 'hidden.png.tmp.png').unlink()
+    content.write_bytes(whole[: len(whole) // 2])
+    content.rename(tmp_path / 'frame_10.png')  # Half of it.
+    threading.Event().wait(0.3)
+    (tmp_path / 'frame_10.png').write_bytes(whole)
+
+  folder = sources.find_source(str(tmp_path), patience=1.5)
+  with folder.open(threading.Event()) as shots:
+    first = next(shots)
+    writer = threading.Thread(target=write_later)
+    writer.start()
+    rest = list(shots)
+    writer.join()
+  assert not first.damage
+  got = [shot for shot in (first, *rest) if shot.frame is not None]
+  np.testing.assert_array_equal(got[0].frame, frames[0])
+  np.testing.assert_array_equal(got[-1].frame, frames[1])
+
+
+def test_pictures_that_are_not_whole(tmp_path, monkeypatch):
+  monkeypatch.setattr(sources, '_SETTLE', 0.1)
+  frames = make_frames(2)
+  for name in ('a1.jpg', 'a2.jpg', 'a4.jpg'):
+    write_picture(tmp_path / name, frames[0])
+  content = (tmp_path / 'a2.jpg').read_bytes()
+  (tmp_path / 'a2.jpg').write_bytes(content[: len(content) // 2])
+  write_picture(tmp_path / 'a3.jpg', frames[1][:16])
+  shots = take_all(sources.Folder(tmp_path, patience=0.0))
+  assert [shot.frame is None for shot in shots] == [False, True, True, False]
+  assert 'not a readable picture' in shots[1].damage
+  assert 'a3.jpg is 40x16, the first picture 40x32' in shots[2].damage
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+  path = tmp_path_factory.mktemp('clip') / 'clip.mp4'
+  generator = np.random.default_rng(0)
+  frames = generator.integers(0, 255, (40, 63, 97, 3), np.uint8)
+  video_files.write_video(path, frames, 12)
+  return path
+
+
+def test_whole_videos(clip):
+  source = sources.find_source(str(clip))
+  shots = take_all(source)
+  assert (source.name, source.frame_rate, source.num_frames) == ('clip', 12, 40)
+  np.testing.assert_array_equal(
+      np.stack([shot.frame for shot in shots]), video_files.read_video(clip)
+  )
+  with source.open(threading.Event()) as some:
+    next(some)  # Leaving early ends the decoder.
+
+
+@pytest.mark.parametrize('damage', ['middle', 'end'])
+def test_damaged_videos(clip, tmp_path, damage):
+  content = bytearray(clip.read_bytes())
+  # Encoded frames lie between the tables, one behind the other.
+  start = len(content) // 2
+  if damage == 'middle':
+    noise = np.random.default_rng(1).integers(0, 256, len(content) // 8)
+    content[start : start + len(noise)] = noise.astype(np.uint8).tobytes()
+  else:
+    del content[start:]
+  path = tmp_path / 'damaged.mp4'
+  path.write_bytes(content)
+  shots = take_all(sources.find_source(str(path)))
+  broken = [i for i, shot in enumerate(shots) if shot.frame is None]
+  assert broken
+  assert all(shots[i].damage for i in broken)
+  whole = video_files.read_video(clip)
+  first = broken[0]
+  assert 5 < first < 35
+  for shot, frame in zip(shots[:first], whole, strict=False):
+    np.testing.assert_array_equal(shot.frame, frame)
+  if damage == 'middle':
+    assert len(shots) == 40  # Frames that never came are counted.
+
+
+def make_opencv(pictures, *, opened=True):
+  """A stand-in for OpenCV with a camera and a window."""
+  cv2 = types.SimpleNamespace(
+      CAP_PROP_FPS=5,
+      WINDOW_AUTOSIZE=1,
+      WND_PROP_VISIBLE=4,
+      EVENT_LBUTTONDOWN=1,
+      FONT_HERSHEY_SIMPLEX=0,
+      LINE_AA=16,
+      keys=[],
+      shown=[],
+      visible=1.0,
+      callback=None,
+  )
+
+  class Capture:
+
+    def __init__(self, index):
+      assert index == 3
+      self.pictures = list(pictures)
+
+    def isOpened(self):  # noqa: N802
+      return opened
+
+    def get(self, name):
+      assert name == cv2.CAP_PROP_FPS
+      return 15.0
+
+    def read(self):
+      picture = self.pictures.pop(0) if self.pictures else None
+      return picture is not None, picture
+
+    def release(self):
+      cv2.released = True
+
+  cv2.VideoCapture = Capture
+  cv2.namedWindow = lambda *_: None
+  cv2.setMouseCallback = lambda _, function: setattr(cv2, 'callback', function)
+  cv2.putText = lambda *_: None
+  cv2.imshow = lambda _, picture: cv2.shown.append(picture)
+  cv2.waitKey = lambda _: cv2.keys.pop(0) if cv2.keys else -1
+  cv2.getWindowProperty = lambda *_: cv2.visible
+  cv2.destroyAllWindows = lambda: None
+  return cv2
+
+
+def test_cameras(monkeypatch):
+  frames = make_frames(2)
+  pictures = [frames[0][..., ::-1], None, frames[1][..., ::-1]]
+  cv2 = make_opencv(pictures)
+  monkeypatch.setitem(sys.modules, 'cv2', cv2)
+  camera = sources.find_source('3')
+  assert (camera.name, camera.frame_rate) == ('camera3', 15)
+  assert not camera.repeatable
+  shots = take_all(camera)
+  np.testing.assert_array_equal(shots[0].frame, frames[0])
+  assert shots[1].damage == 'camera 3 gave no picture'
+  np.testing.assert_array_equal(shots[2].frame, frames[1])
+  assert all(shot.frame is None for shot in shots[3:])  # Then it is gone.
+  assert cv2.released
+  monkeypatch.setitem(sys.modules, 'cv2', make_opencv([], opened=False))
+  with pytest.raises(ValueError, match='no camera 3 that can be opened'):
+    sources.find_source('3')
+  monkeypatch.setitem(sys.modules, 'cv2', None)
+  with pytest.raises(ValueError, match='a camera needs OpenCV'):
+    sources.find_source('3')
+
+
+def test_windows(monkeypatch):
+  cv2 = make_opencv([])
+  monkeypatch.setitem(sys.modules, 'cv2', cv2)
+  monkeypatch.setenv('DISPLAY', ':0')
+  window = live_screen.open_window('auto')
+  image = make_frames(1)[0]
+  assert window.show(image, 'text') == []
+  np.testing.assert_array_equal(cv2.shown[0], image[..., ::-1])
+  cv2.callback(0, 4, 6)
+  cv2.callback(cv2.EVENT_LBUTTONDOWN, 10, 20)
+  cv2.keys += [ord('d'), ord('c'), ord('q')]
+  assert window.show(image, '') == [('add', 10.5, 20.5), ('remove', 10.5, 20.5)]
+  assert window.show(image, '') == [('clear', 0, 0)]
+  assert window.show(image, '') == [('quit', 0, 0)]
+  cv2.visible = 0.0
+  assert window.show(image, '') == [('quit', 0, 0)]
+  window.close()
+
+
+def test_no_screen_is_no_window(monkeypatch):
+  monkeypatch.setattr(sys, 'platform', 'linux')
+  monkeypatch.delenv('DISPLAY', raising=False)
+  monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+  assert live_screen.open_window('auto') is None
+  assert live_screen.open_window('off') is None
+  monkeypatch.setitem(sys.modules, 'cv2', None)
+  with pytest.raises(ValueError, match=r"pip install 'tapjax\[live\]'"):
+    live_screen.open_window('on')
+  monkeypatch.setenv('DISPLAY', ':0')
+  with pytest.warns(UserWarning, match='there is no window'):
+    assert live_screen.open_window('auto') is None
+
+
+# Cuts.
+
+
+def test_cuts_are_told_from_motion():
+  generator = np.random.default_rng(0)
+  scene = generator.integers(0, 90, (60, 120, 3), np.uint8)
+  other = 160 + generator.integers(0, 90, (60, 120, 3), np.uint8)
+  before = cuts.count_colors(scene[:, :100])
+  moved = cuts.count_colors(scene[:, 8:108])
+  assert cuts.measure_change(before, before) == 0
+  assert cuts.measure_change(before, moved) <= 0.08
+  assert not cuts.is_cut(before, moved)
+  changed = cuts.count_colors(other[:, :100])
+  assert cuts.measure_change(before, changed) == pytest.approx(1)
+  assert cuts.is_cut(before, changed)
+
+
+def test_cuts_forget_the_past(tmp_path):
+  frames = np.concatenate([make_frames(3) // 4, 192 + make_frames(2) // 4])
+  points = POINTS[[0, 2]]
+  told = []
+  summary = run_live(
+      make_source(frames),
+      tmp_path / 'out',
+      points=points,
+      reset_at_cuts=True,
+      told=told,
+  )
+  assert summary.cuts == [3]
+  assert told == ['frame 3 begins a new scene']
+  tracker = make_tracker()
+  session = tracker.start(frames[0], points[:, 1:])
+  for index, frame in enumerate(frames):
+    if index == 3:
+      session = streaming.forget(session)
+    session, tracks = tracker.step(session, frame)
+  arrays = read_arrays(tmp_path / 'out')
+  assert arrays['cuts'].tolist() == [3]
+  np.testing.assert_array_equal(
+      arrays['positions'][:, 4], tracks.positions[:, 0]
+  )
+
+
+# Arrays of trackers with fewer heads.
+
+
+def test_heads_that_are_not_there_are_left_out(tmp_path):
+  record = recording.Recording(tmp_path, resume=False)
+  tracks = Tracks(
+      np.ones((2, 1, 2), np.float32), np.array([[True], [False]]), None, None
+  )
+  lost = np.zeros(2, bool)
+  record.append(recording.make_rows(1, np.array([1, 0]), tracks, lost))
+  points = np.zeros((2, 3), np.float32)
+  record.write_arrays(tmp_path / 'a.npz', 2, query_points=points)
+  record.close(keep=False)
+  with np.load(tmp_path / 'a.npz') as arrays:
+    assert 'occlusion_logits' not in arrays
+    np.testing.assert_array_equal(arrays['confidence'], [[0, 0], [0, 1]])
+    np.testing.assert_array_equal(arrays['visible'], [[0, 0], [0, 1]])
+  assert not (tmp_path / recording.FOLDER).exists()
+
+
+# The command.
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(pretrained, 'load', lambda *a, **k: make_tracker())
+
+  def run(*arguments):
+    status = main.run_command(['tapjax', 'live', *arguments])
+    return status, *capsys.readouterr()
+
+  return run
+
+
+def test_command(command, tmp_path):
+  frames = make_frames(4)
+  (tmp_path / 'in').mkdir()
+  for index, frame in enumerate(frames):
+    write_picture(tmp_path / 'in' / f'{index}.png', frame)
+  status, out, err = command(
+      '--video=in', '--grid=2', '--patience=0', '--window=off', '--output=out'
+  )
+  assert status == 0, err
+  assert out == (
+      'causal_tapir: 4 points through 4 frames, 0 of them damaged; wrote '
+      'tracks.npz, tracks.csv, tracks.mp4 to out\n'
+  )
+  assert 'track: ' in err
+  arrays = read_arrays(tmp_path / 'out')
+  assert arrays['positions'].shape == (4, 4, 2)
+  assert arrays['frame_rate'] == 25
+  (tmp_path / 'in' / '2.png').write_bytes(b'torn')
+  status, out, err = command(
+      '--video=in',
+      '--num_points=2',
+      '--patience=0',
+      '--damaged=stop',
+      '--output=stopped',
+  )
+  assert status == 1
+  assert 'frame 2 is damaged' in err.splitlines()[-1]
+  assert read_arrays(tmp_path / 'stopped')['positions'].shape == (2, 2, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_interrupted_commands(command, tmp_path, how):
+  """The first is resumed to the same files, the second writes what it has."""
+  frames = make_frames(40)
+  (tmp_path / 'in').mkdir()
+  for index, frame in enumerate(frames):
+    write_picture(tmp_path / 'in' / f'{index}.png', frame)
+  make_tracker().save(tmp_path / 'weights.safetensors')
+  arguments = [
+      'live',
+      '--video=in',
+      '--checkpoint=weights.safetensors',
+      '--grid=2',
+      '--save_every=5',
+      '--output=out',
+  ]
+  process = subprocess.Popen(
+      [sys.executable, '-m', 'tapjax', *arguments, '--patience=300'],
+      env={**os.environ, 'PYTHONPATH': str(pathlib.Path(__file__).parents[2])},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+      start_new_session=True,
+  )
+  state = tmp_path / 'out' / recording.FOLDER / 'state.json'
+  deadline = time.monotonic() + 300
+  while not state.is_file() or '"next_frame": 5,' in state.read_text():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  os.killpg(process.pid, how)  # As a terminal does.
+  out, _ = process.communicate(timeout=300)
+  if how == signal.SIGINT:
+    assert process.returncode == 0
+    assert 'wrote tracks.npz, tracks.csv, tracks.mp4 to out' in out
+    num_frames = read_arrays(tmp_path / 'out')['positions'].shape[1]
+    drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
+    assert 10 <= num_frames == len(drawn)
+    return
+  assert process.returncode == -signal.SIGKILL
+  assert os.listdir('out') == [recording.FOLDER]
+  status, _, err = command(*arguments[1:], '--patience=0', '--resume')
+  assert status == 0, err
+  assert 'going on from frame' in err
+  assert sorted(os.listdir('out')) == sorted(live.RESULTS)
+  status, _, err = command(*arguments[1:-1], '--patience=0', '--output=whole')
+  assert status == 0, err
+  ours, theirs = (read_arrays(tmp_path / name) for name in ('out', 'whole'))
+  assert ours.keys() == theirs.keys()
+  for name in ('positions', 'occlusion_logits', 'uncertainty_logits'):
+    # Another process may have compiled with other optimizations.
+    np.testing.assert_allclose(ours[name], theirs[name], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'status', 'message'),
+    [
+        ([], 2, '--video must name'),
+        (['--video=none.mp4'], 1, "no video file 'none.mp4'"),
+        (['--video=in', '--damaged=hide'], 2, 'skip|stop'),
+        (['--video=in', '--threshold=1.5'], 2, 'threshold'),
+        (['--video=in', '--grid=2', '--num_points=2'], 2, 'choose points by'),
+        (['--video=in', '--save_every=0'], 2, 'positive'),
+        (['--video=in', '--patience=0'], 1, 'no whole frame came from in'),
+        (['--video=in', '--queries=q.csv'], 1, 'no file q.csv'),
+    ],
+    ids=str,
+)
+def test_bad_input(command, tmp_path, arguments, status, message):
+  (tmp_path / 'in').mkdir()
+  got, out, err = command(*arguments)
+  assert got == status
+  assert out == ''
+  assert message in err.splitlines()[-1]
+  assert [path.name for path in tmp_path.iterdir()] == ['in']
