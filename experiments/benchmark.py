@@ -42,9 +42,9 @@ from tapjax.geometry import Resolution
 from tapjax.geometry import sample_random_points
 from tapjax.media.lazy import LazyFrames
 from tapjax.models import registry
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.settings import replace_settings
-from tapjax.tracking import whole_video
+from tapjax.tracking import prepare
 
 MODELS = flags.DEFINE_list('model', ['tapir'], 'Presets to run.')
 _FRAMES = flags.DEFINE_list('frames', ['50'], 'Lengths of the video.')
@@ -239,7 +239,7 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
 
 def _make_video(
     generator: np.random.Generator, num_frames: int, resolution: Resolution
-) -> whole_video.PreparedVideo:
+) -> prepare.PreparedVideo:
   """Returns noise, held as floats or made as it is wanted."""
   if _LAZY.value:
     # What each frame is made of: making noise anew would take time.
@@ -247,9 +247,9 @@ def _make_video(
     frames = LazyFrames(
         num_frames, resolution, lambda row: np.roll(noise, row, axis=1)
     )
-    return whole_video.PreparedVideo(frames, resolution)
+    return prepare.PreparedVideo(frames, resolution)
   values = generator.uniform(-1, 1, (num_frames, *resolution, 3))
-  return whole_video.PreparedVideo(values.astype(np.float32), resolution)
+  return prepare.PreparedVideo(values.astype(np.float32), resolution)
 
 
 def measure_steps(model: str, num_steps: int, num_queries: int) -> StreamRow:

@@ -14,10 +14,10 @@ from experiments import benchmark as speed
 import tapjax
 from tapjax import tables
 from tapjax.evaluation import subjects
-from tapjax.geometry import normalize_frames
 from tapjax.geometry import sample_random_points
-from tapjax.pretrained import Tracker
-from tapjax.tracking import padding
+from tapjax.tracker import Tracker
+from tapjax.models import arrows
+from tapjax.tracking import shapes
 from tapjax.types import Tracks
 
 # Frames and queries of the videos.
@@ -51,13 +51,13 @@ def measure(tracker: Tracker) -> tuple[int, float, float]:
       )
       for num_frames, num_queries in _SHAPES
   ]
-  lengths = padding.choose_lengths([len(clip.frames) for clip in clips])
+  lengths = shapes.choose_lengths([len(clip.frames) for clip in clips])
   subject = subjects.make_subject(tracker, jax.local_devices()[:1])
   call = _make_bare_call(tracker)
 
   def evaluate(clip: subjects.Clip) -> None:
     length = min(length for length in lengths if length >= len(clip.frames))
-    subject.track([clip], length)
+    subject.track(clip, length)
 
   with tapjax.count_compilations() as compilations:
     for clip in clips:
@@ -84,8 +84,12 @@ def _make_bare_call(
 
   @jax.jit
   def track(params, frames, query_points):
-    features = functions.encode_video(params, normalize_frames(frames)[None])
-    return padding.track_chunk(functions, params, features, query_points)
+    points = query_points[None]
+    features = arrows.encode_segment(functions, params, frames[None])
+    queries = arrows.describe_queries(functions, params, features, points)
+    return arrows.track_segment(
+        functions, params, features, queries, points
+    ).tracks
 
   def call(clip: subjects.Clip) -> Tracks:
     return jax.block_until_ready(track(tracker.params, *clip))

@@ -16,7 +16,7 @@ from tapjax.data.queries import sample_queries_first
 from tapjax.evaluation.metrics import average_videos
 from tapjax.evaluation.metrics import compute_tapvid_metrics
 from tapjax.models.contract import Params
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.training.loop import Evaluation
 from tapjax.types import Example
 from tapjax.types import Tracks

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
   from tapjax.models.registry import list_models
   from tapjax.models.registry import ModelInfo
   from tapjax.pretrained import load
-  from tapjax.pretrained import Tracker
+  from tapjax.tracker import Tracker
   from tapjax.tracking.compilation import count_compilations
   from tapjax.tracking.compilation import keep_compiled_programs
   from tapjax.types import Tracks
@@ -50,7 +50,7 @@ __all__ = [
 _MODULES = {
     'ModelInfo': 'tapjax.models.registry',
     'TrackState': 'tapjax.types',
-    'Tracker': 'tapjax.pretrained',
+    'Tracker': 'tapjax.tracker',
     'Tracks': 'tapjax.types',
     'count_compilations': 'tapjax.tracking.compilation',
     'draw_tracks': 'tapjax.visualization',

@@ -48,3 +48,12 @@ def freeze(value: Any) -> Any:
   if isinstance(value, list):
     return tuple(freeze(item) for item in value)
   return value
+
+
+def list_changes(old: Any, new: Any) -> str:
+  """Names the settings in which two configs differ, with the new values."""
+  return ', '.join(
+      f'{field.name}={getattr(new, field.name)}'
+      for field in dataclasses.fields(new)
+      if getattr(new, field.name) != getattr(old, field.name)
+  )

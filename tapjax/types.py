@@ -24,11 +24,16 @@ class TrackState(NamedTuple):
   `track` rescales. Logits are unbounded: positive occlusion means hidden,
   positive uncertainty means "probably more than 6 px wrong". A head that a
   tracker does not have is None.
+
+  `target_log_probs` are log-probabilities of target positions under the heatmap
+  of the first guess; None without targets. Among the states of all iterations
+  they have a first axis of one.
   """
 
   positions: Float[Array, '*i b n t 2']
   occlusion_logits: Float[Array, '*i b n t'] | None
   uncertainty_logits: Float[Array, '*i b n t'] | None
+  target_log_probs: Float[Array, '*g b n t'] | None = None
 
 
 class Tracks(NamedTuple):

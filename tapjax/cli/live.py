@@ -17,7 +17,7 @@ from tapjax.live import screen as live_screen
 from tapjax.media import sources
 from tapjax.media import track_files
 from tapjax.models import registry
-from tapjax.streaming import session as streaming
+from tapjax import streaming
 from tapjax.tracking import checks
 
 

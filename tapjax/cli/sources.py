@@ -9,7 +9,7 @@ import numpy as np
 
 from tapjax.data.procedural import demo
 from tapjax.media import video as video_files
-from tapjax.tracking import whole_video
+from tapjax.tracking import prepare
 
 
 class VideoSource(NamedTuple):
@@ -29,11 +29,11 @@ class VideoSource(NamedTuple):
   def open_blocks(self) -> Iterator[Iterator[UInt8[np.ndarray, '_ h w 3']]]:
     """Yields an iterator over blocks of a few frames."""
     if self.clip is not None:
-      yield whole_video.split_frames(self.clip.frames)
+      yield prepare.split_frames(self.clip.frames)
       return
     assert self.path is not None
     with video_files.open_video(self.path) as reader:
-      yield reader.read_blocks(whole_video.FRAME_CHUNK)
+      yield reader.read_blocks(prepare.FRAME_CHUNK)
 
 
 def find_video(path: str | None) -> VideoSource:

@@ -32,8 +32,8 @@ from tapjax.evaluation.benchmarks import METRIC_RESOLUTION
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.evaluation.subjects import Clip
 from tapjax.evaluation.subjects import Subject
-from tapjax.evaluation.subjects import track_clips
-from tapjax.tracking import padding
+from tapjax.evaluation.subjects import track_clip
+from tapjax.tracking import shapes
 from tapjax.types import Tracks
 
 RESULTS = 'results.json'
@@ -108,7 +108,7 @@ def evaluate(
   plan = [(entry.name, entry.num_frames) for entry in source.entries()]
   if not plan:
     raise ValueError(f'{benchmark.name} must have a video; there is none')
-  lengths = padding.choose_lengths(
+  lengths = shapes.choose_lengths(
       [length for _, length in plan if length] or [1]
   )
   todo = {
@@ -120,25 +120,16 @@ def evaluate(
   if report is not None:
     report(len(plan) - len(todo), len(plan))
 
-  waiting: dict[int, list[_Job]] = {}
   for index, entry in enumerate(source.entries()):
     if index not in todo:
       continue
     job = _prepare(benchmark, subject, index, entry, folder)
-    if job is None:
-      continue
-    length = _fit(len(job.clip.frames), lengths)
-    waiting.setdefault(length, []).append(job)
-    if len(waiting[length]) == subject.batch:
-      _run(benchmark, subject, waiting.pop(length), length, folder)
+    if job is not None:
+      length = _fit(len(job.clip.frames), lengths)
+      _run(benchmark, subject, job, length, folder)
     if report is not None:
-      unfinished = sum(map(len, waiting.values()))
-      done = len([i for i in todo if i <= index]) - unfinished
+      done = len([i for i in todo if i <= index])
       report(len(plan) - len(todo) + done, len(plan))
-  for length, jobs in waiting.items():
-    _run(benchmark, subject, jobs, length, folder)
-  if report is not None:
-    report(len(plan), len(plan))
   return merge(benchmark, source, folder, settings, [name for name, _ in plan])
 
 
@@ -324,22 +315,20 @@ def _prepare_sequence(index: int, video: PointVideo) -> _Job:
 def _run(
     benchmark: Benchmark,
     subject: Subject,
-    jobs: list[_Job],
+    job: _Job,
     length: int,
     folder: pathlib.Path,
 ) -> None:
-  """Tracks and scores videos of one padded length, and keeps the scores."""
-  clips = [job.clip for job in jobs]
-  answers = track_clips(subject, clips, length, benchmark.query_mode)
-  for job, tracks in zip(jobs, answers, strict=True):
-    result = {
-        'index': job.number,
-        'name': job.name,
-        'num_frames': len(job.clip.frames),
-        'num_queries': len(job.clip.query_points),
-        **job.score(tracks),
-    }
-    _write_json(_get_path(folder, job.number), _plain(result))
+  """Tracks and scores a video, padded to a length, and keeps the scores."""
+  tracks = track_clip(subject, job.clip, length, benchmark.query_mode)
+  result = {
+      'index': job.number,
+      'name': job.name,
+      'num_frames': len(job.clip.frames),
+      'num_queries': len(job.clip.query_points),
+      **job.score(tracks),
+  }
+  _write_json(_get_path(folder, job.number), _plain(result))
 
 
 def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
@@ -377,7 +366,7 @@ def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
 def _fit(num_frames: int, lengths: tuple[int, ...]) -> int:
   """Returns the length to pad to; for a surprise the next power of two."""
   fitting = [length for length in lengths if length >= num_frames]
-  return min(fitting) if fitting else padding.round_up(num_frames)
+  return min(fitting) if fitting else shapes.round_up(num_frames)
 
 
 def _get_path(folder: pathlib.Path, index: int) -> pathlib.Path:

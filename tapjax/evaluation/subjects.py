@@ -1,8 +1,8 @@
-"""What can be evaluated: trackers with weights, and the classical one.
+"""Methods to evaluate: trackers with weights, and the classical one.
 
-A subject tracks clips: videos at its resolution with their query points. Those
-of a neural tracker are padded, so that few programs serve all, and go to all
-local devices at once.
+A subject tracks clips: videos at its resolution with their query points. A
+neural tracker pads them, so that few programs serve all, and shares each among
+all local devices.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,15 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import parallel
 from tapjax.evaluation import classical
 from tapjax.geometry import Resolution
 from tapjax.media.lazy import LazyFrames
 from tapjax.models.contract import flatten_params
-from tapjax.pretrained import Tracker
-from tapjax.tracking import padding
-from tapjax.tracking import whole_video
+from tapjax.models.contract import TrackerFunctions
+from tapjax.tracker import Tracker
+from tapjax.tracking.options import Options
+from tapjax.tracking.prepare import PreparedVideo
+from tapjax.tracking.track import track
 from tapjax.types import Tracks
 
 
@@ -59,18 +60,16 @@ class Subject(NamedTuple):
     name: of the preset or method.
     resolution: (height, width) of the clips; None takes any.
     sees_only_past: whether frames before a query need a pass backwards.
-    batch: clips to pass at once, of one padded length.
     description: settings and weights, for the record.
-    track: clips of lengths up to the second argument, to tracks at the
-      resolution of the clips.
+    track: from a clip, and the length to which it may be padded, to tracks at
+      the resolution of the clip.
   """
 
   name: str
   resolution: Resolution | None
   sees_only_past: bool
-  batch: int
   description: dict[str, Any]
-  track: Callable[[Sequence[Clip], int], list[Tracks]]
+  track: Callable[[Clip, int], Tracks]
 
 
 def make_subject(
@@ -78,57 +77,44 @@ def make_subject(
 ) -> Subject:
   """Returns a tracker as a subject, on all local devices by default."""
   functions = tracker.functions
-  mesh = parallel.make_mesh(devices or jax.local_devices())
-  params = parallel.replicate(mesh, tracker.params)
-  chain = functions.chain
+  devices = tuple(devices or jax.local_devices())
 
-  def track(clips: Sequence[Clip], num_frames: int) -> list[Tracks]:
-    shortest = min(len(clip.frames) for clip in clips)
-    if shortest < functions.shortest_padded or (
-        chain is not None and num_frames > 2 * chain.window
-    ):
-      return [track_alone(clip) for clip in clips]
-    num_queries = padding.round_capacity(
-        functions, max(len(clip.query_points) for clip in clips)
-    )
-    sizes = padding.choose_sizes(
-        functions, num_frames, num_queries, query_chunk=_choose_chunk()
-    )
-    videos = [
-        padding.pad_video(np.asarray(clip.frames), clip.query_points, sizes)
-        for clip in clips
-    ]
-    return padding.track_padded(functions, params, videos, sizes, mesh)
-
-  def track_alone(clip: Clip) -> Tracks:
-    return whole_video.track_video(
+  def track_clip(clip: Clip, num_frames: int) -> Tracks:
+    is_padded = len(clip.frames) >= functions.shortest_padded
+    return track(
         functions,
         tracker.params,
-        whole_video.PreparedVideo(clip.frames, functions.resolution),
+        tracker.programs,
+        PreparedVideo(clip.frames, functions.resolution),
         clip.query_points.astype(np.float32),
-        devices=mesh.devices.tolist(),
+        Options(
+            query_chunk=_choose_chunk(functions),
+            padded_frames=num_frames if is_padded else None,
+            devices=devices,
+        ),
     )
 
   return Subject(
       name=tracker.name,
       resolution=functions.resolution,
-      sees_only_past=functions.make_memory is not None,
-      batch=mesh.size,
+      sees_only_past=functions.streams,
       description={
           'config': dataclasses.asdict(tracker.config),
           'weights_sha256': hash_params(tracker),
           'visibility': 'as the tracker says (finalize_tracks)',
       },
-      track=track,
+      track=track_clip,
   )
 
 
-def _choose_chunk() -> int:
+def _choose_chunk(functions: TrackerFunctions) -> int | None:
   """Returns a number of queries that fits videos with any number of them.
 
   More at once are faster on an accelerator; fewer leave less of the last chunk
-  empty.
+  empty. Queries that depend on each other are tracked together.
   """
+  if not functions.queries_independent:
+    return None
   return 8 if jax.default_backend() == 'cpu' else 32
 
 
@@ -139,46 +125,35 @@ def make_classical_subject(resolution: Resolution | None = None) -> Subject:
       name=classical.NAME,
       resolution=resolution,
       sees_only_past=False,
-      batch=1,
       description={
           'visibility': f'forward-backward error up to {classical.MAX_ERROR} px'
       },
-      track=lambda clips, _: [
-          classical.track_lucas_kanade(
-              clip.read_levels(), clip.query_points.astype(np.float32)
-          )
-          for clip in clips
-      ],
+      track=lambda clip, _: classical.track_lucas_kanade(
+          clip.read_levels(), clip.query_points.astype(np.float32)
+      ),
   )
 
 
-def track_clips(
-    subject: Subject,
-    clips: Sequence[Clip],
-    num_frames: int,
-    query_mode: str,
-) -> list[Tracks]:
-  """Tracks clips, in both directions of time where the protocol needs it.
+def track_clip(
+    subject: Subject, clip: Clip, num_frames: int, query_mode: str
+) -> Tracks:
+  """Tracks a clip, in both directions of time where the protocol needs it.
 
   With strided queries, frames before a query count; a tracker that sees only
   the past takes these from the video played backwards.
   """
-  forward = subject.track(clips, num_frames)
+  forward = subject.track(clip, num_frames)
   if query_mode == 'first' or not subject.sees_only_past:
     return forward
-  backward = subject.track([clip.reverse() for clip in clips], num_frames)
+  backward = subject.track(clip.reverse(), num_frames)
+  frames = np.arange(len(clip.frames))[None]
+  is_before = frames < np.round(clip.query_points[:, :1])
 
-  def join(clip: Clip, ahead: Tracks, back: Tracks) -> Tracks:
-    frames = np.arange(len(clip.frames))[None]
-    is_before = frames < np.round(clip.query_points[:, :1])
+  def choose(later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+    before = is_before.reshape(*is_before.shape, *(1,) * (later.ndim - 2))
+    return np.where(before, earlier[:, ::-1], later)
 
-    def choose(later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
-      before = is_before.reshape(*is_before.shape, *(1,) * (later.ndim - 2))
-      return np.where(before, earlier[:, ::-1], later)
-
-    return jax.tree.map(choose, ahead, back)
-
-  return [join(*parts) for parts in zip(clips, forward, backward, strict=True)]
+  return jax.tree.map(choose, forward, backward)
 
 
 def hash_params(tracker: Tracker) -> str:

@@ -25,8 +25,8 @@ from tapjax.export.verification import Difference
 from tapjax.files import write_atomically
 from tapjax.models import registry
 from tapjax.models.contract import TrackerFunctions
-from tapjax.pretrained import Tracker
-from tapjax.tracking import whole_video
+from tapjax.tracker import Tracker
+from tapjax.tracking.options import Progress
 
 __all__ = [
     'Difference',
@@ -64,7 +64,7 @@ def export_tracker(
     num_queries: int | None,
     num_frames: int | None = None,
     weights: str = 'published',
-    report: whole_video.Report | None = None,
+    report: Progress | None = None,
 ) -> Exported:
   """Writes a tracker as files that run elsewhere, and runs them.
 
@@ -156,7 +156,7 @@ def check_request(
         f'features; got {",".join(map(str, resolution))} - use '
         f'{",".join(map(str, nearest))}'
     )
-  if num_frames is None and functions.make_memory is None:
+  if num_frames is None and not functions.streams:
     streaming = [
         model.name for model in registry.list_models() if model.streams
     ]

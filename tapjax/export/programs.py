@@ -27,8 +27,7 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax.geometry import normalize_frames
-from tapjax.models.contract import estimate_tracks
+from tapjax.models import arrows
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
@@ -67,12 +66,11 @@ def make_track_program(
   def track(
       frames: UInt8[Array, 't h w 3'], query_points: Float[Array, 'n 3']
   ) -> dict[str, Array]:
-    video = normalize_frames(frames)[None]
     points = query_points[None]
-    features = functions.encode_video(params, video)
-    queries = functions.describe_queries(params, features, points)
-    estimate = estimate_tracks(functions, params, features, queries, points)
-    return _name_tracks(functions.finalize_tracks(estimate.states))
+    features = arrows.encode_segment(functions, params, frames[None])
+    queries = arrows.describe_queries(functions, params, features, points)
+    segment = arrows.track_segment(functions, params, features, queries, points)
+    return _name_tracks(segment.tracks)
 
   return _make_program(
       'track',
@@ -92,8 +90,7 @@ def make_session_programs(
   Raises ValueError for a tracker that does not stream.
   """
   count = _count_queries(num_queries)
-  make_memory = functions.make_memory
-  if make_memory is None:
+  if not functions.streams:
     raise ValueError(
         'step needs a tracker that sees only the past; this one needs the '
         'whole video - use one that `tapjax models` says streams, or export '
@@ -104,11 +101,9 @@ def make_session_programs(
       frame: UInt8[Array, 'h w 3'], points_yx: Float[Array, 'n 2']
   ) -> tuple[PyTree, PyTree]:
     points = jnp.pad(points_yx, ((0, 0), (1, 0)))[None]
-    features = functions.encode_video(
-        params, normalize_frames(frame)[None, None]
-    )
-    queries = functions.describe_queries(params, features, points)
-    return queries, make_memory(count)
+    features = arrows.encode_segment(functions, params, frame[None, None])
+    queries = arrows.describe_queries(functions, params, features, points)
+    return queries, functions.begin(jnp.zeros((1, count, 3)))
 
   frame = jax.ShapeDtypeStruct((*functions.resolution, 3), np.uint8)
   points = jax.ShapeDtypeStruct((count, 2), np.float32)
@@ -124,15 +119,13 @@ def make_session_programs(
   ) -> dict[str, Array]:
     leaves = [state_arrays[name][None] for name in _list_names(state)]
     queries, memory = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    features = functions.encode_video(
-        params, normalize_frames(frame)[None, None]
-    )
-    estimate = estimate_tracks(
+    features = arrows.encode_segment(functions, params, frame[None, None])
+    segment = arrows.track_segment(
         functions, params, features, queries, None, memory
     )
-    tracks = functions.finalize_tracks(estimate.states)
-    now = {name: array[:, 0] for name, array in _name_tracks(tracks).items()}
-    following = _name_state(((), estimate.memory))
+    named = _name_tracks(segment.tracks)
+    now = {name: array[:, 0] for name, array in named.items()}
+    following = _name_state(((), segment.memory))
     return now | {NEXT + name: array for name, array in following.items()}
 
   state_shapes = jax.eval_shape(_name_state, state)

@@ -31,8 +31,10 @@ from tapjax.live import recording
 from tapjax.live import screen as live_screen
 from tapjax.media import video as video_files
 from tapjax.media.sources import Source
-from tapjax.pretrained import Tracker
+from tapjax.streaming import lost
 from tapjax.streaming import session as streaming
+from tapjax.streaming import session_files
+from tapjax.tracker import Tracker
 
 RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
 _TAIL = 12
@@ -64,8 +66,8 @@ class Options(NamedTuple):
   """
 
   threshold: float | None = None
-  lost_after: int = streaming.DEFAULT_RULE.lost_after
-  found_after: int = streaming.DEFAULT_RULE.found_after
+  lost_after: int = lost.DEFAULT_RULE.lost_after
+  found_after: int = lost.DEFAULT_RULE.found_after
   damaged: Literal['skip', 'stop'] = 'skip'
   reset_at_cuts: bool = False
   save_every: int | None = None
@@ -189,7 +191,7 @@ class _Run:
     self._record = record
     self._window = window
     self._tell = tell
-    self._rule = streaming.LostRule(
+    self._rule = lost.LostRule(
         options.threshold, options.lost_after, options.found_after
     )
     self._session: streaming.Session | None = None
@@ -220,8 +222,8 @@ class _Run:
       raise ValueError(
           f'the run to resume was another one: {"; ".join(differing)}'
       )
-    self._session = streaming.read_session(
-        self._record.session_path, self._tracker.functions, self._tracker.params
+    self._session = session_files.read_session(
+        self._record.session_path, self._tracker.functions
     )
     self._resumed = saved.next_frame
     self._points = list(saved.points)
@@ -443,7 +445,7 @@ class _Run:
         cuts=self._cuts,
         settings=self._describe_settings(),
     ) as path:
-      streaming.write_session(path, self._session)
+      session_files.write_session(path, self._session)
 
   def _note_time(self, index: int, began: float) -> float:
     now = time.perf_counter()

@@ -37,16 +37,16 @@ from jaxtyping import Int
 from jaxtyping import Key
 
 from tapjax.geometry import Resolution
-from tapjax.models.contract import Extent
-from tapjax.models.contract import get_query_frames
-from tapjax.models.contract import make_stages
-from tapjax.models.contract import NumFrames
-from tapjax.models.contract import NumQueries
-from tapjax.models.contract import Params
-from tapjax.models.contract import Precision
-from tapjax.models.contract import set_precision
-from tapjax.models.contract import Stages
-from tapjax.models.contract import TrackerFunctions
+from tapjax.models.base import Extent
+from tapjax.models.base import get_query_frames
+from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
+from tapjax.models.base import NumQueries
+from tapjax.models.base import Params
+from tapjax.models.base import Precision
+from tapjax.models.base import set_precision
+from tapjax.models.base import Stages
+from tapjax.models.base import TrackerFunctions
 from tapjax.models.weight_names import list_torchvision_names
 from tapjax.models.weight_names import WeightName
 from tapjax.nn.attention import MultiHeadAttention

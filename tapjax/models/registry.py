@@ -15,7 +15,14 @@ from tapjax.models import tapnet
 from tapjax.models.contract import TrackerFunctions
 from tapjax.models.locotrack import functions as locotrack
 from tapjax.models.pips_plus_plus import functions as pips_plus_plus
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir import config as tapir
+from tapjax.models.tapir import cost as tapir_cost
+from tapjax.models.tapir import weights as tapir_weights
+from tapjax.models.tapir.functions import TapirFunctions
+from tapjax.models.tapir_tiny import cost as tapir_tiny_cost
+from tapjax.models.tapir_tiny import weights as tapir_tiny_weights
+from tapjax.models.tapir_tiny.config import TAPIR_TINY
+from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
 from tapjax.models.taptr import functions as taptr
 from tapjax.models.taptr import network as taptr_network
 from tapjax.models.taptr import weights as taptr_weights
@@ -46,6 +53,8 @@ class Architecture(NamedTuple):
     ignored: shell patterns of arrays that published files have to spare.
     select_arrays: the arrays of a published PyTorch file that are weights, by
       the names in `list_weight_names`.
+    upgrade_settings: translates the settings in a `.safetensors` file of an
+      earlier version.
   """
 
   make_functions: Callable[[Any], TrackerFunctions]
@@ -56,6 +65,7 @@ class Architecture(NamedTuple):
   select_arrays: Callable[
       [Mapping[str, np.ndarray]], Mapping[str, np.ndarray]
   ] = dict
+  upgrade_settings: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
 
 class Preset(NamedTuple):
@@ -114,10 +124,18 @@ class ModelInfo(NamedTuple):
 
 
 _TAPIR = Architecture(
-    tapir.make_functions,
-    tapir.list_weight_names,
-    tapir.infer_config,
-    tapir.count_operations,
+    TapirFunctions,
+    tapir_weights.list_weight_names,
+    tapir_weights.infer_config,
+    tapir_cost.count_operations,
+    upgrade_settings=tapir_weights.upgrade_settings,
+)
+_TAPIR_TINY = Architecture(
+    TapirTinyFunctions,
+    tapir_weights.list_weight_names,
+    tapir_tiny_weights.infer_config,
+    tapir_tiny_cost.count_operations,
+    upgrade_settings=tapir_tiny_weights.upgrade_settings,
 )
 _TAPNET = Architecture(
     tapnet.make_functions,
@@ -234,10 +252,10 @@ def _describe_point_transformer(
   )
 
 
-_TAPIR_TINY = Preset(
+_EMBEDDED = Preset(
     name='tapir_tiny',
-    config=tapir.TAPIR_TINY,
-    architecture=_TAPIR,
+    config=TAPIR_TINY,
+    architecture=_TAPIR_TINY,
     num_parameters=1_236_663,
     weights=EmbeddedFile('tapir_tiny.safetensors'),
     page=None,
@@ -265,7 +283,7 @@ _PRESETS = (
     _describe(_TAPIR, 'causal_tapir', tapir.CAUSAL_TAPIR, 31_097_415, 'causal_tapir_checkpoint.npy', 56.2, 51.2, 59.1),  # noqa: E501
     _describe(_TAPIR, 'causal_bootstapir', tapir.CAUSAL_BOOTSTAPIR, 54_699_335, 'bootstap/causal_bootstapir_checkpoint.npy', 59.7, 55.1, 69.1),  # noqa: E501
     _describe(_TAPNET, 'tapnet', tapnet.TAPNET, 2_791_090, 'checkpoint.npy', 33.0, 38.5, 45.1),  # noqa: E501
-    _TAPIR_TINY,
+    _EMBEDDED,
     _describe_locotrack('locotrack_small', locotrack.SMALL, 8_236_133, _LOCOTRACK_FILES + 'locotrack_small.ckpt', {}),  # noqa: E501
     _describe_locotrack('locotrack_base', locotrack.BASE, 11_519_717, _LOCOTRACK_FILES + 'locotrack_base.ckpt', {'tapvid_davis': 62.6}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_b0', locotrack.EFFICIENTNET_B0, 3_007_143, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
@@ -308,7 +326,7 @@ def list_models() -> tuple[ModelInfo, ...]:
           licence=preset.licence,
           resolution=preset.config.resolution,
           scores=preset.scores,
-          streams=_make_functions(preset).make_memory is not None,
+          streams=_make_functions(preset).streams,
           queries_independent=_make_functions(preset).queries_independent,
           url=preset.page,
       )

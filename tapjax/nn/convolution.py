@@ -27,6 +27,7 @@ class Conv2D(hk.Module):
       stride: int = 1,
       *,
       with_bias: bool = True,
+      platform: str,
       name: str,
   ):
     super().__init__(name=name)
@@ -34,6 +35,7 @@ class Conv2D(hk.Module):
     self._size = size
     self._stride = stride
     self._with_bias = with_bias
+    self._platform = platform
 
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ o']:
     shape = (self._size, self._size, x.shape[-1], self._channels)
@@ -41,31 +43,35 @@ class Conv2D(hk.Module):
     kernel = hk.get_parameter(
         'w', shape, init=hk.initializers.TruncatedNormal(fan_in**-0.5)
     )
-    y = convolve(x, kernel, self._stride)
+    y = convolve(x, kernel, self._stride, self._platform)
     if self._with_bias:
       y += hk.get_parameter('b', shape[-1:], init=jnp.zeros)[None, None, None]
     return y
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(
-    x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c o'], stride: int
+    x: Float[Array, 'b h w c'],
+    kernel: Float[Array, 'k k c o'],
+    stride: int,
+    platform: str,
 ) -> Float[Array, 'b _ _ o']:
-  """Convolves with padding 'SAME'."""
+  """Convolves with padding 'SAME'; gradients are in the form for a platform."""
+  del platform  # It matters to gradients alone.
   return _convolve_natively(x, kernel, stride)
 
 
 def _convolve_forward(
-    x: Array, kernel: Array, stride: int
+    x: Array, kernel: Array, stride: int, platform: str
 ) -> tuple[Array, tuple[Array, Array]]:
-  return convolve(x, kernel, stride), (x, kernel)
+  return convolve(x, kernel, stride, platform), (x, kernel)
 
 
 def _convolve_backward(
-    stride: int, inputs: tuple[Array, Array], cotangent: Array
+    stride: int, platform: str, inputs: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
   x, kernel = inputs
-  if jax.default_backend() != 'cpu':
+  if platform != 'cpu':
     _, differentiate = jax.vjp(
         lambda x, kernel: _convolve_natively(x, kernel, stride), x, kernel
     )

@@ -1,4 +1,4 @@
-"""Cost volumes: where in a frame something looks like the query."""
+"""Cost volumes: the resemblance of a query to every cell of a frame."""
 
 from collections.abc import Iterator
 import itertools
@@ -23,9 +23,9 @@ _POOLED_CHANNELS = 32
 
 
 class FrameEstimate(NamedTuple):
-  """Where a frame seems to show each query: (x, y) in cells, and logits.
+  """Position of each query in a frame, (x, y) in cells, and logits.
 
-  The heatmap is the logarithm of the chance of each cell, if it is told.
+  The heatmap holds the log-probability of each cell; None without one.
   """
 
   positions: Float[Array, 'n *t 2']
@@ -66,6 +66,7 @@ class CostVolumeHead(hk.Module):
       *,
       rectify_pooled: bool,
       pooled_stride: int = 2,
+      platform: str,
       name: str,
   ):
     super().__init__(name=name)
@@ -74,7 +75,11 @@ class CostVolumeHead(hk.Module):
     self._hidden = NarrowConv(_HIDDEN_CHANNELS, name='hidden')
     self._heatmap = NarrowConv(1, name='heatmap')
     self._pooled = Conv2D(
-        _POOLED_CHANNELS, _KERNEL, pooled_stride, name='pooled'
+        _POOLED_CHANNELS,
+        _KERNEL,
+        pooled_stride,
+        platform=platform,
+        name='pooled',
     )
     self._mixed = hk.Linear(_HIDDEN_CHANNELS, name='mixed')
     self._logits = hk.Linear(num_logits, name='logits')
@@ -114,9 +119,9 @@ class CostVolumeHead(hk.Module):
 def score_positions(
     heatmap: Float[Array, 'n h w'], positions: Float[Array, 'n 2']
 ) -> Float[Array, 'n']:
-  """Returns the logarithm of the chance of each position, (x, y) in cells.
+  """Returns the log-probability of each position, (x, y) in cells.
 
-  Between the middles of four cells it is that of their weighted mean.
+  Between the centers of four cells it is that of their weighted mean.
   """
   _, height, width = heatmap.shape
   last = jnp.asarray([width - 1, height - 1], positions.dtype)

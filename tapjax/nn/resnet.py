@@ -12,19 +12,39 @@ from tapjax.nn.normalization import InstanceNorm
 
 
 class ResidualBlock(hk.Module):
-  """Two 3x3 convolutions, each behind a norm and a rectifier."""
+  """Two 3x3 convolutions, each after a norm and a rectifier."""
 
-  def __init__(self, channels: int, stride: int, *, project: bool, name: str):
+  def __init__(
+      self,
+      channels: int,
+      stride: int,
+      *,
+      project: bool,
+      platform: str,
+      name: str,
+  ):
     super().__init__(name=name)
     self._norms = [InstanceNorm(name=f'instancenorm_{i}') for i in range(2)]
     self._convolutions = [
-        Conv2D(channels, 3, step, with_bias=False, name=f'conv_{i}')
+        Conv2D(
+            channels,
+            3,
+            step,
+            with_bias=False,
+            platform=platform,
+            name=f'conv_{i}',
+        )
         for i, step in enumerate((stride, 1))
     ]
     self._shortcut = None
     if project:
       self._shortcut = Conv2D(
-          channels, 1, stride, with_bias=False, name='shortcut_conv'
+          channels,
+          1,
+          stride,
+          with_bias=False,
+          platform=platform,
+          name='shortcut_conv',
       )
 
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ _']:
@@ -39,13 +59,21 @@ class ResidualBlock(hk.Module):
 class BlockGroup(hk.Module):
   """Residual blocks of one width; the first one changes stride and width."""
 
-  def __init__(self, channels: int, stride: int, num_blocks: int, name: str):
+  def __init__(
+      self,
+      channels: int,
+      stride: int,
+      num_blocks: int,
+      platform: str,
+      name: str,
+  ):
     super().__init__(name=name)
     self._blocks = [
         ResidualBlock(
             channels,
             stride if i == 0 else 1,
             project=i == 0,
+            platform=platform,
             name=f'block_{i}',
         )
         for i in range(num_blocks)
@@ -69,14 +97,26 @@ class ResNet(hk.Module):
       strides: Sequence[int],
       blocks_per_group: int,
       stem_channels: int,
+      platform: str,
       name: str,
   ):
     super().__init__(name=name)
     self._stem = Conv2D(
-        stem_channels, 7, 2, with_bias=False, name='initial_conv'
+        stem_channels,
+        7,
+        2,
+        with_bias=False,
+        platform=platform,
+        name='initial_conv',
     )
     self._groups = [
-        BlockGroup(width, stride, blocks_per_group, name=f'block_group_{i}')
+        BlockGroup(
+            width,
+            stride,
+            blocks_per_group,
+            platform,
+            name=f'block_group_{i}',
+        )
         for i, (width, stride) in enumerate(zip(channels, strides, strict=True))
     ]
 

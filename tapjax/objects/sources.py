@@ -19,10 +19,10 @@ from tapjax.geometry import rescale_query_points
 from tapjax.objects.detections import Frame
 from tapjax.objects.sampling import find_outliers
 from tapjax.objects.settings import ObjectSettings
-from tapjax.pretrained import Tracker
 from tapjax.streaming import session as streaming
-from tapjax.tracking import long_videos
-from tapjax.tracking import whole_video
+from tapjax.tracker import Tracker
+from tapjax.tracking import encoded
+from tapjax.tracking import prepare
 
 # Frames that the points of objects began on are put before a window; their
 # number is rounded up, so that little is compiled anew.
@@ -145,9 +145,7 @@ class WindowedPoints:
       num_kept: frames of the last window that are seen again.
       first: index in the video of the first new frame.
     """
-    video = whole_video.prepare_video(
-        blocks, self._tracker.functions.resolution
-    )
+    video = prepare.prepare_video(blocks, self._tracker.functions.resolution)
     self._size = video.original
     frames = np.asarray(video.frames)
     num_new = len(frames)
@@ -214,7 +212,7 @@ class WindowedPoints:
     self._length = len(shown) + len(self._frames)
     frames = np.stack([*shown, *self._frames])
     functions, params = self._tracker.functions, self._tracker.params
-    self._features = long_videos.encode_in_pieces(functions, params, frames)
+    self._features = encoded.encode_frames(functions, params, frames)
 
   def _track(self, numbers: list[int]) -> None:
     """Tracks some of the points through the window."""
@@ -236,9 +234,7 @@ class WindowedPoints:
     queries = np.asarray(
         rescale_query_points(queries, self._size, functions.resolution)
     )
-    tracks = whole_video.track_features(
-        functions, params, self._features, queries
-    )
+    tracks = encoded.track_features(functions, params, self._features, queries)
     positions = np.asarray(tracks.positions[:, num_before:])
     visible = np.array(tracks.visible[:, num_before:])
     if self._settings.outlier_deviations is not None:

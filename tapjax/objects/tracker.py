@@ -27,10 +27,10 @@ from tapjax.objects.lifecycle import TrackedObject
 from tapjax.objects.settings import ObjectSettings
 from tapjax.objects.sources import StreamedPoints
 from tapjax.objects.sources import WindowedPoints
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.tracking import checks
-from tapjax.tracking import whole_video
-from tapjax.tracking.whole_video import Report
+from tapjax.tracking import prepare
+from tapjax.tracking.options import Progress
 
 
 class ObjectTracks(NamedTuple):
@@ -63,7 +63,7 @@ def track_objects(
     detector: Detector,
     settings: ObjectSettings | None = None,
     *,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> ObjectTracks:
   """Follows all objects of a video, in windows; any tracker will do.
 
@@ -84,7 +84,7 @@ def track_objects(
       report('track', done, len(frames))
 
   return track_object_blocks(
-      tracker, whole_video.split_frames(frames), detector, settings, report_done
+      tracker, prepare.split_frames(frames), detector, settings, report_done
   )
 
 
@@ -178,8 +178,8 @@ def _detect(
 
 
 def _stack(frames: list[Frame]) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
-  for start in range(0, len(frames), whole_video.FRAME_CHUNK):
-    yield np.stack(frames[start : start + whole_video.FRAME_CHUNK])
+  for start in range(0, len(frames), prepare.FRAME_CHUNK):
+    yield np.stack(frames[start : start + prepare.FRAME_CHUNK])
 
 
 def _smooth_sides(

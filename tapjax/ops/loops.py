@@ -24,16 +24,19 @@ def map_batch(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
 
 
 def map_frames(
-    function: Callable[..., PyTree], *arguments: PyTree, at_once: int = 1
+    function: Callable[..., PyTree],
+    *arguments: PyTree,
+    platform: str,
+    at_once: int = 1,
 ) -> PyTree:
   """Applies `function` to each frame of `arguments`, which lead with time.
 
-  An accelerator takes them all at once. A CPU takes one at a time, so that what
-  it needs stays in the cache; where layers are so narrow that its cores share
-  one badly, `at_once` gives each a frame of its own, for as many times the
-  program to compile.
+  Programs for accelerators take all frames at once. Programs for a CPU take one
+  at a time, so that activations stay in the cache; where layers are so narrow
+  that the cores share one badly, `at_once` gives each core a frame of its own,
+  for as many times the program to compile.
   """
-  if jax.default_backend() != 'cpu':
+  if platform != 'cpu':
     return jax.vmap(function)(*arguments)
 
   def apply(_: None, frame: tuple[PyTree, ...]) -> tuple[None, PyTree]:

@@ -31,7 +31,8 @@ from tapjax.data.unlabeled.degradation import draw_motion
 from tapjax.data.unlabeled.degradation import map_forth
 from tapjax.data.unlabeled.degradation import map_home
 from tapjax.geometry import rescale_positions
-from tapjax.models.contract import get_query_frames
+from tapjax.models.arrows import finalize_tracks
+from tapjax.models.arrows import get_query_frames
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.training.losses import compute_losses
@@ -208,11 +209,9 @@ def make_pseudo_labels(
   That is any frame on which the teacher sees the point and is sure of where,
   or the query's own one without any.
   """
-  states = predict_states(
+  tracks = predict_states(
       functions, teacher, batch.video, batch.query_points
-  ).states
-  refined = jax.tree.map(lambda array: array[1:], states)
-  tracks = functions.finalize_tracks(refined if functions.refines else states)
+  ).tracks
   positions = jnp.asarray(tracks.positions)
   if tracks.occlusion_logits is None:
     occluded = jnp.zeros(positions.shape[:-1], bool)
@@ -252,8 +251,7 @@ def find_returned(
 
   Positions are of the clean video; the threshold is in pixels of 256x256.
   """
-  refined = jax.tree.map(lambda array: array[1:], states)
-  tracks = functions.finalize_tracks(refined if functions.refines else states)
+  tracks = finalize_tracks(functions, states)
   frames = _get_frames(query_points, tracks.positions.shape[2])
   there = jnp.take_along_axis(
       tracks.positions, frames[..., None, None], axis=2

@@ -45,8 +45,8 @@ class LossConfig:
     huber_delta: pixels beyond which the position loss grows linearly.
     uncertainty_threshold: pixels beyond which a position counts as wrong.
     rebalance_factor: visible points weigh this much more in the occlusion loss.
-    heatmap_weight: of the heatmap loss; 0 for trackers that do not tell how
-      likely a target is.
+    heatmap_weight: of the cross-entropy loss on the heatmap of the first guess,
+      which published TAPIR has not; 0 for trackers without a heatmap.
   """
 
   position_weight: float = 0.05
@@ -80,12 +80,11 @@ def compute_losses(
     config: LossConfig,
     mask: Float[Array, 'b n t'] | None = None,
     occlusion_mask: Float[Array, 'b n t'] | None = None,
-    target_scores: Float[Array, 'b n t'] | None = None,
 ) -> Losses:
   """Returns the losses of every iteration.
 
   Args:
-    states: what the tracker believed, `[i, b, n, t]`, or of one iteration.
+    states: of the tracker, `[i, b, n, t]`, or of one iteration.
     target_points: true (x, y) in pixels of `resolution`; not read where
       occluded.
     occluded: the truth.
@@ -93,8 +92,10 @@ def compute_losses(
     config: weights and thresholds.
     mask: factor on every loss of an entry.
     occlusion_mask: further factor on the occlusion loss.
-    target_scores: by the first guess, logarithms of the chances of targets; not
-      read where occluded.
+
+  Raises:
+    ValueError: there is a weight for the heatmap, and the states have no
+      log-probabilities of targets.
   """
   hidden = occluded.astype(jnp.float32)
   weight = jnp.ones_like(hidden) if mask is None else mask
@@ -123,13 +124,20 @@ def compute_losses(
       uncertainty = jnp.mean(entropy * (1 - hidden) * weight)
     return Losses(position, occlusion, uncertainty, jnp.zeros(()))
 
+  log_probs = states.target_log_probs
+  states = states._replace(target_log_probs=None)
   if states.positions.ndim == 5:
     losses = jax.vmap(compute)(states)
   else:
     losses = compute(states)
-  if target_scores is None or not config.heatmap_weight:
+  if not config.heatmap_weight:
     return losses
-  scores = jnp.where(occluded, 0.0, target_scores)
+  if log_probs is None:
+    raise ValueError(
+        'heatmap_weight must be 0 for a tracker without log-probabilities of '
+        f'targets; got {config.heatmap_weight}'
+    )
+  scores = jnp.where(occluded, 0.0, log_probs[0])
   heatmap = -config.heatmap_weight * jnp.mean(scores * weight)
   first = (0,) * losses.heatmap.ndim
   return losses._replace(heatmap=losses.heatmap.at[first].set(heatmap))

@@ -29,6 +29,8 @@ import optax
 
 from tapjax import parallel
 from tapjax.geometry import rescale_positions
+from tapjax.models.arrows import describe_queries
+from tapjax.models.arrows import encode_segment
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.ops.loops import map_batch
@@ -130,7 +132,7 @@ def compute_matching_losses(
     config: MatchingConfig,
 ) -> MatchingLosses:
   """Returns how well points are told from all else, by a TAPIR's features."""
-  grids = functions.encode_video(params, batch.video)
+  grids = encode_segment(functions, params, batch.video)
   # On every frame, the vector at each point: a query of its own.
   positions = batch.target_points.swapaxes(1, 2)
   num_videos, num_frames, num_points, _ = positions.shape
@@ -139,8 +141,8 @@ def compute_matching_losses(
       positions.shape[:3],
   )
   points = jnp.stack([frames, positions[..., 1], positions[..., 0]], axis=-1)
-  vectors = functions.describe_queries(
-      params, grids, points.reshape(num_videos, -1, 3)
+  vectors = describe_queries(
+      functions, params, grids, points.reshape(num_videos, -1, 3)
   )
 
   def compare(

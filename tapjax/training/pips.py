@@ -25,6 +25,7 @@ import optax
 
 from tapjax import parallel
 from tapjax.geometry import Resolution
+from tapjax.models import arrows
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.training.optimizers import count_bad_steps
@@ -156,12 +157,17 @@ def refine_batch(
   query_points = jnp.pad(
       jnp.flip(start[:, :, 0], axis=-1), ((0, 0), (0, 0), (1, 0))
   )
-  features = functions.encode_video(params, video)
-  queries = functions.describe_queries(params, features, query_points)
-  states, _ = functions.refine_tracks(
-      params, features, queries, TrackState(start, None, None)
+  features = arrows.encode_segment(functions, params, video)
+  queries = arrows.describe_queries(functions, params, features, query_points)
+  segment = arrows.track_segment(
+      functions,
+      params,
+      features,
+      queries,
+      query_points,
+      start=TrackState(start, None, None),
   )
-  return states.positions
+  return segment.states.positions
 
 
 def measure_accuracy(

@@ -17,8 +17,7 @@ from jaxtyping import Int
 import optax
 
 from tapjax import parallel
-from tapjax.models.contract import estimate_tracks
-from tapjax.models.contract import guess_tracks
+from tapjax.models import arrows
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.training.losses import compute_losses
@@ -29,6 +28,7 @@ from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.optimizers import stop_frozen
 from tapjax.types import Example
 from tapjax.types import PyTree
+from tapjax.types import Tracks
 from tapjax.types import TrackState
 
 
@@ -79,18 +79,17 @@ class Metrics(NamedTuple):
 
 
 class Prediction(NamedTuple):
-  """What a tracker believes of a batch, to learn from.
+  """Tracks of a batch, to learn from.
 
   Attributes:
-    states: the first guess and every iteration after it, `[i, b, n, t]`.
-    statistics: of norms, behind the batch.
-    target_scores: by the first guess, logarithms of the chances of targets;
-      None where none were given.
+    tracks: the result `[b, n, t]`.
+    states: from the first guess on, `[i, b, n, t]`.
+    statistics: batch-norm statistics, updated by the batch.
   """
 
+  tracks: Tracks
   states: TrackState
   statistics: PyTree
-  target_scores: Float[Array, 'b n t'] | None
 
 
 Update = Callable[[TrainState, Example, Array], tuple[TrainState, Metrics]]
@@ -175,19 +174,17 @@ def predict_states(
 ) -> Prediction:
   """Tracks a batch, to learn from it.
 
-  Without a key nothing is random, and norms do not learn: statistics stay the
-  same. The refinement is learned from the first `refined_queries` alone; see
-  `StepConfig`. The chances of `target_points` are told, if they are given.
+  Without a key nothing is random, and batch norms do not learn. The refinement
+  learns from the first `refined_queries` alone; see `StepConfig`. With
+  `target_points`, the states have their log-probabilities.
   """
-  statistics = params.statistics
-  if functions.encode_in_training is None or key is None:
-    features = functions.encode_video(params, video)
-  else:
-    features, statistics = functions.encode_in_training(params, video, key)
-  queries = functions.describe_queries(params, features, query_points)
+  features, statistics = arrows.encode_in_training(
+      functions, params, video, key
+  )
+  queries = arrows.describe_queries(functions, params, features, query_points)
   count = query_points.shape[1]
   if refined_queries is None or refined_queries >= count:
-    first, refined, _, scores = estimate_tracks(
+    segment = arrows.track_segment(
         functions,
         params,
         features,
@@ -195,65 +192,22 @@ def predict_states(
         query_points,
         target_points=target_points,
     )
-  else:
-    first, scores = guess_tracks(
-        functions, params, features, queries, query_points, None, target_points
-    )
-    refined = _refine_some(
-        functions,
-        params,
-        features,
-        queries,
-        first,
-        query_points,
-        refined_queries,
-    )
-  if not functions.refines:
-    states = jax.tree.map(lambda array: array[None], first)
-  else:
-    states = jax.tree.map(
-        lambda start, rest: jnp.concatenate([start[None], rest]), first, refined
-    )
-  return Prediction(TrackState(*states), statistics, scores)
-
-
-def _refine_some(
-    functions: TrackerFunctions,
-    params: Params,
-    features: PyTree,
-    queries: PyTree,
-    first: TrackState,
-    query_points: Float[Array, 'b n 3'],
-    count: int,
-) -> TrackState:
-  """Refines all tracks, and learns from the first ones alone.
-
-  Raises ValueError for a tracker that does not refine each track by itself.
-  """
-  if not functions.queries_independent or functions.follow_tracks is not None:
+    return Prediction(segment.tracks, segment.states, statistics)
+  if not functions.queries_independent:
     raise ValueError(
         'refined_queries must be None for a tracker whose queries depend on '
-        f'each other, or whose guesses on what was refined; got {count}'
+        f'each other; got {refined_queries}'
     )
-
-  def refine(rows: slice, *, learns: bool) -> TrackState:
-    arguments: tuple[Params, PyTree, PyTree, TrackState] = (
-        params,
-        features,
-        *jax.tree.map(lambda array: array[:, rows], (queries, first)),
-    )
-    if not learns:
-      arguments = jax.lax.stop_gradient(arguments)
-    states, _ = functions.refine_tracks(
-        *arguments, query_points=query_points[:, rows]
-    )
-    return states
-
-  return jax.tree.map(
-      lambda *parts: jnp.concatenate(parts, axis=2),
-      refine(slice(count), learns=True),
-      refine(slice(count, None), learns=False),
+  segment = arrows.refine_some(
+      functions,
+      params,
+      features,
+      queries,
+      query_points,
+      refined_queries,
+      target_points,
   )
+  return Prediction(segment.tracks, segment.states, statistics)
 
 
 def compute_example_losses(
@@ -287,7 +241,6 @@ def compute_example_losses(
       batch.occluded,
       functions.resolution,
       config,
-      target_scores=prediction.target_scores,
   )
   return losses, prediction.statistics
 

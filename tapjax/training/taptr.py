@@ -22,7 +22,8 @@ from jaxtyping import Int
 import optax
 
 from tapjax import parallel
-from tapjax.models.contract import get_query_frames
+from tapjax.models import arrows
+from tapjax.models.arrows import get_query_frames
 from tapjax.models.contract import Params
 from tapjax.models.taptr import functions as taptr
 from tapjax.models.taptr.network import TaptrConfig
@@ -199,10 +200,10 @@ def compute_example_loss(
 
   The example has no `b`. Points count behind their queries.
   """
-  functions = taptr.make_functions(model)
-  features = functions.encode_video(params, example.video[None])
-  queries = functions.describe_queries(
-      params, features, example.query_points[None]
+  functions = taptr.TaptrFunctions(model)
+  features = arrows.encode_segment(functions, params, example.video[None])
+  queries = arrows.describe_queries(
+      functions, params, features, example.query_points[None]
   )
   outputs = taptr.predict_layers(model, params, features, queries, dropout_key)
   losses = compute_taptr_losses(

@@ -19,7 +19,7 @@ from tapjax.evaluation import report
 from tapjax.evaluation import subjects
 from tapjax.models import registry
 from tapjax.models import tapnet
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.settings import replace_settings
 from tapjax.tracking import padding
 from tapjax.types import Tracks

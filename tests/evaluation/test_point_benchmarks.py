@@ -17,7 +17,7 @@ from tapjax.evaluation import subjects
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.media.lazy import LazyFrames
 from tapjax.models.pips_plus_plus import functions as pips_plus_plus
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.tracking import whole_video
 from tapjax.types import Tracks
 from tests.support import golden

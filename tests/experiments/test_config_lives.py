@@ -13,7 +13,7 @@ import tapjax
 from tapjax import checkpoints
 from tapjax.media.pictures import import_pillow
 from tapjax.models import registry
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.training.summaries import read_curves
 from tests.support import tiny_runs
 

@@ -12,7 +12,7 @@ import pytest
 
 from tapjax.evaluation import classical
 from tapjax.models.tapir import functions as tapir
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tests.support import golden
 from tests.support.tiny_runs import call
 

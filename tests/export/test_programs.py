@@ -11,7 +11,7 @@ from tapjax.data.procedural import demo
 from tapjax.export import programs
 from tapjax.export import run_file
 from tapjax.models.tapir import functions as tapir
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tests.support import golden
 
 CONFIG = dataclasses.replace(

@@ -16,7 +16,7 @@ from tapjax.models.pips_plus_plus import functions as pips_plus_plus
 from tapjax.models.tapir import functions as tapir
 from tapjax.models.taptr import functions as taptr
 from tapjax.models.taptr import network as taptr_network
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tests.support import golden
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')

@@ -277,7 +277,13 @@ def _cover_frames(
     return frame, covered
 
   keys = jax.random.split(key, num_frames)
-  return map_frames(cover, video, keys, jnp.arange(num_frames) == 0)
+  return map_frames(
+      cover,
+      video,
+      keys,
+      jnp.arange(num_frames) == 0,
+      platform=jax.default_backend(),
+  )
 
 
 def _draw_rectangle(

@@ -63,7 +63,11 @@ def make_draw(
     keys = jax.random.split(
         parallel.fold_device(key), config.num_videos // num_devices
     )
-    return map_frames(lambda key: make_example(key, config.video), keys)
+    return map_frames(
+        lambda key: make_example(key, config.video),
+        keys,
+        platform=jax.default_backend(),
+    )
 
   def draw_share(key: Key, pool: Example) -> Example:
     return draw_examples(

@@ -37,15 +37,15 @@ import numpy as np
 
 from tapjax.geometry import resize_corner_aligned
 from tapjax.geometry import Resolution
-from tapjax.models.contract import Chain
-from tapjax.models.contract import Extent
-from tapjax.models.contract import make_stages
-from tapjax.models.contract import NumFrames
-from tapjax.models.contract import Params
-from tapjax.models.contract import Precision
-from tapjax.models.contract import round_query_times
-from tapjax.models.contract import set_precision
-from tapjax.models.contract import TrackerFunctions
+from tapjax.models.base import Chain
+from tapjax.models.base import Extent
+from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
+from tapjax.models.base import Params
+from tapjax.models.base import Precision
+from tapjax.models.base import round_query_times
+from tapjax.models.base import set_precision
+from tapjax.models.base import TrackerFunctions
 from tapjax.models.weight_names import WeightName
 from tapjax.nn.normalization import EPSILON
 from tapjax.nn.normalization import normalize_instances

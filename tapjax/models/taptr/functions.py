@@ -30,14 +30,14 @@ from jaxtyping import Float
 from jaxtyping import Int
 import numpy as np
 
-from tapjax.models.contract import Extent
-from tapjax.models.contract import get_query_frames
-from tapjax.models.contract import make_stages
-from tapjax.models.contract import NumFrames
-from tapjax.models.contract import Params
-from tapjax.models.contract import set_precision
-from tapjax.models.contract import Stages
-from tapjax.models.contract import TrackerFunctions
+from tapjax.models.base import Extent
+from tapjax.models.base import get_query_frames
+from tapjax.models.base import make_stages
+from tapjax.models.base import NumFrames
+from tapjax.models.base import Params
+from tapjax.models.base import set_precision
+from tapjax.models.base import Stages
+from tapjax.models.base import TrackerFunctions
 from tapjax.models.taptr.network import check_config
 from tapjax.models.taptr.network import compute_logit
 from tapjax.models.taptr.network import LayerOutputs

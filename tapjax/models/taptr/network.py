@@ -16,7 +16,7 @@ from jaxtyping import Int
 import numpy as np
 
 from tapjax.geometry import Resolution
-from tapjax.models.contract import Precision
+from tapjax.models.base import Precision
 from tapjax.nn.attention import MultiHeadAttention
 from tapjax.nn.attention import XAVIER
 from tapjax.nn.embeddings import embed_sines

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tapjax.models.pips_plus_plus import functions as pips_plus_plus
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tapjax.tracking import long_videos
 from tests.support import golden
 

@@ -14,7 +14,7 @@ from tapjax.models.taptr import weights as taptr_weights
 from tapjax.models.taptr.network import TaptrConfig
 from tapjax.models.taptr.network import TAPTRV2
 from tapjax.models.weight_names import list_torch_sources
-from tapjax.pretrained import Tracker
+from tapjax.tracker import Tracker
 from tests.support import golden
 
 pytestmark = pytest.mark.slow

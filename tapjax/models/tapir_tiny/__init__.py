@@ -1,0 +1,1 @@
+"""The embedded tracker: a small causal TAPIR that tracks frame by frame."""

@@ -1,0 +1,152 @@
+"""Memory of a plan, estimated from shapes, and the windows that fit a budget."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+from jaxtyping import Float
+import numpy as np
+
+from tapjax.geometry import Resolution
+from tapjax.models.contract import Params
+from tapjax.models.contract import TrackerFunctions
+from tapjax.tracking import shapes
+from tapjax.tracking.options import Options
+from tapjax.tracking.peak_bytes import estimate_peak_bytes
+from tapjax.tracking.plan import make_plan
+from tapjax.tracking.plan import Plan
+from tapjax.tracking.programs import describe_arguments
+from tapjax.tracking.programs import make_stages
+
+# Memory of a running program besides its arrays, as measured on CPUs.
+_RUNTIME = 24 * 2**20
+# Positions are rescaled at the end, into a copy.
+_COPIES_OF_TRACKS = 2
+
+
+def estimate_memory(
+    plan: Plan,
+    params: Params,
+    resolution: Resolution,
+    *,
+    on_disk: bool = False,
+) -> int:
+  """Returns the bytes that tracking by a plan takes, from shapes alone.
+
+  Parameters and the caller's own frames come on top, except for resized frames
+  that are in memory.
+
+  Args:
+    plan: for the video and its queries.
+    params: of the tracker.
+    resolution: of the caller's frames.
+    on_disk: whether resized frames are in a file.
+  """
+  functions = plan.functions
+  dtype = get_frame_dtype(functions, resolution)
+  dtypes = (dtype, *(leaf.dtype for leaf in jax.tree.leaves(params)))
+  peak = _estimate_stages(plan, dtypes) - shapes.count_bytes(params)
+  if jax.default_backend() == 'cpu':
+    # Virtual devices share the memory of the host.
+    peak *= plan.mesh.size
+  calls = math.ceil(plan.num_queries / plan.queries_per_call)
+  arguments = describe_arguments(functions, plan.shape, plan.mesh, dtypes)
+  _, _, queries, _, _, memory = arguments.track
+  kept = calls * shapes.count_bytes((queries, memory))
+  tracks = shapes.count_bytes(
+      shapes.describe_tracks(functions, plan.shape.num_frames)
+  )
+  tracks = tracks * plan.num_queries * plan.num_frames // plan.shape.num_frames
+  frames = 0
+  if not on_disk:
+    frames = plan.num_frames * 3 * math.prod(functions.resolution)
+    # Blocks of frames are resized one by one, and joined at the end.
+    frames *= dtype.itemsize * (2 if dtype != np.uint8 else 1)
+  return frames + peak + kept + _COPIES_OF_TRACKS * tracks + _RUNTIME
+
+
+def fit_window(
+    functions: TrackerFunctions,
+    params: Params,
+    num_frames: int,
+    query_points: Float[np.ndarray, 'n 3'],
+    resolution: Resolution,
+    max_memory: int,
+    options: Options,
+) -> int | None:
+  """Returns the longest window that a budget is enough for.
+
+  Args:
+    functions: the tracker.
+    params: its parameters.
+    num_frames: of the video.
+    query_points: (t, y, x) to track, at least one.
+    resolution: of the caller's frames.
+    max_memory: bytes that tracking may take, besides frames, which are the
+      caller's own or on disk.
+    options: of the call, without a window.
+
+  Returns:
+    Frames of a window; None if the budget is enough for the whole video.
+
+  Raises:
+    ValueError: no window fits, or the tracker has no windows.
+  """
+
+  def estimate(window: int | None) -> int:
+    plan = make_plan(
+        functions,
+        num_frames,
+        query_points,
+        dataclasses.replace(options, window=window),
+    )
+    return estimate_memory(plan, params, resolution, on_disk=True)
+
+  needed = estimate(None)
+  if needed <= max_memory:
+    return None
+  length = shapes.round_up(num_frames)
+  while True:
+    length //= 2
+    try:
+      functions.check_window(length)
+    except ValueError:
+      break
+    needed = estimate(length)
+    if needed <= max_memory:
+      return length
+  raise ValueError(
+      f'max_memory must be at least {needed / 1e6:.0f} MB for '
+      f'{len(query_points)} points through {num_frames} frames with this model; '
+      f'got {max_memory / 1e6:.0f} MB - track fewer points at a time, cut the '
+      'video, or choose a smaller resolution'
+  )
+
+
+def get_frame_dtype(
+    functions: TrackerFunctions, resolution: Resolution
+) -> np.dtype:
+  """Returns the type of frames of some resolution once they are prepared."""
+  is_resized = tuple(resolution) != functions.resolution
+  return np.dtype(np.float32 if is_resized else np.uint8)
+
+
+def _estimate_stages(plan: Plan, dtypes: tuple[np.dtype, ...]) -> int:
+  """Returns the bytes of the largest stage on one device."""
+  return _estimate_shape(plan.functions, plan.shape, plan.mesh, dtypes)
+
+
+@functools.lru_cache(maxsize=256)
+def _estimate_shape(functions, shape, mesh, dtypes):  # type: ignore[no-untyped-def]
+  stages = make_stages(functions, shape, mesh)
+  arguments = describe_arguments(functions, shape, mesh, dtypes)
+  return max(
+      estimate_peak_bytes(
+          stage.trace(*inputs).jaxpr  # type: ignore[attr-defined]
+      )
+      for stage, inputs in (
+          (stages.encode, arguments.encode),
+          (stages.track, arguments.track),
+      )
+  )

@@ -1,0 +1,105 @@
+"""Videos at the resolution of a tracker, in memory or on disk."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import functools
+import itertools
+import tempfile
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import UInt8
+import numpy as np
+
+from tapjax import parallel
+from tapjax.geometry import normalize_frames
+from tapjax.geometry import resize_video
+from tapjax.geometry import Resolution
+from tapjax.media.lazy import LazyFrames
+from tapjax.tracking.checks import check_frames
+
+# Frames that are resized at once.
+FRAME_CHUNK = 8
+
+
+class PreparedVideo(NamedTuple):
+  """A video at the model resolution, and its original resolution.
+
+  Frames that need no resizing are uint8, others floats in [-1, 1]. Frames of
+  `LazyFrames` are read segment by segment.
+  """
+
+  frames: (
+      UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'] | LazyFrames
+  )
+  original: Resolution
+
+
+def prepare_video(
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+    resolution: Resolution,
+    *,
+    on_disk: bool = False,
+) -> PreparedVideo:
+  """Resizes a video while it is read, so that it is never held at full size.
+
+  With `on_disk`, frames are in a temporary file that goes with the video.
+  """
+  sizes: set[Resolution] = set()
+  resized: Iterator[np.ndarray] = _resize_blocks(blocks, resolution, sizes)
+  first = next(resized, None)
+  if first is None:
+    raise ValueError('the video must have at least one frame; got none')
+  resized = itertools.chain([first], resized)
+  frames = _store(resized) if on_disk else np.concatenate(list(resized))
+  return PreparedVideo(frames, sizes.pop())
+
+
+def _resize_blocks(
+    blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
+    resolution: Resolution,
+    sizes: set[Resolution],
+) -> Iterator[UInt8[np.ndarray, '_ h w 3'] | Float[np.ndarray, '_ h w 3']]:
+  """Resizes blocks one by one, and adds their sizes to `sizes`."""
+  for block in blocks:
+    check_frames(block)
+    sizes.add(block.shape[1:3])
+    if len(sizes) > 1:
+      raise ValueError(
+          f'blocks must all have frames of one size; got {sorted(sizes)}'
+      )
+    if block.shape[1:3] == tuple(resolution):
+      yield block
+      continue
+    missing = FRAME_CHUNK - len(block)
+    padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
+    frames = parallel.fetch(_prepare_frames(padded, resolution))
+    yield frames[: len(block)]
+
+
+def _store(blocks: Iterable[np.ndarray]) -> np.ndarray:
+  """Returns frames of all blocks, mapped from a temporary file."""
+  num_frames = 0
+  with tempfile.TemporaryFile() as file:
+    for block in blocks:
+      file.write(block.tobytes())
+      num_frames += len(block)
+    file.flush()
+    return np.memmap(file, block.dtype, 'r', 0, (num_frames, *block.shape[1:]))
+
+
+def split_frames(
+    frames: UInt8[np.ndarray, 't h w 3'],
+) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
+  """Cuts a video in memory into the blocks that `prepare_video` takes."""
+  for start in range(0, len(frames), FRAME_CHUNK):
+    yield frames[start : start + FRAME_CHUNK]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _prepare_frames(
+    frames: UInt8[Array, 't h w 3'], resolution: Resolution
+) -> Float[Array, 't _ _ 3']:
+  return resize_video(normalize_frames(frames), resolution)
