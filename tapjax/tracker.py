@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 import warnings
@@ -29,12 +30,17 @@ from tapjax.tracking import checks
 from tapjax.tracking import forward_backward
 from tapjax.tracking import memory
 from tapjax.tracking import plan as plans
-from tapjax.tracking import prepare
+from tapjax.tracking.prepare import FRAME_CHUNK
+from tapjax.tracking.prepare import prepare_video
+from tapjax.tracking.prepare import PreparedVideo
+from tapjax.tracking.prepare import split_frames
 from tapjax.tracking.options import Options
 from tapjax.tracking.options import Progress
 from tapjax.tracking.programs import Programs
 from tapjax.tracking.track import track
 from tapjax.types import Tracks
+
+Path = str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +116,7 @@ class Tracker:
     points = checks.check_query_points(query_points)
     checks.check_queries_inside(points, len(frames), frames.shape[1:3])
     checks.check_chunks(query_chunk, frame_chunk, window)
-    blocks = prepare.split_frames(frames)
+    blocks = split_frames(frames)
     return self.track_video(
         self.prepare(blocks, on_disk=max_memory is not None),
         points,
@@ -149,7 +155,7 @@ class Tracker:
     dtype = memory.get_frame_dtype(self.functions, size)
     self.programs.compile(plan, self.params, dtype, options)
     if dtype != np.uint8:
-      block = np.zeros((prepare.FRAME_CHUNK, *size, 3), np.uint8)
+      block = np.zeros((FRAME_CHUNK, *size, 3), np.uint8)
       self.prepare([block])
 
   def _plan(
@@ -220,18 +226,18 @@ class Tracker:
       blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
       *,
       on_disk: bool = False,
-  ) -> prepare.PreparedVideo:
+  ) -> PreparedVideo:
     """Resizes a video that arrives in blocks of a few frames.
 
     It is only held at the resolution of the network, or in a temporary file.
     """
-    return prepare.prepare_video(
+    return prepare_video(
         blocks, self.functions.resolution, on_disk=on_disk
     )
 
   def track_video(
       self,
-      video: prepare.PreparedVideo,
+      video: PreparedVideo,
       query_points: Float[np.ndarray, 'n 3'],
       *,
       query_chunk: int | None = None,
@@ -285,7 +291,7 @@ class Tracker:
 
   def measure_agreement(
       self,
-      video: prepare.PreparedVideo,
+      video: PreparedVideo,
       query_points: Float[np.ndarray, 'n 3'],
       tracks: Tracks,
       *,

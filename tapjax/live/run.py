@@ -223,7 +223,7 @@ class _Run:
           f'the run to resume was another one: {"; ".join(differing)}'
       )
     self._session = session_files.read_session(
-        self._record.session_path, self._tracker.functions
+        self._record.session_path, self._tracker.functions, self._tracker.params
     )
     self._resumed = saved.next_frame
     self._points = list(saved.points)

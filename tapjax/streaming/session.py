@@ -101,7 +101,9 @@ def start(
       points in it.
   """
   num_points = len(check_views(frame, points_yx)[0].points)
-  template = describe_session(functions, slot_arrays.count_slots(num_points))
+  template = describe_session(
+      functions, params, slot_arrays.count_slots(num_points)
+  )
   queries, memory = jax.tree.map(
       lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
       (template.queries, template.memory),
@@ -154,7 +156,7 @@ def add(
   num_points = len(views[0].points)
   num_slots = slot_arrays.count_slots(len(session.ids) + num_points)
   if num_slots > len(session.slots):
-    session = _grow(functions, session, num_slots)
+    session = _grow(functions, params, session, num_slots)
   free = np.flatnonzero(np.asarray(session.slots) == _EMPTY)[:num_points]
   slots = np.array(session.slots)
   first = int(session.num_added)
@@ -193,12 +195,14 @@ def forget(session: Session) -> Session:
   return session._replace(memory=jax.tree.map(jnp.zeros_like, session.memory))
 
 
-def describe_session(functions: TrackerFunctions, num_slots: int) -> Session:
+def describe_session(
+    functions: TrackerFunctions, params: Params, num_slots: int
+) -> Session:
   """Returns an empty session with shapes in place of arrays of the tracker.
 
   Raises ValueError for a tracker that does not stream.
   """
-  queries, memory = slot_arrays.describe_slots(functions, num_slots)
+  queries, memory = slot_arrays.describe_slots(functions, params, num_slots)
   return Session(
       queries,
       memory,
@@ -250,10 +254,13 @@ def _order_slots(session: Session) -> Int[np.ndarray, 'n']:
 
 
 def _grow(
-    functions: TrackerFunctions, session: Session, num_slots: int
+    functions: TrackerFunctions,
+    params: Params,
+    session: Session,
+    num_slots: int,
 ) -> Session:
   """Returns the session with more slots, the new ones empty."""
-  template = describe_session(functions, num_slots)
+  template = describe_session(functions, params, num_slots)
 
   def pad(old: Array, new: jax.ShapeDtypeStruct) -> Array:
     widths = [

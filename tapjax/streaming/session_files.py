@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from tapjax import checkpoints
+from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.streaming.session import describe_session
 from tapjax.streaming.session import Session
@@ -22,7 +23,7 @@ def write_session(path: str | os.PathLike[str], session: Session) -> None:
 
 
 def read_session(
-    path: str | os.PathLike[str], functions: TrackerFunctions
+    path: str | os.PathLike[str], functions: TrackerFunctions, params: Params
 ) -> Session:
   """Reads a session that a tracker of the same kind wrote.
 
@@ -31,7 +32,7 @@ def read_session(
   arrays, metadata = checkpoints.read_native(path)
   if metadata.get('kind') != 'session' or '.slots' not in arrays:
     raise ValueError(f'{pathlib.Path(path)} must hold a session; it does not')
-  template = describe_session(functions, len(arrays['.slots']))
+  template = describe_session(functions, params, len(arrays['.slots']))
   expected = _name_leaves(template)
   fits = expected.keys() == arrays.keys() and all(
       leaf.shape == arrays[name].shape for name, leaf in expected.items()

@@ -19,7 +19,6 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.models import arrows
-from tapjax.models.contract import describe_params
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
@@ -34,7 +33,7 @@ def count_slots(num_points: int) -> int:
 
 
 def describe_slots(
-    functions: TrackerFunctions, num_slots: int
+    functions: TrackerFunctions, params: Params, num_slots: int
 ) -> tuple[PyTree, PyTree]:
   """Returns the shapes of query features and memory of some slots.
 
@@ -53,7 +52,7 @@ def describe_slots(
     queries = arrows.describe_queries(functions, params, features, points)
     return queries, functions.begin(points)
 
-  return jax.eval_shape(describe, describe_params(functions))
+  return jax.eval_shape(describe, params)
 
 
 @functools.partial(jax.jit, static_argnums=0)

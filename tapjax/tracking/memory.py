@@ -1,7 +1,6 @@
 """Memory of a plan, estimated from shapes, and the windows that fit a budget."""
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -106,21 +105,22 @@ def fit_window(
   needed = estimate(None)
   if needed <= max_memory:
     return None
+  video = 'this video and model'
+  hint = 'cut the video, or choose a smaller resolution'
   length = shapes.round_up(num_frames)
-  while True:
+  while length > 1:
     length //= 2
     try:
-      functions.check_window(length)
-    except ValueError:
+      needed = estimate(length)
+    except ValueError:  # The tracker has no such windows.
       break
-    needed = estimate(length)
     if needed <= max_memory:
       return length
+    video = f'{len(query_points)} points through {num_frames} frames'
+    hint = 'track fewer points at a time, or choose a smaller resolution'
   raise ValueError(
-      f'max_memory must be at least {needed / 1e6:.0f} MB for '
-      f'{len(query_points)} points through {num_frames} frames with this model; '
-      f'got {max_memory / 1e6:.0f} MB - track fewer points at a time, cut the '
-      'video, or choose a smaller resolution'
+      f'max_memory must be at least {needed / 1e6:.0f} MB for {video}; got '
+      f'{max_memory / 1e6:.0f} MB - {hint}'
   )
 
 
@@ -133,20 +133,10 @@ def get_frame_dtype(
 
 
 def _estimate_stages(plan: Plan, dtypes: tuple[np.dtype, ...]) -> int:
-  """Returns the bytes of the largest stage on one device."""
-  return _estimate_shape(plan.functions, plan.shape, plan.mesh, dtypes)
-
-
-@functools.lru_cache(maxsize=256)
-def _estimate_shape(functions, shape, mesh, dtypes):  # type: ignore[no-untyped-def]
-  stages = make_stages(functions, shape, mesh)
-  arguments = describe_arguments(functions, shape, mesh, dtypes)
+  """Returns the bytes of the larger stage on one device."""
+  stages = make_stages(plan.functions, plan.shape, plan.mesh)
+  arguments = describe_arguments(plan.functions, plan.shape, plan.mesh, dtypes)
   return max(
-      estimate_peak_bytes(
-          stage.trace(*inputs).jaxpr  # type: ignore[attr-defined]
-      )
-      for stage, inputs in (
-          (stages.encode, arguments.encode),
-          (stages.track, arguments.track),
-      )
+      estimate_peak_bytes(stages.encode.trace(*arguments.encode)),
+      estimate_peak_bytes(stages.track.trace(*arguments.track)),
   )

@@ -118,10 +118,11 @@ def make_shape(
       ),
       query_chunk=shapes.choose_query_chunk(
           functions,
-          segments.length,
+          segments.block,
           num_queries,
           mesh.size,
           options.query_chunk,
+          is_round=len(segments.tracked) > 1 or bool(segments.described),
       ),
       capacity=segments.capacity,
       carries_memory=segments.carries_memory,

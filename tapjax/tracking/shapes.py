@@ -77,15 +77,23 @@ def choose_query_chunk(
     num_queries: int,
     num_devices: int,
     query_chunk: int | None,
+    *,
+    is_round: bool = False,
 ) -> int:
-  """Returns the queries for each device to track at once, in even chunks."""
+  """Returns the queries for each device to track at once.
+
+  Chunks are even, or of a round size, so that few programs serve many numbers
+  of queries.
+  """
+  share = num_queries
   if functions.queries_independent:
     share = math.ceil(num_queries / num_devices)
     if query_chunk is None:
       query_chunk = max(1, get_rows() // num_frames)
-  else:
-    share = num_queries
-    query_chunk = query_chunk or num_queries
+  if query_chunk is None:
+    return share
+  if is_round:
+    return min(round_up(share), query_chunk)
   return math.ceil(share / math.ceil(share / query_chunk))
 
 

@@ -291,3 +291,17 @@ def test_point_files_that_are_not_there(tmp_path):
       checks.read_query_points(tmp_path / name)
   with pytest.raises(ValueError, match=r'\.csv or \.npz file; got .*note\.txt'):
     checks.read_query_points(tmp_path / 'note.txt')
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [('4GB', 4 * 10**9), ('1.5 MB', 1_500_000), ('2GiB', 2**31), ('9B', 9)],
+)
+def test_memory_is_read(text, expected):
+  assert checks.check_memory(text) == expected
+
+
+@pytest.mark.parametrize('memory', ['4', 'GB', '4 gb', '-1MB', 0, 1.5, None])
+def test_what_is_no_memory(memory):
+  with pytest.raises(ValueError, match='max_memory must be a number of bytes'):
+    checks.check_memory(memory)

@@ -1,7 +1,6 @@
 """Properties of whole-video tracking that hold for every tracker."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,114 +8,17 @@ import numpy as np
 import pytest
 
 import tapjax
-from tapjax.models import point_transformer
-from tapjax.models import tapnet
-from tapjax.models.locotrack import functions as locotrack
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
-from tapjax.models.tapir import functions as tapir
-from tapjax.models.taptr import functions as taptr
-from tapjax.models.taptr import network as taptr_network
+from tapjax.models import arrows
+from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.tracker import Tracker
 from tests.support import golden
+from tests.support.small_trackers import assert_same
+from tests.support.small_trackers import make_config
+from tests.support.small_trackers import make_tracker
+from tests.support.small_trackers import make_video
+from tests.support.small_trackers import SETTINGS
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
-
-SMALL_TAPIR = tapir.TapirConfig(
-    resolution=(64, 64),
-    initial_resolution=(64, 64),
-    channels=(8, 16, 16, 24),
-    num_iterations=2,
-    mixer_blocks=2,
-    mixer_channels=32,
-)
-SMALL_LOCOTRACK = dataclasses.replace(
-    locotrack.EFFICIENTNET_B0_934,
-    resolution=(80, 64),
-    initial_resolution=(64, 64),
-    encoder_layers=((5, 4, 16), (2, 2, 16)),
-    num_iterations=2,
-    transformer_layers=1,
-    transformer_channels=32,
-    transformer_heads=2,
-)
-CONFIGS = {
-    'tapir': (tapir, SMALL_TAPIR),
-    'tapir_tiny': (
-        tapir,
-        dataclasses.replace(
-            SMALL_TAPIR,
-            resolution=(80, 128),
-            num_extra_convs=1,
-            pooled_levels=1,
-            support_radius=1,
-            stem_support_radius=1,
-            logits_stride=3,
-            position_weight=8.0,
-            template_weight=1.0,
-            lone_template_weight=0.9,
-            motion_weight=2.0,
-            temporal='past',
-        ),
-    ),
-    'locotrack_efficientnet_b0_934': (locotrack, SMALL_LOCOTRACK),
-    'tapnet': (
-        tapnet,
-        tapnet.TapNetConfig(resolution=(64, 64), channels=(16, 16, 24)),
-    ),
-    # A window so short that videos are chained.
-    'pips_plus_plus': (
-        pips_plus_plus,
-        pips_plus_plus.PipsPlusPlusConfig(
-            resolution=(64, 72),
-            channels=(8, 8, 16, 16),
-            fused_channels=16,
-            feature_channels=16,
-            levels=2,
-            frequencies=4,
-            block_channels=(16, 24),
-            num_iterations=2,
-            window=4,
-        ),
-    ),
-    'taptrv2': (
-        taptr,
-        taptr_network.TaptrConfig(
-            resolution=(64, 64),
-            backbone_blocks=(1, 1),
-            backbone_channels=8,
-            channels=16,
-            hidden_channels=32,
-            num_heads=2,
-            num_samples=2,
-            num_groups=4,
-            encoder_layers=1,
-            decoder_layers=2,
-            window=4,
-        ),
-    ),
-    'point_transformer_resnet18': (
-        point_transformer,
-        point_transformer.PointTransformerConfig(
-            resolution=(64, 72),
-            backbone_blocks=(1, 1),
-            backbone_channels=8,
-            channels=16,
-            num_blocks=2,
-            num_heads=2,
-            window=4,
-            num_points=3,
-        ),
-    ),
-}
-
-
-@functools.cache
-def make_tracker(name):
-  module, config = CONFIGS[name]
-  functions = module.make_functions(config)
-  params = golden.make_random_params(functions)
-  return Tracker(name, config, functions, params)
-
 
 # Those that are compiled soon enough for the default run.
 QUICK = ('tapnet',)
@@ -125,23 +27,11 @@ QUICK = ('tapnet',)
 @pytest.fixture(
     params=[
         pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
-        for name in CONFIGS
+        for name in SETTINGS
     ]
 )
 def tracker(request):
   return make_tracker(request.param)
-
-
-def make_video(num_frames=11, height=48, width=72):
-  """Smooth noise that moves, so that nothing is the same twice."""
-  generator = np.random.default_rng(0)
-  canvas = generator.uniform(0, 255, (height + 40, width + 40, 3))
-  for axis in (0, 1):
-    canvas = sum(np.roll(canvas, i, axis) for i in range(4)) / 4
-  canvas = (canvas - canvas.min()) / np.ptp(canvas) * 255
-  return np.stack(
-      [canvas[i : i + height, 2 * i : 2 * i + width] for i in range(num_frames)]
-  ).astype(np.uint8)
 
 
 QUERIES = np.asarray(
@@ -154,16 +44,6 @@ QUERIES = np.asarray(
     ],
     np.float32,
 )
-
-
-def assert_same(ours, theirs, pixels=2e-3, logits=2e-4):
-  np.testing.assert_allclose(ours.positions, theirs.positions, atol=pixels)
-  np.testing.assert_array_equal(ours.visible, theirs.visible)
-  assert (ours.occlusion_logits is None) == (theirs.occlusion_logits is None)
-  if ours.occlusion_logits is not None:
-    np.testing.assert_allclose(
-        ours.occlusion_logits, theirs.occlusion_logits, atol=logits
-    )
 
 
 def test_shapes_and_types(tracker):
@@ -213,7 +93,7 @@ def test_chunks_of_dependent_queries_are_sets_of_their_own():
         alone, tapjax.Tracks(*(a if a is None else a[rows] for a in chunked))
     )
   tracked = [report[1:] for report in reports if report[0] == 'track']
-  assert tracked == [(0, 2), (1, 2), (1, 2), (2, 2)]
+  assert tracked == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_queries_do_not_see_each_other(tracker):
@@ -248,11 +128,11 @@ def test_reports_change_nothing(tracker):
   )
   assert_same(tracks, tracker.track(frames, QUERIES))
   stages = {stage: (done, total) for stage, done, total in reports}
-  if tracker.functions.chain is None:
-    assert stages == {'encode': (11, 11), 'track': (5, 5)}
+  if tracker.name == 'pips_plus_plus':
+    # Blocks of four frames: two segments forward and the same ones back.
+    assert stages == {'track': (20, 20)}
   else:
-    # Blocks of four frames: two pieces forward and the same ones back.
-    assert stages == {'track': (4, 4)}
+    assert stages == {'encode': (11, 11), 'track': (5, 5)}
 
 
 def test_no_queries_no_tracks(tracker):
@@ -283,8 +163,8 @@ def test_estimates_meet_the_query():
 
 def make_matching_tracker():
   """A TAPIR that goes where the features look most like the query's."""
-  config = dataclasses.replace(SMALL_TAPIR, temperature=1e5)
-  functions = tapir.make_functions(config)
+  config = dataclasses.replace(make_config('tapir'), temperature=1e5)
+  functions = TapirFunctions(config)
   params = golden.make_random_params(functions)
   weights = dict(params.weights)
   for name in ('hidden', 'heatmap'):
@@ -337,7 +217,7 @@ def test_blocks_are_checked(blocks, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', SETTINGS)
 def test_batch_equals_its_videos(name):
   tracker = make_tracker(name)
   functions, params = tracker.functions, tracker.params
@@ -349,13 +229,11 @@ def test_batch_equals_its_videos(name):
 
   @jax.jit
   def track(video, points):
-    features = functions.encode_video(params, video)
-    queries = functions.describe_queries(params, features, points)
-    state = functions.initialize_tracks(params, features, queries, points)
-    states, _ = functions.refine_tracks(
-        params, features, queries, state, query_points=points
-    )
-    return functions.finalize_tracks(states)
+    features = arrows.encode_segment(functions, params, video)
+    queries = arrows.describe_queries(functions, params, features, points)
+    return arrows.track_segment(
+        functions, params, features, queries, points
+    ).tracks
 
   both = track(video, points)
   for i in range(2):
@@ -384,11 +262,12 @@ def test_compiles_once_for_any_number_of_queries():
 def test_memory_is_refused_where_the_future_is_seen():
   tracker = make_tracker('tapir')
   functions, params = tracker.functions, tracker.params
-  assert functions.make_memory is None
+  assert not functions.streams
+  assert functions.begin(jnp.zeros((1, 1, 3))) is None
   features = functions.encode_video(params, jnp.zeros((1, 1, 64, 64, 3)))
   points = jnp.zeros((1, 1, 3))
   queries = functions.describe_queries(params, features, points)
   state = functions.initialize_tracks(params, features, queries, points)
-  memory = make_tracker('tapir_tiny').functions.make_memory(1)
+  memory = make_tracker('tapir_tiny').functions.begin(points)
   with pytest.raises(ValueError, match='causal'):
     functions.refine_tracks(params, features, queries, state, memory)
