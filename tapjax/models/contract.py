@@ -91,6 +91,9 @@ class TrackerFunctions(abc.ABC):
       leads from one frame to the next.
     queries_independent: whether a track depends on its own query alone. Queries
       of other trackers are tracked together.
+    guesses_first: whether `initialize_tracks` guesses a whole track before it is
+      refined. Otherwise the guess on a frame builds on refined earlier frames,
+      and `refine_tracks` makes it.
     shortest_padded: number of frames from which on a video may be padded; the
       network itself adapts to a shorter one.
   """
@@ -100,6 +103,7 @@ class TrackerFunctions(abc.ABC):
   temporal_context: int = 0
   streams: bool = False
   queries_independent: bool = True
+  guesses_first: bool = True
   shortest_padded: int = 1
 
   @property

@@ -193,10 +193,10 @@ def predict_states(
         target_points=target_points,
     )
     return Prediction(segment.tracks, segment.states, statistics)
-  if not functions.queries_independent:
+  if not (functions.queries_independent and functions.guesses_first):
     raise ValueError(
         'refined_queries must be None for a tracker whose queries depend on '
-        f'each other; got {refined_queries}'
+        f'each other, or whose guesses on refined tracks; got {refined_queries}'
     )
   segment = arrows.refine_some(
       functions,

@@ -78,6 +78,7 @@ class TapirTinyFunctions(TapirFunctions):
   """`tapir_tiny` as pure functions."""
 
   config: TapirTinyConfig
+  guesses_first = False
 
   def __post_init__(self) -> None:
     check_config(self.config)
