@@ -23,7 +23,7 @@ from tapjax.data.procedural import heldout
 from tapjax.evaluation import benchmarks
 from tapjax.media import track_files
 from tapjax.models import registry
-from tapjax.models.locotrack import config as locotrack
+from tapjax.models.locotrack import cost as locotrack_cost
 from tapjax.models.tapir_tiny.config import TAPIR_TINY
 from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
 from tapjax.settings import replace_settings
@@ -225,8 +225,8 @@ def test_locotrack_table_counts_what_the_code_does():
   expected = []
   for name, preset in registry.PRESETS.items():
     if name.startswith('locotrack'):
-      frame = locotrack.count_frame_operations(preset.config)
-      point = locotrack.count_point_operations(preset.config, 50)
+      frame = locotrack_cost.count_frame(preset.config)
+      point = locotrack_cost.count_point(preset.config, 50)
       expected.append(
           [
               f'`{name}`',
