@@ -70,7 +70,6 @@ def prepare(kind, root):
         'data.num_frames=4',
         'data.num_queries=4',
         'model.resolution=(24,24)',
-        'model.initial_resolution=(24,24)',
     )
   elif kind == 'movi':
     name = 'tapir_kubric'
@@ -132,7 +131,6 @@ def test_videos_without_truth_are_timed(tmp_path, capsys):
       'data.num_queries=4',
       'data.resolution=(32,32)',
       'model.resolution=(32,32)',
-      'model.initial_resolution=(32,32)',
   )
   input_speed.print_profile(override_config(config, changes), 1)
   check_output(capsys.readouterr().out, is_kubric=False)

@@ -87,7 +87,6 @@ def test_anybody_trains_on_their_own_videos(tmp_path):
   command += [f'--workdir={tmp_path / "run"}']
   settings = (
       'model.resolution=(64,64)',
-      'model.initial_resolution=(64,64)',
       'data.resolution=(64,64)',
       'data.num_frames=6',
       'data.batch_size=1',

@@ -28,7 +28,6 @@ SETTINGS = [
     'validation.video.num_queries=4',
     'validation.num_videos=2',
     'model.resolution=(16,16)',
-    'model.initial_resolution=(16,16)',
     'model.channels=(4,4,4,4)',
     'model.mixer_channels=8',
     'model.mixer_blocks=1',

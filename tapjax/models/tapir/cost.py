@@ -58,7 +58,7 @@ def count_refinement(
   width = config.mixer_channels
   hidden = width * MIXER_MULTIPLIER
   state = STATE_CHANNELS + sum(config.feature_channels)
-  iteration = 2 * (
+  iteration = 2.0 * (
       (state + correlations) * width
       + config.mixer_blocks * (2 * width * hidden + 2 * TAPS * hidden)
       + width * state

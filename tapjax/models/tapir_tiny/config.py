@@ -49,7 +49,7 @@ class TapirTinyConfig(tapir.TapirConfig):
   num_iterations: int = 1
   mixer_blocks: int = 4
   mixer_channels: int = 128
-  temporal: Literal['past'] = 'past'
+  temporal: Literal['both', 'past'] = 'past'
   # Where its Average Jaccard on procedural videos is highest.
   visibility_threshold: float = 0.3
   support_radius: int = 2
