@@ -21,10 +21,6 @@ from tapjax.models import registry
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = ROOT / 'experiments' / 'configs'
-SMALL = (
-    'model.resolution=(32,32)',
-    'model.initial_resolution=(32,32)',
-)
 
 
 def test_the_recipe_of_bootstapir():
