@@ -268,6 +268,7 @@ class TrackerFunctions(NamedTuple):
   refines: bool = True
   initialize_in_training: InitializeInTraining | None = None
   follow_tracks: FollowTracks | None = None
+  streams: bool = False
 
 
 def set_precision(

@@ -13,7 +13,10 @@ from tapjax.geometry import Resolution
 from tapjax.models import point_transformer
 from tapjax.models import tapnet
 from tapjax.models.contract import TrackerFunctions
-from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.locotrack import config as locotrack
+from tapjax.models.locotrack import cost as locotrack_cost
+from tapjax.models.locotrack import weights as locotrack_weights
+from tapjax.models.locotrack.functions import LocoTrackFunctions
 from tapjax.models.pips_plus_plus import functions as pips_plus_plus
 from tapjax.models.tapir import config as tapir
 from tapjax.models.tapir import cost as tapir_cost
@@ -138,17 +141,17 @@ _TAPIR_TINY = Architecture(
     upgrade_settings=tapir_tiny_weights.upgrade_settings,
 )
 _TAPNET = Architecture(
-    tapnet.make_functions,
+    tapnet.TapNetFunctions,
     tapnet.list_weight_names,
     lambda config, shapes: config,
     tapnet.count_operations,
 )
 _LOCOTRACK = Architecture(
-    locotrack.make_functions,
-    locotrack.list_weight_names,
-    locotrack.infer_config,
-    locotrack.count_operations,
-    ignored=('*.num_batches_tracked',),
+    LocoTrackFunctions,
+    locotrack_weights.list_weight_names,
+    locotrack_weights.infer_config,
+    locotrack_cost.count_operations,
+    ignored=locotrack_weights.IGNORED,
 )
 _PIPS_PLUS_PLUS = Architecture(
     pips_plus_plus.make_functions,

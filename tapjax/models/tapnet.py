@@ -27,14 +27,16 @@ from tapjax import parallel
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import Resolution
-from tapjax.models.base import Extent
-from tapjax.models.base import make_stages
-from tapjax.models.base import NumFrames
-from tapjax.models.base import Params
-from tapjax.models.base import pass_through_queries
-from tapjax.models.base import Precision
-from tapjax.models.base import set_precision
-from tapjax.models.base import TrackerFunctions
+from tapjax.models.arrows import pass_through_queries
+from tapjax.models.contract import encodes_with_precision
+from tapjax.models.contract import NumFrames
+from tapjax.models.contract import Params
+from tapjax.models.contract import Precision
+from tapjax.models.contract import TrackerFunctions
+from tapjax.models.contract import ValidLength
+from tapjax.models.contract import with_precision
+from tapjax.models.haiku import make_network
+from tapjax.models.haiku import Network
 from tapjax.models.weight_names import list_cost_volume_names
 from tapjax.models.weight_names import WeightName
 from tapjax.nn.convolution import Conv2D
@@ -60,8 +62,8 @@ class TapNetConfig:
     resolution: (height, width) at which the network sees the video; multiples
       of 8.
     channels: of each unit of the backbone.
-    strides: of each unit, behind a stem and a pooling of stride 2 each.
-    shifted_units: how many of the first units look at neighboring frames.
+    strides: of each unit, after a stem and a pooling of stride 2 each.
+    shifted_units: number of first units that look at neighboring frames.
     temperature: of the softmax over a frame.
     precision: of matrix products on GPUs and TPUs; by default they round to
       fewer digits there, which moves positions by tenths of pixels.
@@ -78,6 +80,8 @@ class TapNetConfig:
 TAPNET = TapNetConfig()
 
 _STRIDE = 8
+# Side of the frame that initializes a network.
+_SMALL_SIDE = 32
 _BLOCKS_PER_UNIT = 2
 _SHIFTED_SHARE = 8
 
@@ -93,6 +97,7 @@ class ShiftBlock(hk.Module):
       project: bool,
       shift: bool,
       is_training: bool,
+      platform: str,
       name: str,
   ):
     super().__init__(name=name)
@@ -111,13 +116,18 @@ class ShiftBlock(hk.Module):
         for norm in ('batch_norm', 'batch_norm_1')
     ]
     self._convolutions = [
-        Conv2D(channels, 3, step, with_bias=False, name=conv)
+        Conv2D(channels, 3, step, with_bias=False, platform=platform, name=conv)
         for conv, step in (('conv_0', stride), ('conv_2', 1))
     ]
     self._shortcut = None
     if project:
       self._shortcut = Conv2D(
-          channels, 1, stride, with_bias=False, name='shortcut_conv'
+          channels,
+          1,
+          stride,
+          with_bias=False,
+          platform=platform,
+          name='shortcut_conv',
       )
 
   def __call__(
@@ -143,17 +153,25 @@ class ShiftBlock(hk.Module):
 
 
 class TapNet(hk.Module):
-  """The parameters of TAP-Net and what it does to a video or to a frame."""
+  """The parameters of TAP-Net, and its operations on a video or a frame."""
 
   def __init__(
       self,
       config: TapNetConfig,
+      platform: str,
       name: str = 'tap_net',
       *,
       is_training: bool = False,
   ):
     super().__init__(name=name)
-    self._stem = Conv2D(config.channels[0], 7, 2, with_bias=False, name='stem')
+    self._stem = Conv2D(
+        config.channels[0],
+        7,
+        2,
+        with_bias=False,
+        platform=platform,
+        name='stem',
+    )
     self._blocks = [
         ShiftBlock(
             channels,
@@ -161,6 +179,7 @@ class TapNet(hk.Module):
             project=block == 0,
             shift=unit < config.shifted_units,
             is_training=is_training,
+            platform=platform,
             name=f'unit_{unit}_block_{block}',
         )
         for unit, (channels, stride) in enumerate(
@@ -168,13 +187,20 @@ class TapNet(hk.Module):
         )
         for block in range(_BLOCKS_PER_UNIT)
     ]
-    # PARITY: no rectifier behind the strided convolution, unlike TAPIR.
+    # PARITY: no rectifier after the strided convolution, unlike TAPIR.
     self._cost_volume = CostVolumeHead(
         num_logits=1,
         temperature=config.temperature,
         rectify_pooled=False,
+        platform=platform,
         name='cost_volume',
     )
+
+  def __call__(self, video: Float[Array, 'b t h w 3']) -> FrameEstimate:
+    """Finds the center of a video's first frame in this frame."""
+    grid = self.encode_video(video)[0, 0]
+    center = grid[grid.shape[0] // 2, grid.shape[1] // 2]
+    return self.estimate_frame(grid, center[None])
 
   def encode_video(
       self,
@@ -198,16 +224,154 @@ class TapNet(hk.Module):
   def estimate_frame(
       self, grid: Float[Array, 'h8 w8 c'], vectors: Float[Array, 'n c']
   ) -> FrameEstimate:
-    """Guesses where one frame shows each query."""
+    """Guesses the position of each query in one frame."""
     return self._cost_volume(grid, vectors)
 
 
-@functools.cache
-def make_functions(config: TapNetConfig) -> TrackerFunctions:
-  """Returns TAP-Net as pure functions; see `TrackerFunctions`.
+@dataclasses.dataclass(frozen=True)
+class TapNetFunctions(TrackerFunctions):
+  """TAP-Net as pure functions.
 
-  Equal configs get the same functions, and so share what was compiled.
+  Features are one grid, query features are vectors.
   """
+
+  config: TapNetConfig
+  platform: str = dataclasses.field(default_factory=jax.default_backend)
+
+  def __post_init__(self) -> None:
+    check_config(self.config)
+
+  @property
+  def temporal_context(self) -> int:  # type: ignore[override]
+    """Number of frames on either side that shifted channels come from."""
+    return self.config.shifted_units * _BLOCKS_PER_UNIT
+
+  @functools.cached_property
+  def _network(self) -> Network:
+    return make_network(
+        lambda: TapNet(self.config, self.platform),
+        ('encode_video', 'estimate_frame'),
+        lambda: (jnp.zeros((1, 1, _SMALL_SIDE, _SMALL_SIDE, 3), jnp.float32),),
+    )
+
+  @functools.cached_property
+  def _training_network(self) -> Network:
+    return make_network(
+        lambda: TapNet(self.config, self.platform, is_training=True),
+        ('encode_video',),
+        lambda: (jnp.zeros((1, 1, _SMALL_SIDE, _SMALL_SIDE, 3), jnp.float32),),
+    )
+
+  def init(self, key: Array) -> Params:
+    """Makes random parameters."""
+    return self._network.init(key)
+
+  @encodes_with_precision
+  def encode_video(
+      self,
+      params: Params,
+      video: Float[Array, 'b t h w 3'],
+      num_frames: NumFrames | None = None,
+  ) -> Float[Array, 'b t h8 w8 c']:
+    """Encodes all frames together; each sees those next to it."""
+    return self._network.apply('encode_video', params, video, num_frames)
+
+  @encodes_with_precision
+  def encode_in_training(
+      self, params: Params, video: Float[Array, 'b t h w 3'], key: Array
+  ) -> tuple[Float[Array, 'b t h8 w8 c'], PyTree]:
+    """Encodes frames, with batch norms over the videos of all devices."""
+    return self._training_network.apply_with_statistics(
+        'encode_video', params, key, video
+    )
+
+  @with_precision
+  def describe_queries(
+      self,
+      params: Params,
+      features: Float[Array, 'b t h8 w8 c'],
+      query_points: Float[Array, 'b n 3'],
+  ) -> Float[Array, 'b n c']:
+    """Interpolates the grid at the query points."""
+    del params
+    points = rescale_query_points(
+        query_points, self.config.resolution, features.shape[2:4]
+    )
+    return map_batch(read_at_time, features, points)
+
+  @with_precision
+  def initialize_tracks(
+      self,
+      params: Params,
+      features: Float[Array, 'b t h8 w8 c'],
+      query_features: Float[Array, 'b n c'],
+      query_points: Float[Array, 'b n 3'] | None,
+      memory: PyTree = None,
+      *,
+      target_points: Float[Array, 'b n t 2'] | None = None,
+  ) -> TrackState:
+    """Finds tracks frame by frame, from the cost volume of each alone."""
+    del memory, target_points
+    state = map_batch(
+        functools.partial(self._initialize, params), features, query_features
+    )
+    if query_points is None:
+      return state
+    return pass_through_queries(state, query_points)
+
+  def _initialize(
+      self,
+      params: Params,
+      grids: Float[Array, 't h8 w8 c'],
+      vectors: Float[Array, 'n c'],
+  ) -> TrackState:
+    """Finds the tracks of one video."""
+    states = map_frames(
+        lambda grid: self._find_in_frame(params, grid, vectors),
+        grids,
+        platform=self.platform,
+    )
+    return jax.tree.map(lambda array: array.swapaxes(0, 1), states)
+
+  def _find_in_frame(
+      self,
+      params: Params,
+      grid: Float[Array, 'h8 w8 c'],
+      vectors: Float[Array, 'n c'],
+  ) -> TrackState:
+    """Returns the tracks on one frame, `[n]`."""
+    estimate = self._network.apply('estimate_frame', params, grid, vectors)
+    positions = rescale_positions(
+        estimate.positions, grid.shape[:2], self.config.resolution
+    )
+    return TrackState(positions, estimate.logits[..., 0], None)
+
+  def refine_tracks(
+      self,
+      params: Params,
+      features: Float[Array, 'b t h8 w8 c'],
+      query_features: Float[Array, 'b n c'],
+      state: TrackState,
+      memory: PyTree = None,
+      valid: ValidLength | None = None,
+      query_points: Float[Array, 'b n 3'] | None = None,
+      *,
+      target_points: Float[Array, 'b n t 2'] | None = None,
+  ) -> tuple[TrackState, None]:
+    """Returns the guess alone; TAP-Net has no iterations."""
+    del params, features, query_features, memory, valid, query_points
+    del target_points
+    return jax.tree.map(lambda array: array[None], state), None
+
+  def finalize_tracks(self, states: TrackState) -> Tracks:
+    """Returns the guess; a point counts as visible up to a logit of 0."""
+    last = jax.tree.map(lambda array: array[-1], states)
+    visible = last.occlusion_logits <= 0
+    return Tracks(last.positions, visible, last.occlusion_logits, None)
+
+
+def check_config(config: TapNetConfig) -> None:
+  """Raises ValueError for settings that no network can have."""
   if len(config.channels) != len(config.strides) or any(
       width < _SHIFTED_SHARE or width % _SHIFTED_SHARE
       for width in config.channels
@@ -223,109 +387,15 @@ def make_functions(config: TapNetConfig) -> TrackerFunctions:
         f'resolution must be multiples of {_STRIDE} for TAP-Net; got '
         f'{config.resolution} - round it to the next multiple'
     )
-  stages = make_stages(
-      lambda: TapNet(config), ('encode_video', 'estimate_frame'), _touch
-  )
-  training_stages = make_stages(
-      lambda: TapNet(config, is_training=True), ('encode_video',), _touch
-  )
-
-  def encode_video(
-      params: Params,
-      video: Float[Array, 'b t h w 3'],
-      num_frames: NumFrames | None = None,
-  ) -> Float[Array, 'b t h8 w8 c']:
-    return stages.apply('encode_video', params, video, num_frames)
-
-  def encode_in_training(
-      params: Params,
-      video: Float[Array, 'b t h w 3'],
-      key: Array,
-  ) -> tuple[Float[Array, 'b t h8 w8 c'], PyTree]:
-    return training_stages.apply_with_statistics(
-        'encode_video', params, key, video
-    )
-
-  def describe_queries(
-      params: Params,
-      features: Float[Array, 'b t h8 w8 c'],
-      query_points: Float[Array, 'b n 3'],
-  ) -> Float[Array, 'b n c']:
-    del params  # Interpolation has none.
-    points = rescale_query_points(
-        query_points, config.resolution, features.shape[2:4]
-    )
-    return map_batch(read_at_time, features, points)
-
-  def initialize_tracks(
-      params: Params,
-      features: Float[Array, 'b t h8 w8 c'],
-      query_features: Float[Array, 'b n c'],
-      query_points: Float[Array, 'b n 3'] | None,
-      memory: None = None,
-  ) -> TrackState:
-    del memory  # It does not stream.
-
-    def initialize(
-        grids: Float[Array, 't h8 w8 c'], vectors: Float[Array, 'n c']
-    ) -> TrackState:
-      def estimate(grid: Float[Array, 'h8 w8 c']) -> TrackState:
-        guess = stages.apply('estimate_frame', params, grid, vectors)
-        positions = rescale_positions(
-            guess.positions, grid.shape[:2], config.resolution
-        )
-        return TrackState(positions, guess.logits[..., 0], None)
-
-      states = map_frames(estimate, grids)
-      return jax.tree.map(lambda array: array.swapaxes(0, 1), states)
-
-    state = map_batch(initialize, features, query_features)
-    if query_points is None:
-      return state
-    return pass_through_queries(state, query_points)
-
-  def refine_tracks(
-      params: Params,
-      features: Float[Array, 'b t h8 w8 c'],
-      query_features: Float[Array, 'b n c'],
-      state: TrackState,
-      memory: None = None,
-      extent: Extent | None = None,
-      query_points: Float[Array, 'b n 3'] | None = None,
-  ) -> tuple[TrackState, None]:
-    # TAP-Net does not refine.
-    del params, features, query_features, memory, extent, query_points
-    return jax.tree.map(lambda array: array[None], state), None
-
-  def finalize_tracks(states: TrackState) -> Tracks:
-    last = jax.tree.map(lambda array: array[-1], states)
-    visible = last.occlusion_logits <= 0
-    return Tracks(last.positions, visible, last.occlusion_logits, None)
-
-  functions = TrackerFunctions(
-      resolution=config.resolution,
-      temporal_context=config.shifted_units * _BLOCKS_PER_UNIT,
-      init=stages.init,
-      encode_video=encode_video,
-      describe_queries=describe_queries,
-      initialize_tracks=initialize_tracks,
-      refine_tracks=refine_tracks,
-      finalize_tracks=finalize_tracks,
-      make_memory=None,
-      encode_in_training=encode_in_training,
-      refines=False,
-  )
-  return set_precision(functions, config.precision)
 
 
 def shift_channels(
     x: Float[Array, 'b t h w c'],
 ) -> Float[Array, 'b t h w c']:
-  """Replaces an eighth of the channels by the next frame's, and of the last's.
+  """Replaces two eighths of the channels by those of neighboring frames.
 
-  What comes from the next frame, its last channels, moves to the front; what
-  comes from the previous frame, its first channels, moves to the end. Beyond
-  the ends of the video there are zeros.
+  The last channels of the next frame move to the front, the first channels of
+  the previous frame to the end. Beyond the ends of the video there are zeros.
   """
   shifted = x.shape[-1] // _SHIFTED_SHARE
   no_padding = ((0, 0),) * 3
@@ -334,13 +404,6 @@ def shift_channels(
   return jnp.concatenate(
       [following, x[..., shifted:-shifted], previous], axis=-1
   )
-
-
-def _touch(module: TapNet) -> None:
-  """Calls every part of the module once, on the smallest of inputs."""
-  features = module.encode_video(jnp.zeros((1, 1, 32, 32, 3), jnp.float32))
-  vectors = jnp.zeros((1, features.shape[-1]), jnp.float32)
-  module.estimate_frame(features[0, 0], vectors)
 
 
 def list_weight_names(config: TapNetConfig) -> Iterator[WeightName]:

@@ -142,8 +142,11 @@ def _convolve_natively(
   )
 
 
-class Window(NamedTuple):
-  """What an output sees along one axis, and with which part of the kernel."""
+class KernelSpan(NamedTuple):
+  """Cells that an output sees along one axis, and the taps that weigh them.
+
+  Both are half-open ranges, of cells and of taps of the kernel.
+  """
 
   start: int
   stop: int
@@ -151,44 +154,45 @@ class Window(NamedTuple):
   kernel_stop: int
 
 
-def list_windows(size: int, stride: int, side: int) -> list[Window]:
-  """Lists the window of every output along an axis that is padded 'SAME'."""
+def list_kernel_spans(size: int, stride: int, side: int) -> list[KernelSpan]:
+  """Lists the span of every output along an axis that is padded 'SAME'."""
   ((before, _),) = jax.lax.padtype_to_pads([side], [size], [stride], 'SAME')
-  windows = []
+  spans = []
   for corner in range(-before, side - before, stride):
     start, stop = max(corner, 0), min(corner + size, side)
-    windows.append(Window(start, stop, start - corner, stop - corner))
-  return windows
+    spans.append(KernelSpan(start, stop, start - corner, stop - corner))
+  return spans
 
 
 def make_row_weights(
     kernel: Float[Array, 'k k c o'], stride: int, side: int
 ) -> list[Float[Array, 'cells c _']]:
-  """Returns what makes each row of outputs from the rows of its window.
+  """Returns the weights of each row of outputs, for a square image.
 
-  Images are square. Weights of cells that an output does not see are zero.
+  Their first axis are the cells of the rows in the output's span. Weights of
+  cells that an output does not see are zero.
   """
   size, _, channels, outputs = kernel.shape
-  windows = list_windows(size, stride, side)
+  spans = list_kernel_spans(size, stride, side)
   rows = []
-  for window in windows:
-    part = kernel[window.kernel_start : window.kernel_stop]
+  for span in spans:
+    part = kernel[span.kernel_start : span.kernel_stop]
     columns = [
         jnp.pad(
             part[:, column.kernel_start : column.kernel_stop],
             ((0, 0), (column.start, side - column.stop), (0, 0), (0, 0)),
         )
-        for column in windows
+        for column in spans
     ]
     weights = jnp.stack(columns, axis=3)
-    rows.append(weights.reshape(-1, channels, len(windows) * outputs))
+    rows.append(weights.reshape(-1, channels, len(spans) * outputs))
   return rows
 
 
 def _multiply_shifted(
     x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c o'], stride: int
 ) -> Float[Array, 'b _ _ o']:
-  """The same convolution as one product of shifted views with the kernel."""
+  """Convolves by one product of shifted views with the kernel."""
   size = kernel.shape[0]
   padding = jax.lax.padtype_to_pads(
       x.shape[1:3], (size, size), (stride, stride), 'SAME'

@@ -197,7 +197,7 @@ def _sum_shifted_products(
 def _shift(
     x: Float[Array, 'n h w *c'],
 ) -> Iterator[tuple[tuple[int, int], Float[Array, 'n h w *c']]]:
-  """Yields what each tap of the kernel sees, with zeros outside."""
+  """Yields the view of each tap of the kernel, with zeros outside."""
   _, height, width = x.shape[:3]
   outside = (_KERNEL // 2, _KERNEL // 2)
   x = jnp.pad(x, ((0, 0), outside, outside, *((0, 0),) * (x.ndim - 3)))

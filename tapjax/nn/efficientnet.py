@@ -154,8 +154,8 @@ class DepthwiseConv(hk.Module):
 class MBConv(hk.Module):
   """A block: widen, convolve, weigh the channels, narrow.
 
-  In training, what it adds to its input is dropped for some of the images, at
-  the rate `dropped`.
+  In training, the residual is dropped for some of the images, at the rate
+  `dropped`.
   """
 
   def __init__(
@@ -262,7 +262,7 @@ def drop_images(
 ) -> Float[Array, 'b h w c']:
   """Returns zeros for some of the images, and scales up the others.
 
-  What is expected of each stays the same.
+  The expected value of each image stays the same.
   """
   kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0], 1, 1, 1))
   return jnp.where(kept, x / (1 - rate), 0)
@@ -290,7 +290,7 @@ def list_blocks(trunk: Trunk) -> Iterator[Block]:
 
 
 def count_trunk(trunk: Trunk, pixels: float) -> float:
-  """Returns multiply-adds times two for an image of so many pixels."""
+  """Returns multiply-adds times two for an image of `pixels` pixels."""
   pixels /= 4
   count = count_convolution(pixels, _STEM_SIZE, 3, trunk.stem_channels)
   for block in list_blocks(trunk):
@@ -304,7 +304,7 @@ def count_trunk(trunk: Trunk, pixels: float) -> float:
 
 
 def _pad_same(length: int, size: int, stride: int) -> tuple[int, int]:
-  """Returns how many zeros go before and after, by TensorFlow's rule."""
+  """Returns the zeros before and after an axis, by TensorFlow's rule."""
   outputs = math.ceil(length / stride)
   total = max((outputs - 1) * stride + size - length, 0)
   return total // 2, total - total // 2

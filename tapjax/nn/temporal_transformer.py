@@ -57,7 +57,7 @@ class DirectedAttention(hk.Module):
 
 
 class TransformerLayer(hk.Module):
-  """Attention over time, then a perceptron, each behind a norm."""
+  """Attention over time, then a perceptron, each after a norm."""
 
   def __init__(self, channels: int, num_heads: int, gelu: Gelu, name: str):
     super().__init__(name=name)
@@ -122,7 +122,7 @@ class TemporalTransformer(hk.Module):
   def __call__(
       self, x: Float[Array, 'n t c'], num_frames: NumFrames | None = None
   ) -> Float[Array, 'n t o']:
-    """Returns the outputs; frames from `num_frames` on are not looked at."""
+    """Returns the outputs; frames from `num_frames` on are padding."""
     if num_frames is None:
       num_frames = np.asarray(x.shape[1])
     x = self._input(x)
@@ -134,7 +134,7 @@ class TemporalTransformer(hk.Module):
 def make_directed_bias(
     num_heads: int, num_frames: int
 ) -> Float[Array, 'k t t']:
-  """Returns what every head adds to its logits, from frame to frame.
+  """Returns the bias of every head's logits, from frame to frame.
 
   The slopes of the heads that look back and of those that look ahead are the
   same: powers of 1 / 24 down to 1 / 24 itself.

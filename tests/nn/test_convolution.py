@@ -6,7 +6,7 @@ import pytest
 
 from tapjax.nn.convolution import Conv2D
 from tapjax.nn.convolution import convolve
-from tapjax.nn.convolution import list_windows
+from tapjax.nn.convolution import list_kernel_spans
 from tapjax.nn.convolution import make_row_weights
 
 
@@ -20,6 +20,7 @@ def convolve_by_xla(x, kernel, stride):
   )
 
 
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize(
     ('size', 'shape'),
@@ -30,12 +31,12 @@ def convolve_by_xla(x, kernel, stride):
     ],
     ids=str,
 )
-def test_gradients_are_those_of_xla(size, shape, stride):
+def test_gradients_are_those_of_xla(size, shape, stride, platform):
   keys = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(keys[0], shape)
   kernel = jax.random.normal(keys[1], (size, size, shape[-1], 4))
   result, differentiate = jax.vjp(
-      lambda x, w: convolve(x, w, stride), x, kernel
+      lambda x, w: convolve(x, w, stride, platform), x, kernel
   )
   cotangent = jax.random.normal(keys[2], result.shape)
   expected, expect = jax.vjp(
@@ -50,13 +51,15 @@ def test_gradients_are_those_of_xla(size, shape, stride):
 
 @pytest.mark.parametrize('with_bias', [True, False])
 def test_module_is_that_of_haiku(with_bias):
-  def apply(module):
+  def apply(module, **settings):
     return hk.transform(
-        lambda x: module(4, 3, 2, with_bias=with_bias, name='conv')(x)
+        lambda x: module(4, 3, 2, with_bias=with_bias, name='conv', **settings)(
+            x
+        )
     )
 
   x = jnp.ones((1, 6, 6, 3))
-  ours, theirs = apply(Conv2D), apply(hk.Conv2D)
+  ours, theirs = apply(Conv2D, platform='cpu'), apply(hk.Conv2D)
   params = ours.init(jax.random.key(0), x)
   jax.tree.map(
       np.testing.assert_array_equal, params, theirs.init(jax.random.key(0), x)
@@ -75,10 +78,10 @@ def test_rows_of_outputs_are_products(size, stride, side):
   kernel = generator.normal(size=(size, size, 6, 4)).astype(np.float32)
   expected = convolve_by_xla(x, kernel, stride)
   rows = [
-      x[:, window.start : window.stop].reshape(3, -1)
+      x[:, span.start : span.stop].reshape(3, -1)
       @ weights.reshape(-1, weights.shape[-1])
-      for window, weights in zip(
-          list_windows(size, stride, side),
+      for span, weights in zip(
+          list_kernel_spans(size, stride, side),
           make_row_weights(jnp.asarray(kernel), stride, side),
           strict=True,
       )

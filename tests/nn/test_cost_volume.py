@@ -75,6 +75,7 @@ def test_cells_count_by_what_they_resemble_more(pooled_stride):
         temperature=20.0,
         rectify_pooled=True,
         pooled_stride=pooled_stride,
+        platform='cpu',
         name='head',
     )
     return head(*arguments)

@@ -14,8 +14,13 @@ import pytest
 import tapjax
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import resize_video
-from tapjax.models.contract import make_stages
+from tapjax.models.haiku import make_network
 from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.locotrack.correlations import get_centers
+from tapjax.models.locotrack.network import LocoTrack
+from tapjax.models.locotrack.refinement import join_inputs
+from tapjax.models.locotrack.refinement import repeat_over_time
+from tapjax.models.multires import Refinement
 from tests.support import golden
 from tests.support import torch_format
 
@@ -172,12 +177,10 @@ def run_stages(tracker, case):
     queries = functions.describe_queries(params, features, points)
     first = functions.initialize_tracks(params, features, queries, points)
     states, _ = functions.refine_tracks(params, features, queries, first)
-    states = jax.tree.map(
-        lambda one, more: jnp.concatenate([one[None], more])[:, 0],
-        first,
-        states,
+    return Outputs(
+        *jax.tree.map(lambda x: x[0], (features, queries)),
+        jax.tree.map(lambda x: x[:, 0], states),
     )
-    return Outputs(*jax.tree.map(lambda x: x[0], (features, queries)), states)
 
   outputs = jax.tree.map(np.asarray, run(params))
   pixels = np.divide(get_unit(tracker, case)[::-1], size[::-1])
@@ -235,23 +238,21 @@ def test_stages(name, reference, tmp_path):
   check(outputs.states.occlusion_logits, 'iter_occlusion_logit')
   check(outputs.states.uncertainty_logits, 'iter_expected_dist_logit')
 
-  class Exposed(locotrack.LocoTrack):
+  class Exposed(LocoTrack):
 
     def heatmap(self, *costs):
       return self._heatmap(costs)
 
-  stages = make_stages(
-      lambda: Exposed(config),
-      ('heatmap', 'prepare', 'embed', 'mix'),
-      lambda module: None,
+  network = make_network(
+      lambda: Exposed(config, tracker.functions.platform),
+      ('heatmap', 'mix'),
+      lambda: (),
   )
 
   def apply(method, *arguments):
-    return jax.jit(lambda *a: stages.apply(method, *a))(params, *arguments)
+    return jax.jit(lambda *a: network.apply(method, *a))(params, *arguments)
 
-  grids, vectors = outputs.features[0], locotrack.get_centers(
-      outputs.queries[0]
-  )
+  grids, vectors = outputs.features[0], get_centers(outputs.queries[0])
   costs = [
       jnp.einsum('thwc,nc->tnhw', grid, query).reshape(-1, *grid.shape[1:3])
       for grid, query in (
@@ -266,28 +267,24 @@ def test_stages(name, reference, tmp_path):
   check(pick(heatmap, expected['cost_heatmap']), 'cost_heatmap')
 
   initial = config.initial_resolution
-  resolution = locotrack.list_refined_levels(config)[0].resolution
+  resolution = config.levels[0].resolution
   unit = get_unit(tracker, case)
   to_initial = np.divide(initial[::-1], unit[::-1])
   first = jax.tree.map(lambda array: array[0], outputs.states)
   # Correlations tell places apart more finely than positions are rounded, so
   # this stage begins where the published one did.
-  now = locotrack.Refinement(
+  now = Refinement(
       jnp.asarray(expected['iter_tracks'][0] * to_initial, np.float32),
       first.occlusion_logits,
       first.uncertainty_logits,
-      locotrack._repeat_over_time(
-          outputs.queries[-1], config, len(case.frames)
-      ),
+      repeat_over_time(outputs.queries[-1], config, len(case.frames)),
   )
-  embedded = jax.jit(
-      lambda params, *a: locotrack._embed_correlations(
-          lambda method, *b: stages.apply(method, params, *b), *a, config
-      )
-  )(params, outputs.features[-1], outputs.queries[-1], now)
+  embedded = jax.jit(tracker.functions._embed)(
+      params, outputs.features[-1], outputs.queries[-1], now.positions
+  )
   parts = np.split(embedded, 3, axis=-1)
   for part, theirs in zip(parts, ('hires', 'lowres', 'highest'), strict=True):
     check(part[:3, ::2], f'corr_embedding_{theirs}')
-  inputs = locotrack.join_inputs(now, embedded, config, resolution)
+  inputs = join_inputs(now, embedded, config, resolution)
   check(inputs[:1], 'mixer_input')
   check(apply('mix', inputs)[..., :4], 'mixer_output4')
