@@ -42,8 +42,8 @@ from tapjax.geometry import Resolution
 from tapjax.geometry import sample_random_points
 from tapjax.media.lazy import LazyFrames
 from tapjax.models import registry
-from tapjax.tracker import Tracker
 from tapjax.settings import replace_settings
+from tapjax.tracker import Tracker
 from tapjax.tracking import prepare
 
 MODELS = flags.DEFINE_list('model', ['tapir'], 'Presets to run.')

@@ -7,6 +7,10 @@ import pathlib
 import runpy
 from typing import Any
 
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
+from tapjax.models.point_transformer.config import PointTransformerConfig
+from tapjax.models.taptr.config import TaptrConfig
+
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.panning import PanningConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
@@ -18,10 +22,7 @@ from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.models import registry
-from tapjax.models.pips_plus_plus.functions import PipsPlusPlusConfig
-from tapjax.models.point_transformer import PointTransformerConfig
-from tapjax.models.tapir.functions import TapirConfig
-from tapjax.models.taptr.network import TaptrConfig
+from tapjax.models.tapir.config import TapirConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET

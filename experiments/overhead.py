@@ -15,8 +15,8 @@ import tapjax
 from tapjax import tables
 from tapjax.evaluation import subjects
 from tapjax.geometry import sample_random_points
-from tapjax.tracker import Tracker
 from tapjax.models import arrows
+from tapjax.tracker import Tracker
 from tapjax.tracking import shapes
 from tapjax.types import Tracks
 

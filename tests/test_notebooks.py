@@ -121,7 +121,7 @@ def test_the_repository_is_set_in_the_first_line(notebook):
 def environment(tmp_path, monkeypatch):
   """What makes a notebook run in seconds: few frames, random weights."""
   config = tapnet.TAPNET
-  functions = tapnet.make_functions(config)
+  functions = tapnet.TapNetFunctions(config)
   params = golden.make_random_params(functions)
   checkpoint = tmp_path / 'checkpoint.npy'
   tapjax.Tracker('tapnet', config, functions, params).save(checkpoint)

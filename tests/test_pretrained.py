@@ -10,6 +10,7 @@ import pickle
 import jax
 import numpy as np
 import pytest
+from tapjax.models.locotrack.config import EFFICIENTNET_B0_TINY
 
 import tapjax
 from tapjax import checkpoints
@@ -18,7 +19,7 @@ from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.models.contract import describe_params
 from tapjax.models.contract import flatten_params
-from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.locotrack.functions import LocoTrackFunctions
 from tapjax.models.weight_names import list_haiku_sources
 from tapjax.models.weight_names import list_torch_sources
 from tests.support import golden
@@ -29,7 +30,7 @@ from tests.support import torch_format
 def tapnet_file(tmp_path_factory):
   """Random weights of a TAP-Net in the published layout."""
   config = tapnet.TAPNET
-  functions = tapnet.make_functions(config)
+  functions = tapnet.TapNetFunctions(config)
   params = golden.make_random_params(functions)
   path = tmp_path_factory.mktemp('weights') / 'checkpoint.npy'
   pretrained.Tracker('tapnet', config, functions, params).save(path)
@@ -268,8 +269,8 @@ def test_files_without_a_known_address_are_asked_for():
 
 def test_settings_that_a_haiku_file_would_lose_are_told(tmp_path):
   """Its reader takes it for the JAX program's, which has another GELU."""
-  config = locotrack.EFFICIENTNET_B0_TINY
-  functions = locotrack.make_functions(config)
+  config = EFFICIENTNET_B0_TINY
+  functions = LocoTrackFunctions(config)
   params = golden.make_random_params(functions)
   tracker = tapjax.Tracker(
       'locotrack_efficientnet_b0_tiny', config, functions, params

@@ -23,8 +23,9 @@ from tapjax.data.procedural import heldout
 from tapjax.evaluation import benchmarks
 from tapjax.media import track_files
 from tapjax.models import registry
-from tapjax.models.locotrack import functions as locotrack
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.locotrack import cost as locotrack_cost
+from tapjax.models.tapir_tiny.config import TAPIR_TINY
+from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
 from tapjax.settings import replace_settings
 from tests.support import golden
 
@@ -58,15 +59,14 @@ def list_cells(section):
 @functools.cache
 def make_small_tracker():
   config = dataclasses.replace(
-      tapir.TAPIR_TINY,
+      TAPIR_TINY,
       resolution=(32, 32),
-      initial_resolution=(32, 32),
       channels=(4, 4, 8, 8),
       num_iterations=1,
       mixer_blocks=1,
       mixer_channels=8,
   )
-  functions = tapir.make_functions(config)
+  functions = TapirTinyFunctions(config)
   params = golden.make_random_params(functions)
   return tapjax.Tracker('tapir_tiny', config, functions, params)
 
@@ -225,8 +225,8 @@ def test_locotrack_table_counts_what_the_code_does():
   expected = []
   for name, preset in registry.PRESETS.items():
     if name.startswith('locotrack'):
-      frame = locotrack.count_frame_operations(preset.config)
-      point = locotrack.count_point_operations(preset.config, 50)
+      frame = locotrack_cost.count_frame(preset.config)
+      point = locotrack_cost.count_point(preset.config, 50)
       expected.append(
           [
               f'`{name}`',

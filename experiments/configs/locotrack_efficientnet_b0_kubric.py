@@ -23,7 +23,7 @@ import dataclasses
 
 from experiments.config import KubricTrainConfig
 from experiments.configs import locotrack_base_kubric
-from tapjax.models.locotrack.functions import EFFICIENTNET_B0
+from tapjax.models.locotrack.config import EFFICIENTNET_B0
 
 
 def get_config() -> KubricTrainConfig:

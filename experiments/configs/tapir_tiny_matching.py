@@ -30,9 +30,7 @@ def get_config() -> MatchingTrainConfig:
   video = ProceduralConfig(num_frames=12, num_queries=64, resolution=_SIDE)
   return MatchingTrainConfig(
       preset='tapir_tiny',
-      model=dataclasses.replace(
-          model, resolution=_SIDE, initial_resolution=_SIDE
-      ),
+      model=dataclasses.replace(model, resolution=_SIDE),
       data=StoredConfig(
           batch_size=4,
           frames='scattered',

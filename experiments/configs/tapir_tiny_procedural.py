@@ -32,9 +32,7 @@ def get_config() -> TrainConfig:
   model = registry.get_preset('tapir_tiny').config
   return TrainConfig(
       preset='tapir_tiny',
-      model=dataclasses.replace(
-          model, resolution=side, initial_resolution=side
-      ),
+      model=dataclasses.replace(model, resolution=side),
       data=PoolConfig(
           video=video, batch_size=2, num_videos=32, num_uses=4, num_queries=64
       ),

@@ -33,9 +33,7 @@ def get_config() -> TrainConfig:
   )
   return dataclasses.replace(
       first,
-      model=dataclasses.replace(
-          first.model, resolution=_SIDE, initial_resolution=_SIDE
-      ),
+      model=dataclasses.replace(first.model, resolution=_SIDE),
       data=dataclasses.replace(
           first.data, video=video, batch_size=1, num_videos=16, num_queries=80
       ),

@@ -32,9 +32,7 @@ def get_config() -> TrainConfig:
   first = tapir_tiny_matching.get_config()
   return TrainConfig(
       preset=first.preset,
-      model=dataclasses.replace(
-          first.model, resolution=_SIDE, initial_resolution=_SIDE
-      ),
+      model=dataclasses.replace(first.model, resolution=_SIDE),
       data=dataclasses.replace(
           first.data,
           batch_size=2,

@@ -29,7 +29,7 @@ def run(capsys):
 def weights(tmp_path_factory):
   """A file with a tiny TAP-Net."""
   config = tapnet.TapNetConfig(resolution=(64, 64), channels=(16, 16, 24))
-  functions = tapnet.make_functions(config)
+  functions = tapnet.TapNetFunctions(config)
   params = golden.make_random_params(functions)
   path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
   pretrained.Tracker('tapnet', config, functions, params).save(path)

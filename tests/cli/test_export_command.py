@@ -21,13 +21,14 @@ from tapjax.data.procedural import demo
 from tapjax.export import onnx_files
 from tapjax.export import run_file
 from tapjax.export import stablehlo_files
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir.functions import TapirFunctions
 from tests.support import golden
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'experiments' / 'track_onnx.py'
 SIZE = (32, 40)
 NUM_FRAMES, NUM_QUERIES = 4, 3
-CONFIG = tapir.TapirConfig(
+CONFIG = TapirConfig(
     resolution=SIZE,
     initial_resolution=(32, 32),
     refinement_resolutions=((32, 32),),
@@ -43,7 +44,7 @@ CONFIG = tapir.TapirConfig(
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   """A file with a tiny tracker that streams."""
-  functions = tapir.make_functions(CONFIG)
+  functions = TapirFunctions(CONFIG)
   params = golden.make_random_params(functions)
   path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
   pretrained.Tracker('causal_tapir', CONFIG, functions, params).save(path)

@@ -19,9 +19,8 @@ from tapjax.evaluation import report
 from tapjax.evaluation import subjects
 from tapjax.models import registry
 from tapjax.models import tapnet
-from tapjax.tracker import Tracker
 from tapjax.settings import replace_settings
-from tapjax.tracking import padding
+from tapjax.tracker import Tracker
 from tapjax.types import Tracks
 from tests.support import golden
 
@@ -53,24 +52,19 @@ def make_source(videos):
 def make_false_subject(**changes):
   """Follows nothing: every track stays at its query."""
 
-  def track(clips, num_frames):
-    tracks = []
-    for clip in clips:
-      assert len(clip.frames) <= num_frames
-      positions = np.repeat(
-          clip.query_points[:, None, :0:-1], len(clip.frames), axis=1
-      )
-      tracks.append(
-          Tracks(
-              positions.astype(np.float32),
-              np.ones(positions.shape[:2], bool),
-              None,
-              None,
-          )
-      )
-    return tracks
+  def track(clip, num_frames):
+    assert len(clip.frames) <= num_frames
+    positions = np.repeat(
+        clip.query_points[:, None, :0:-1], len(clip.frames), axis=1
+    )
+    return Tracks(
+        positions.astype(np.float32),
+        np.ones(positions.shape[:2], bool),
+        None,
+        None,
+    )
 
-  subject = subjects.Subject('still', (32, 32), False, 1, {}, track)
+  subject = subjects.Subject('still', (32, 32), False, {}, track)
   return subject._replace(**changes)
 
 
@@ -173,11 +167,11 @@ def test_finished_videos_are_not_run_again(tmp_path):
   def make_subject(fail_at):
     inner = make_false_subject().track
 
-    def track(clips, num_frames):
-      ran.append(len(clips[0].frames))
+    def track(clip, num_frames):
+      ran.append(len(clip.frames))
       if len(ran) == fail_at:
         raise KeyboardInterrupt
-      return inner(clips, num_frames)
+      return inner(clip, num_frames)
 
     return make_false_subject(track=track)
 
@@ -214,7 +208,7 @@ def test_progress_ends_at_all(tmp_path):
   evaluation.evaluate(
       FIRST,
       make_source(VIDEOS),
-      make_false_subject(batch=2),
+      make_false_subject(),
       tmp_path,
       report=lambda *counts: reports.append(counts),
   )
@@ -237,22 +231,21 @@ def test_other_settings_are_refused(tmp_path):
 def test_both_directions_where_only_the_past_is_seen(tmp_path):
   """Frames before a query come from the video played backwards."""
 
-  def track(clips, num_frames):
-    (clip,) = clips
+  def track(clip, num_frames):
     frame = np.arange(len(clip.frames))[None]
     steps = frame - clip.query_points[:, :1]
     # Knows how far it went since the query, and nothing before it.
     positions = np.where(steps < 0, np.nan, steps)[..., None].repeat(2, -1)
-    return [Tracks(positions, steps >= 0, None, None)]
+    return Tracks(positions, steps >= 0, None, None)
 
   subject = make_false_subject(track=track, sees_only_past=True)
   points = np.asarray([[0, 5, 5], [2, 5, 5], [3, 5, 5]], np.float64)
   clip = subjects.Clip(np.zeros((4, 32, 32, 3), np.uint8), points)
-  (tracks,) = subjects.track_clips(subject, [clip], 4, 'strided')
+  tracks = subjects.track_clip(subject, clip, 4, 'strided')
   expected = np.abs(np.arange(4)[None] - points[:, :1])
   np.testing.assert_array_equal(tracks.positions[..., 0], expected)
   assert tracks.visible.all()
-  (tracks,) = subjects.track_clips(subject, [clip], 4, 'first')
+  tracks = subjects.track_clip(subject, clip, 4, 'first')
   assert np.isnan(tracks.positions).any()
   result = evaluation.evaluate(
       STRIDED, make_source(VIDEOS[:1]), subject, tmp_path
@@ -262,14 +255,14 @@ def test_both_directions_where_only_the_past_is_seen(tmp_path):
 
 def make_small_tracker():
   config = tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
-  functions = tapnet.make_functions(config)
+  functions = tapnet.TapNetFunctions(config)
   params = golden.make_random_params(functions)
   return Tracker('tapnet', config, functions, params)
 
 
 @pytest.mark.slow
-def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
-  monkeypatch.setattr(padding, '_QUERY_CAPACITY', 32)
+def test_twenty_videos_compile_few_programs(tmp_path):
+  """Encoding and tracking, for each of at most four lengths."""
   generator = np.random.default_rng(0)
   videos = [
       make_video(f'v{t}', int(t), int(n))
@@ -291,7 +284,7 @@ def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
   result = evaluation.evaluate(
       FIRST, make_source(videos), subject, tmp_path / 'one'
   )
-  assert 1 <= len(compiled) <= 4
+  assert 2 <= len(compiled) <= 8
   assert result['num_videos'] == 20
   # The scores are those of the plain call.
   for index in (7,):
@@ -314,8 +307,7 @@ def test_twenty_videos_compile_four_programs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_devices_share_the_videos(tmp_path, monkeypatch):
-  monkeypatch.setattr(padding, '_QUERY_CAPACITY', 16)
+def test_devices_share_the_queries(tmp_path):
   tracker = make_small_tracker()
   results = [
       evaluation.evaluate(
@@ -355,12 +347,12 @@ def test_every_preset(name, tmp_path):
     subject = subjects.make_subject(tracker, jax.devices()[:1])
     runs = []
 
-    def track(clips, num_frames, subject=subject, runs=runs):
+    def track(clip, num_frames, subject=subject, runs=runs):
       if len(runs) == 2:
         runs.append('interrupted')
         raise KeyboardInterrupt
       runs.append(num_frames)
-      return subject.track(clips, num_frames)
+      return subject.track(clip, num_frames)
 
     source = make_source([*videos, *videos])
     folder = tmp_path / benchmark.name
@@ -375,7 +367,7 @@ def test_every_preset(name, tmp_path):
     ):
       assert first == again
       assert first['metrics']['occlusion_accuracy'] is not None
-    expected = 1 + (functions.make_memory is not None and benchmark is STRIDED)
+    expected = 1 + (functions.streams and benchmark is STRIDED)
     assert len(resumed['directions']) == expected
 
 

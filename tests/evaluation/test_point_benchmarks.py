@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
 
 from tapjax.data.benchmarks.point_videos import PointEntry
 from tapjax.data.benchmarks.point_videos import PointVideo
@@ -16,14 +17,14 @@ from tapjax.evaluation import report
 from tapjax.evaluation import subjects
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.media.lazy import LazyFrames
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
 from tapjax.tracker import Tracker
-from tapjax.tracking import whole_video
+from tapjax.tracking.prepare import PreparedVideo
 from tapjax.types import Tracks
 from tests.support import golden
 
 ODYSSEY = benchmarks.BENCHMARKS['point_odyssey']
-SMALL = pips_plus_plus.PipsPlusPlusConfig(
+SMALL = PipsPlusPlusConfig(
     resolution=(32, 48),
     channels=(4, 4, 4, 4),
     fused_channels=4,
@@ -64,16 +65,15 @@ def make_source(videos):
 def test_scores_are_those_of_pips(tmp_path):
   videos = [make_video('a', 5, 3), make_video('b', 9, 4)]
 
-  def track(clips, num_frames):
-    (clip,) = clips
+  def track(clip, num_frames):
     assert len(clip.frames) <= num_frames
     np.testing.assert_array_equal(clip.query_points[:, 0], 0)
     positions = np.repeat(
         clip.query_points[:, None, :0:-1], len(clip.frames), axis=1
     ).astype(np.float32)
-    return [Tracks(positions, np.ones(positions.shape[:2], bool), None, None)]
+    return Tracks(positions, np.ones(positions.shape[:2], bool), None, None)
 
-  subject = subjects.Subject('pips_plus_plus', (32, 48), False, 1, {}, track)
+  subject = subjects.Subject('pips_plus_plus', (32, 48), False, {}, track)
   result = evaluation.evaluate(ODYSSEY, make_source(videos), subject, tmp_path)
   rows = []
   for video, stored in zip(videos, result['videos'], strict=True):
@@ -128,7 +128,7 @@ def test_the_report_has_all_sources_of_published_figures():
 @pytest.mark.slow
 def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
   """Two windows of frames are all that is held, and no result differs."""
-  functions = pips_plus_plus.make_functions(SMALL)
+  functions = PipsPlusPlusFunctions(SMALL)
   params = golden.make_random_params(functions)
   tracker = Tracker('pips_plus_plus', SMALL, functions, params)
   subject = subjects.make_subject(tracker, jax.devices()[:1])
@@ -148,11 +148,8 @@ def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
   points = np.concatenate(
       [np.zeros((3, 1)), video.positions[:, 0, ::-1]], axis=1
   )
-  whole = whole_video.track_video(
-      functions,
-      params,
-      whole_video.PreparedVideo(frames, (32, 48)),
-      points.astype(np.float32),
+  whole = tracker.track_video(
+      PreparedVideo(frames, (32, 48)), points.astype(np.float32)
   )
   metrics = compute_pips_metrics(
       whole.positions, video.positions, video.valid, (32, 48)
@@ -166,7 +163,7 @@ def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_short_videos_and_other_trackers(tmp_path):
   """One window, for which frames are held, and a method without a network."""
-  functions = pips_plus_plus.make_functions(SMALL)
+  functions = PipsPlusPlusFunctions(SMALL)
   params = golden.make_random_params(functions)
   tracker = Tracker('pips_plus_plus', SMALL, functions, params)
   videos = [make_video('a', 5, 3), make_video('b', 7, 2)]

@@ -11,13 +11,14 @@ import time
 import pytest
 
 from tapjax.evaluation import classical
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.tracker import Tracker
 from tests.support import golden
 from tests.support.tiny_runs import call
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = tapir.TapirConfig(
+CONFIG = TapirConfig(
     resolution=(64, 64),
     initial_resolution=(64, 64),
     channels=(8, 8, 8, 8),
@@ -31,7 +32,7 @@ CONFIG = tapir.TapirConfig(
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-  functions = tapir.make_functions(CONFIG)
+  functions = TapirFunctions(CONFIG)
   params = golden.make_random_params(functions)
   path = tmp_path_factory.mktemp('weights') / 'small.safetensors'
   Tracker('causal_tapir', CONFIG, functions, params).save(path)

@@ -11,7 +11,7 @@ from experiments.config import read_config
 from tapjax import parallel
 from tapjax.data.procedural.pool import make_draw
 from tapjax.models import registry
-from tapjax.models.locotrack import functions as locotrack
+from tapjax.models.locotrack.functions import LocoTrackFunctions
 from tapjax.training.optimizers import make_schedule
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
@@ -61,7 +61,7 @@ def test_the_recipe_is_the_published_one(name):
 @pytest.mark.heavy
 def test_the_loss_falls_on_one_batch():
   config = override_config(read('small'), SMALL)
-  functions = locotrack.make_functions(config.model)
+  functions = LocoTrackFunctions(config.model)
   mesh = parallel.make_mesh(jax.devices()[:1])
   state = make_train_state(functions, config.step, jax.random.key(0))
   state = parallel.replicate(mesh, state)

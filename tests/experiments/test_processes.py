@@ -23,7 +23,7 @@ CONFIG = """
 from experiments.config import KubricTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.tracks import MoviTrackConfig
-from tapjax.models.tapir.functions import TapirConfig
+from tapjax.models.tapir.config import TapirConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.step import StepConfig

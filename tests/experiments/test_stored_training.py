@@ -10,7 +10,7 @@ from experiments.configs import tapir_tiny_matching
 from experiments.configs import tapir_tiny_stored
 import tapjax
 from tapjax.data.procedural.stored_videos import write_stored_videos
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir_tiny.config import TapirTinyConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.summaries import read_curves
 from tests.support.narrow import SCENE
@@ -20,15 +20,11 @@ pytestmark = [
     pytest.mark.usefixtures('quick_compilation'),
 ]
 
-MODEL = tapir.TapirConfig(
+MODEL = TapirTinyConfig(
     resolution=SCENE.resolution,
-    initial_resolution=SCENE.resolution,
     channels=(4, 4, 4, 4),
-    num_iterations=1,
     mixer_blocks=1,
     mixer_channels=8,
-    temporal='past',
-    position_weight=8.0,
 )
 
 

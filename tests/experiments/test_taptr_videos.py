@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tapjax.models.taptr.config import TAPTRV2
 
 from experiments import training
 from experiments.config import override_config
@@ -18,8 +19,7 @@ from experiments.taptr_videos import make_taptr_draw
 import tapjax
 from tapjax import parallel
 from tapjax.data.procedural.distractors import DisturbanceConfig
-from tapjax.models.taptr import functions as taptr
-from tapjax.models.taptr.network import TAPTRV2
+from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.training.taptr import _average_weights
 from tapjax.training.taptr import choose_queries
 from tapjax.training.taptr import draw_first_weights
@@ -206,7 +206,7 @@ def test_points_begin_where_they_are_first_seen():
 @pytest.mark.slow
 def test_first_weights(quick_compilation):
   config = make_config().model
-  functions = taptr.make_functions(config)
+  functions = TaptrFunctions(config)
   drawn = functions.init(jax.random.key(0))
   first = draw_first_weights(jax.random.key(1), drawn)
   assert jax.tree.structure(first) == jax.tree.structure(drawn)
@@ -247,7 +247,7 @@ def test_first_weights(quick_compilation):
 @pytest.mark.heavy
 def test_the_loss_falls_on_one_batch(quick_compilation):
   config = make_config('training.peak_lr=2e-3', 'training.restarted=0.0')
-  functions = taptr.make_functions(config.model)
+  functions = TaptrFunctions(config.model)
   params = functions.init(jax.random.key(0))
   params = draw_first_weights(jax.random.key(1), params)
   mesh = parallel.make_mesh(jax.devices()[:1])

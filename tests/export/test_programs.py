@@ -10,12 +10,13 @@ import pytest
 from tapjax.data.procedural import demo
 from tapjax.export import programs
 from tapjax.export import run_file
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir_tiny.config import TAPIR_TINY
+from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
 from tapjax.tracker import Tracker
 from tests.support import golden
 
 CONFIG = dataclasses.replace(
-    tapir.TAPIR_TINY,
+    TAPIR_TINY,
     resolution=(32, 40),
     initial_resolution=(32, 32),
     refinement_resolutions=((32, 32),),
@@ -29,7 +30,7 @@ SIZE = CONFIG.resolution
 
 @functools.cache
 def make_tracker():
-  functions = tapir.make_functions(CONFIG)
+  functions = TapirTinyFunctions(CONFIG)
   params = golden.make_random_params(functions)
   return Tracker('tapir_tiny', CONFIG, functions, params)
 

@@ -15,6 +15,7 @@ import pytest
 
 import tapjax
 from tapjax import pretrained
+from tapjax import streaming
 from tapjax.cli import main
 from tapjax.live import cuts
 from tapjax.live import recording
@@ -23,13 +24,12 @@ from tapjax.live import screen as live_screen
 from tapjax.media import sources
 from tapjax.media import video as video_files
 from tapjax.media.sources import Shot
-from tapjax.models.tapir import functions as tapir
-from tapjax.streaming import session as streaming
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.types import Tracks
 from tests.support import golden
 
-# As in test_streaming, so that what is compiled is shared.
-CONFIG = tapir.TapirConfig(
+CONFIG = TapirConfig(
     resolution=(32, 40),
     initial_resolution=(32, 40),
     channels=(4, 6, 8, 8),
@@ -44,7 +44,7 @@ POINTS = np.float32([[0, 5, 7], [2, 20.5, 30], [0, 11, 3]])
 
 @functools.cache
 def make_tracker():
-  functions = tapir.make_functions(CONFIG)
+  functions = TapirFunctions(CONFIG)
   return tapjax.Tracker(
       'causal_tapir', CONFIG, functions, golden.make_random_params(functions)
   )

@@ -4,6 +4,7 @@ The detector is scripted: it gives the true boxes of what can be seen, a little
 off, forgets some and says nothing of identity.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -98,25 +99,49 @@ def list_frames(found):
   ]
 
 
-def make_oracle(share=1.0):
-  """Returns a tracker that knows the truth, by the time that frames show.
+def look_up(time, points):
+  """Returns the object at each point, or -1, frontmost."""
+  centers = find_centers(time, jnp)
+  half = jnp.asarray(MOVERS)[:, None, None, 4:] / 2
+  inside = jnp.all(jnp.abs(points[None] - centers[:, None]) <= half, axis=-1)
+  order = jnp.arange(len(MOVERS))[:, None, None]
+  return jnp.max(jnp.where(inside, order, -1), axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracle(TrackerFunctions):
+  """A tracker that knows the truth, by the time that frames show.
 
   Of its points a share is seen where nothing hides them.
   """
 
-  def look_up(time, points):
-    """Returns the object at each point, or -1, frontmost."""
-    centers = find_centers(time, jnp)
-    half = jnp.asarray(MOVERS)[:, None, None, 4:] / 2
-    inside = jnp.all(jnp.abs(points[None] - centers[:, None]) <= half, axis=-1)
-    order = jnp.arange(len(MOVERS))[:, None, None]
-    return jnp.max(jnp.where(inside, order, -1), axis=0)
+  share: float
+  config = None
+  platform = 'cpu'
+  resolution = (SIDE, SIDE)
 
-  def initialize(params, features, queries, points, memory=None):
-    del params, points, memory
+  def init(self, key):
+    return Params({}, {})
+
+  def encode_video(self, params, video, num_frames=None):
+    return jnp.round((video[:, :, 0, 0, 0] + 1) / 2 * 255)
+
+  def describe_queries(self, params, features, query_points):
+    return query_points
+
+  def initialize_tracks(
+      self,
+      params,
+      features,
+      query_features,
+      query_points,
+      memory=None,
+      *,
+      target_points=None,
+  ):
     time = features[0]
-    own = time[jnp.round(queries[0, :, 0]).astype(int)]
-    places = queries[0, :, :0:-1]
+    own = time[jnp.round(query_features[0, :, 0]).astype(int)]
+    places = query_features[0, :, :0:-1]
     owner = jnp.diagonal(look_up(own, places[:, None]))
     begin = find_centers(own, jnp)
     begin = jnp.take_along_axis(begin, owner[None, :, None], axis=0)[0]
@@ -125,32 +150,35 @@ def make_oracle(share=1.0):
     moved = jnp.where(owner[:, None, None] < 0, places[:, None], moved)
     is_seen = look_up(time, moved) == owner[:, None]
     drawn = jax.random.uniform(jax.random.key(0), is_seen.shape)
-    is_seen &= drawn < share
+    is_seen &= drawn < self.share
     logits = jnp.where(is_seen, -9.0, 9.0)[None]
     return TrackState(moved[None], logits, logits)
 
-  functions = TrackerFunctions(
-      resolution=(SIDE, SIDE),
-      temporal_context=0,
-      init=lambda key: Params({}, {}),
-      encode_video=lambda params, video, num_frames=None: jnp.round(
-          (video[:, :, 0, 0, 0] + 1) / 2 * 255
-      ),
-      describe_queries=lambda params, features, points: points,
-      initialize_tracks=initialize,
-      refine_tracks=lambda params, features, queries, state, *rest: (
-          jax.tree.map(lambda array: array[None], state),
-          None,
-      ),
-      finalize_tracks=lambda states: Tracks(
-          states.positions[-1],
-          states.occlusion_logits[-1] < 0,
-          states.occlusion_logits[-1],
-          states.uncertainty_logits[-1],
-      ),
-      make_memory=None,
-  )
-  return tapjax.Tracker('oracle', None, functions, Params({}, {}))
+  def refine_tracks(
+      self,
+      params,
+      features,
+      query_features,
+      state,
+      memory=None,
+      valid=None,
+      query_points=None,
+      *,
+      target_points=None,
+  ):
+    return jax.tree.map(lambda array: array[None], state), None
+
+  def finalize_tracks(self, states):
+    return Tracks(
+        states.positions[-1],
+        states.occlusion_logits[-1] < 0,
+        states.occlusion_logits[-1],
+        states.uncertainty_logits[-1],
+    )
+
+
+def make_oracle(share=1.0):
+  return tapjax.Tracker('oracle', None, Oracle(share), Params({}, {}))
 
 
 def make_time_frames():

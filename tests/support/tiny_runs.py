@@ -9,6 +9,10 @@ import struct
 from absl import flags
 from absl.testing import flagsaver
 import numpy as np
+from tapjax.models.locotrack.config import LocoTrackConfig
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
+from tapjax.models.point_transformer.config import PointTransformerConfig
+from tapjax.models.taptr.config import TaptrConfig
 
 import experiments
 from experiments import config as configs
@@ -18,12 +22,9 @@ from tapjax.data.point_odyssey.generated import write_scene
 from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.stored_videos import write_stored_videos
 from tapjax.media import video as video_files
-from tapjax.models import point_transformer
 from tapjax.models import tapnet
-from tapjax.models.locotrack import functions as locotrack
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
-from tapjax.models.tapir import functions as tapir
-from tapjax.models.taptr import network as taptr_network
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir_tiny.config import TapirTinyConfig
 from tests.support import movi_writer
 from tests.support import narrow
 
@@ -32,22 +33,23 @@ CONFIGS = sorted((ROOT / 'experiments' / 'configs').glob('[!_]*.py'))
 MOVI = 'panning_movi_e/32x32'
 _SIDE = (16, 16)
 
+_TAPIR = (
+    f'model.resolution={_SIDE}',
+    'model.channels=(4,4,4,4)',
+    'model.num_iterations=1',
+    'model.mixer_blocks=1',
+    'model.mixer_channels=8',
+)
 # Settings of the networks, by the class of their configs.
 _MODELS = {
     tapnet.TapNetConfig: (
         f'model.resolution={_SIDE}',
         'model.channels=(8,8,8)',
     ),
-    tapir.TapirConfig: (
-        f'model.resolution={_SIDE}',
-        f'model.initial_resolution={_SIDE}',
-        'model.channels=(4,4,4,4)',
-        'model.num_iterations=1',
-        'model.mixer_blocks=1',
-        'model.mixer_channels=8',
-    ),
-    locotrack.LocoTrackConfig: ('model.resolution=(32,32)', *narrow.LOCOTRACK),
-    pips_plus_plus.PipsPlusPlusConfig: (
+    TapirConfig: (*_TAPIR, f'model.initial_resolution={_SIDE}'),
+    TapirTinyConfig: _TAPIR,
+    LocoTrackConfig: ('model.resolution=(32,32)', *narrow.LOCOTRACK),
+    PipsPlusPlusConfig: (
         'model.resolution=(32,48)',
         'model.channels=(4,4,4,4)',
         'model.fused_channels=4',
@@ -59,7 +61,7 @@ _MODELS = {
         'model.num_iterations=1',
         'model.window=8',
     ),
-    point_transformer.PointTransformerConfig: (
+    PointTransformerConfig: (
         f'model.resolution={_SIDE}',
         'model.backbone_blocks=(1,)',
         'model.backbone_channels=4',
@@ -69,7 +71,7 @@ _MODELS = {
         'model.window=3',
         'model.num_points=2',
     ),
-    taptr_network.TaptrConfig: (
+    TaptrConfig: (
         f'model.resolution={_SIDE}',
         'model.backbone_blocks=(1,1)',
         'model.backbone_channels=8',

@@ -13,7 +13,9 @@ from tapjax.data.procedural.videos import make_batch
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledBatch
 from tapjax.data.unlabeled.degradation import CorruptionConfig
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.contract import TrackerFunctions
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.training import bootstrap
 from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.optimizers import OptimizerConfig
@@ -25,7 +27,7 @@ pytestmark = [
     pytest.mark.usefixtures('quick_compilation'),
 ]
 
-MODEL = tapir.TapirConfig(
+MODEL = TapirConfig(
     resolution=(32, 32),
     initial_resolution=(32, 32),
     channels=(4, 4, 4, 4),
@@ -49,7 +51,7 @@ CONFIG = SelfTrainingConfig(
 
 @functools.cache
 def get_functions():
-  return tapir.make_functions(MODEL)
+  return TapirFunctions(MODEL)
 
 
 @functools.cache
@@ -67,6 +69,54 @@ def make_unlabeled(count=2, seed=0):
   )
 
 
+class Known(TrackerFunctions):
+  """A tracker whose tracks are given."""
+
+  config = MODEL
+  platform = 'cpu'
+
+  def __init__(self, state):
+    self._state = state
+
+  def init(self, key):
+    return get_functions().init(key)
+
+  def encode_video(self, params, video, num_frames=None):
+    return ()
+
+  def describe_queries(self, params, features, query_points):
+    return ()
+
+  def initialize_tracks(
+      self,
+      params,
+      features,
+      query_features,
+      query_points,
+      memory=None,
+      *,
+      target_points=None,
+  ):
+    return self._state
+
+  def refine_tracks(
+      self,
+      params,
+      features,
+      query_features,
+      state,
+      memory=None,
+      valid=None,
+      query_points=None,
+      *,
+      target_points=None,
+  ):
+    return jax.tree.map(lambda array: jnp.stack([array] * 2), state), None
+
+  def finalize_tracks(self, states):
+    return get_functions().finalize_tracks(states)
+
+
 def fake(positions, *, occluded=False, certain=True):
   """Functions whose tracks are what one says."""
   positions = jnp.asarray(positions, jnp.float32)
@@ -77,17 +127,7 @@ def fake(positions, *, occluded=False, certain=True):
   uncertainty = jnp.broadcast_to(
       jnp.where(jnp.asarray(certain), -9.0, 9.0), shape
   )
-  state = TrackState(positions, occlusion, uncertainty)
-  real = get_functions()
-  return real._replace(
-      encode_video=lambda params, video: (),
-      describe_queries=lambda *_: (),
-      initialize_tracks=lambda *_: state,
-      refine_tracks=lambda *_, **__: (
-          jax.tree.map(lambda array: array[None], state),
-          None,
-      ),
-  )
+  return Known(TrackState(positions, occlusion, uncertainty))
 
 
 def test_pseudo_labels_are_what_the_teacher_sees():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tapjax import parallel
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.training.matching import compute_matching_losses
 from tapjax.training.matching import make_matching_update
 from tapjax.training.matching import MatchingConfig
@@ -24,7 +25,7 @@ pytestmark = [
 ]
 
 SIDE = 32
-MODEL = tapir.TapirConfig(
+MODEL = TapirConfig(
     resolution=(SIDE, SIDE),
     initial_resolution=(SIDE, SIDE),
     channels=(4, 4, 8, 8),
@@ -42,7 +43,7 @@ CONFIG = MatchingConfig(
 
 @functools.cache
 def get_functions():
-  return tapir.make_functions(MODEL)
+  return TapirFunctions(MODEL)
 
 
 def make_batch(seed=0, size=2, num_frames=3, num_points=5):

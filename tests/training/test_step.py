@@ -12,7 +12,10 @@ import pytest
 from tapjax import parallel
 from tapjax.models import tapnet
 from tapjax.models.contract import describe_params
-from tapjax.models.tapir import functions as tapir
+from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.tapir.functions import TapirFunctions
+from tapjax.models.tapir_tiny.config import TapirTinyConfig
+from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
 from tapjax.training.losses import LossConfig
 from tapjax.training.optimizers import make_optimizer
 from tapjax.training.optimizers import OptimizerConfig
@@ -28,15 +31,25 @@ pytestmark = [
     pytest.mark.usefixtures('quick_compilation'),
 ]
 
-CONFIG = tapir.TapirConfig(
+# Guesses on a frame build on the refined frame before it.
+CONFIG = TapirTinyConfig(
+    resolution=(32, 32),
+    channels=(4, 4, 4, 4),
+    strides=(1, 2, 2, 1),
+    mixer_blocks=1,
+    mixer_channels=8,
+    template_weight=1.0,
+    motion_weight=2.0,
+    frames_at_once=1,
+)
+# Guesses do not depend on what is refined.
+GUESSING = TapirConfig(
     resolution=(32, 32),
     initial_resolution=(32, 32),
     channels=(4, 4, 4, 4),
     num_iterations=1,
     mixer_blocks=1,
     mixer_channels=8,
-    template_weight=1.0,
-    motion_weight=2.0,
     temporal='past',
 )
 # Not Adam: where a gradient is zero but for rounding, it follows the rounding.
@@ -64,7 +77,7 @@ def make_batch(size, seed=0):
 
 @functools.cache
 def get_functions():
-  return tapir.make_functions(CONFIG)
+  return TapirTinyFunctions(CONFIG)
 
 
 def make_state(seed=0):
@@ -168,12 +181,9 @@ def test_update_without_a_finite_gradient_is_skipped():
 @pytest.mark.heavy
 def test_bfloat16_encodes_in_halves_and_learns_the_same():
   # Of an untrained network, rounding may move a peak by a cell. With templates
-  # all frames behind it would look for something else.
-  config = dataclasses.replace(CONFIG, template_weight=0.0, motion_weight=0.0)
-  exact = tapir.make_functions(config)
-  halved = tapir.make_functions(
-      dataclasses.replace(config, precision='bfloat16')
-  )
+  # all frames after it would look for something else.
+  exact = TapirFunctions(GUESSING)
+  halved = TapirFunctions(dataclasses.replace(GUESSING, precision='bfloat16'))
   batch = make_batch(1)
   params = exact.init(jax.random.key(0))
 
@@ -212,7 +222,7 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
 
 
 def test_a_tracker_that_tells_no_chances_has_no_heatmap_loss():
-  functions = tapnet.make_functions(
+  functions = tapnet.TapNetFunctions(
       tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
   )
   params = describe_params(functions)
@@ -251,7 +261,7 @@ def test_frozen_parts_stay_as_they_are():
 @pytest.mark.heavy
 def test_refinement_is_learned_from_the_first_queries_alone():
   batch = make_batch(2)
-  functions = get_functions()
+  functions = TapirFunctions(GUESSING)
   params = functions.init(jax.random.key(0))
 
   @functools.partial(jax.jit, static_argnums=2)
@@ -297,9 +307,20 @@ def test_refinement_is_learned_from_the_first_queries_alone():
   )
 
 
+def test_refinement_that_guesses_depend_on_is_learned_from_all_queries():
+  with pytest.raises(ValueError, match='refined_queries must be None'):
+    jax.eval_shape(
+        lambda params, batch: compute_example_losses(
+            get_functions(), params, batch, STEP.losses, 1
+        ),
+        describe_params(get_functions()),
+        make_batch(1),
+    )
+
+
 @pytest.mark.heavy
 def test_batch_norms_see_the_videos_of_all_devices():
-  functions = tapnet.make_functions(
+  functions = tapnet.TapNetFunctions(
       tapnet.TapNetConfig(
           resolution=(16, 16), channels=(8, 8, 8), strides=(1, 2, 1)
       )

@@ -268,7 +268,7 @@ class LocoTrackFunctions(TrackerFunctions):
       )
     num_frames = None if valid is None else valid.num_frames
     states = map_batch(
-        lambda *video: self._refine(params, *video, num_frames),
+        functools.partial(self._refine, params, num_frames),
         features,
         query_features,
         state._replace(target_log_probs=None),
@@ -279,16 +279,16 @@ class LocoTrackFunctions(TrackerFunctions):
   def _refine(
       self,
       params: Params,
+      num_frames: NumFrames | None,
       features: Features,
       query_features: QueryFeatures,
       state: TrackState,
-      num_frames: NumFrames | None,
   ) -> TrackState:
     """Refines the tracks of one video."""
     num_levels = len(self.config.levels)
     states, _ = refine_levels(
         functools.partial(
-            self._refine_at_level, params, features, query_features, num_frames
+            self._refine_at_level, params, num_frames, features, query_features
         ),
         num_levels,
         state,
@@ -301,9 +301,9 @@ class LocoTrackFunctions(TrackerFunctions):
   def _refine_at_level(
       self,
       params: Params,
+      num_frames: NumFrames | None,
       features: Features,
       query_features: QueryFeatures,
-      num_frames: NumFrames | None,
       level: int,
       positions: Float[Array, 'n t 2'],
       state: TrackState,

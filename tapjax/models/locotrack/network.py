@@ -144,6 +144,7 @@ class LocoTrack(hk.Module):
         *(_read_center(grid, config.radius) for grid in grids)
     )
     vectors = get_centers(patches)
+    height, width, _ = grids.middle.shape
     estimate = self.estimate_frame(
         grids.middle, grids.coarse, vectors.middle, vectors.coarse
     )
@@ -158,7 +159,7 @@ class LocoTrack(hk.Module):
         grids,
         estimate.positions,
         flatten_patches(patches),
-        grids.middle.shape[:2],
+        (height, width),
         config.radius,
     )
     embedded = self.embed(self.prepare_kernels(), *correlations)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -30,8 +30,13 @@ class QueryVectors(NamedTuple):
   coarse: Float[Array, '*b n c8']
 
 
+# The records above, or those of a tracker with more fields.
+Grids = Any
+Vectors = Any
+
+
 def correlate_tracks(
-    grids: FeatureGrids,
+    grids: Grids,
     positions: Float[Array, 'n t 2'],
     features: Float[Array, 'n t c'],
     initial: Resolution,
@@ -101,7 +106,7 @@ def correlate_around(
 def join_inputs(
     places: Float[Array, 'n t 2'],
     now: Refinement,
-    correlations: list[Float[Array, 'n t p']],
+    correlations: list[Float[Array, 'n t _']],
 ) -> Float[Array, 'n t c']:
   """Joins the inputs of the mixer: places, logits, features, correlations.
 

@@ -57,8 +57,10 @@ from tapjax.models.tapir.config import check_config
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.correlation import correlate_tracks
 from tapjax.models.tapir.correlation import FeatureGrids
+from tapjax.models.tapir.correlation import Grids
 from tapjax.models.tapir.correlation import join_inputs
 from tapjax.models.tapir.correlation import QueryVectors
+from tapjax.models.tapir.correlation import Vectors
 from tapjax.models.tapir.network import make_small_frame
 from tapjax.models.tapir.network import MIXER_MULTIPLIER
 from tapjax.models.tapir.network import STATE_CHANNELS
@@ -142,7 +144,7 @@ class TapirFunctions(TrackerFunctions):
       video: Float[Array, 'b t h w 3'],
       resolution: Resolution,
       frames_at_once: int = 1,
-  ) -> FeatureGrids:
+  ) -> Grids:
     batch, length = video.shape[:2]
     frames = resize_video(video, resolution)
     grids = map_frames(
@@ -159,7 +161,7 @@ class TapirFunctions(TrackerFunctions):
   def describe_queries(
       self,
       params: Params,
-      features: Features,
+      features: tuple[Grids, ...],
       query_points: Float[Array, 'b n 3'],
   ) -> QueryFeatures:
     """Interpolates the fine and the coarse grids at the query points."""
@@ -291,8 +293,8 @@ class TapirFunctions(TrackerFunctions):
   def _refine(
       self,
       params: Params,
-      features: Features,
-      query_features: QueryFeatures,
+      features: tuple[Grids, ...],
+      query_features: tuple[Vectors, ...],
       state: TrackState,
       memory: BlockMemory | None,
       num_frames: NumFrames | None,
@@ -355,7 +357,7 @@ class TapirFunctions(TrackerFunctions):
     )
 
   def _make_inputs(
-      self, grids: FeatureGrids, vectors: QueryVectors, now: Refinement
+      self, grids: Grids, vectors: Vectors, now: Refinement
   ) -> Float[Array, 'n t c']:
     """Returns the inputs of the mixer: state, features and correlations."""
     del vectors  # The features of the track take their place.
@@ -366,7 +368,7 @@ class TapirFunctions(TrackerFunctions):
     )
 
   def _correlate(
-      self, grids: FeatureGrids, now: Refinement
+      self, grids: Grids, now: Refinement
   ) -> list[Float[Array, 'n t p']]:
     assert now.features is not None, 'TAPIR refines features'
     return correlate_tracks(
@@ -425,7 +427,7 @@ def split_memory(
 
 
 def repeat_over_time(
-    vectors: QueryVectors,
+    vectors: Vectors,
     num_frames: int,
     coarse: Float[Array, 'n t c8'] | None,
 ) -> Float[Array, 'n t c']:

@@ -92,7 +92,7 @@ def correlate_query_patches(
     initial: Resolution,
     radius: int,
     platform: str,
-) -> list[Float[Array, 'n t p']]:
+) -> list[Float[Array, 'n t _']]:
   """Correlates the patch around each query with the patch around a position.
 
   Args:

@@ -15,6 +15,7 @@ import pytest
 
 import tapjax
 from tapjax.geometry import normalize_frames
+from tapjax.models import arrows
 from tests.support import golden
 
 PIXELS = 5e-4
@@ -99,11 +100,8 @@ def test_stages(name, reference, tmp_path):
       params, features, queries, points
   )
   states, _ = jax.jit(functions.refine_tracks)(params, features, queries, first)
-  stages = jax.tree.map(
-      lambda *parts: np.concatenate(parts)[:, 0],
-      jax.tree.map(lambda array: array[None], first),
-      states,
-  )
+  np.testing.assert_array_equal(states.positions[0], first.positions)
+  stages = jax.tree.map(lambda array: array[:, 0], states)
   close(stages.positions, expected['iter_tracks'], atol=PIXELS)
   close(stages.occlusion_logits, expected['iter_occlusion'], atol=LOGITS)
   close(stages.uncertainty_logits, expected['iter_expected_dist'], atol=LOGITS)
@@ -116,18 +114,21 @@ def test_mixer_and_backbone(reference, tmp_path):
   expected = case.arrays
   tracker = load_tracker(case, reference, tmp_path)
 
-  from tapjax.models.contract import make_stages
-  from tapjax.models.tapir.functions import Tapir
+  from tapjax.models.haiku import make_network
+  from tapjax.models.tapir.network import make_small_frame
+  from tapjax.models.tapir.network import Tapir
 
   class Exposed(Tapir):
 
     def backbone(self, frames):
       return self._resnet(frames)
 
-  stages = make_stages(
-      lambda: Exposed(tracker.config), ('backbone', 'mix'), lambda module: None
+  network = make_network(
+      lambda: Exposed(tracker.config, 'cpu'),
+      ('backbone', 'mix'),
+      lambda: (make_small_frame(tracker.config),),
   )
-  _, *units = jax.jit(lambda *a: stages.apply('backbone', *a))(
+  _, *units = jax.jit(lambda *a: network.apply('backbone', *a))(
       tracker.params, normalize_frames(case.frames[:1])
   )
   for i, unit in enumerate(units):
@@ -135,7 +136,7 @@ def test_mixer_and_backbone(reference, tmp_path):
         unit[0, ::16, ::16], expected[f'resnet_unit_{i}'], atol=RAW
     )
   for i in range(2):
-    output, _ = jax.jit(lambda *a: stages.apply('mix', *a))(
+    output, _ = jax.jit(lambda *a: network.apply('mix', *a))(
         tracker.params, expected[f'mixer_in_{i}'][None], None
     )
     np.testing.assert_allclose(output[0], expected[f'mixer_out_{i}'], atol=RAW)
@@ -153,11 +154,13 @@ def test_frame_by_frame(name, reference, tmp_path):
 
   @jax.jit
   def step(features, queries, memory):
-    first = functions.initialize_tracks(params, features, queries, None)
-    return functions.refine_tracks(params, features, queries, first, memory)
+    segment = arrows.track_segment(
+        functions, params, features, queries, None, memory
+    )
+    return segment.states, segment.memory
 
   points = jnp.asarray(expected['query_points'])
-  memory = functions.make_memory(len(points))
+  memory = functions.begin(points[None])
   queries = None
   states = []
   for i, frame in enumerate(case.frames):
@@ -181,7 +184,7 @@ def test_frame_by_frame(name, reference, tmp_path):
   states = jax.tree.map(lambda *parts: np.concatenate(parts, axis=2), *states)
 
   close = np.testing.assert_allclose
-  close(states.positions, expected['iter_tracks'][1:], atol=2 * PIXELS)
+  close(states.positions[1:], expected['iter_tracks'][1:], atol=2 * PIXELS)
   close(states.occlusion_logits[-1], expected['occlusion'], atol=LOGITS)
   close(states.uncertainty_logits[-1], expected['expected_dist'], atol=LOGITS)
   final = functions.finalize_tracks(states)
