@@ -1,9 +1,9 @@
 """Online tracking of a stream: camera, video file or pictures as they appear.
 
 ```
-source ──Shot──► follow: add, step ──rows──► recording ──► tracks.npz, .csv
-                        ▲                │
-              window: clicks, keys ◄── draw ──► tracks.mp4
+source ──StreamFrame──► follow: add, step ──rows──► recording ──► .npz, .csv
+                         ▲                │
+               window: clicks, keys ◄── draw ──► tracks.mp4
 ```
 
 Nothing grows with the length of the stream but the files: a frame is tracked,

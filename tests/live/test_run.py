@@ -23,7 +23,7 @@ from tapjax.live import run as live
 from tapjax.live import screen as live_screen
 from tapjax.media import sources
 from tapjax.media import video as video_files
-from tapjax.media.sources import Shot
+from tapjax.media.sources import StreamFrame
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.types import Tracks
@@ -58,7 +58,7 @@ def make_frames(num_frames, seed=0):
 def make_source(frames, damaged=()):
   return sources.Frames(
       lambda: (
-          Shot(None, 'torn') if i in damaged else Shot(frame)
+          StreamFrame(None, 'torn') if i in damaged else StreamFrame(frame)
           for i, frame in enumerate(frames)
       )
   )
