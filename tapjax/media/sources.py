@@ -33,7 +33,7 @@ _POLL = 0.05
 _CAMERA_FAILURES = 25
 
 
-class StreamFrame(NamedTuple):
+class Shot(NamedTuple):
   """A frame of a stream, or the reason why there is none."""
 
   frame: Image | None
@@ -58,7 +58,7 @@ class Source(Protocol):
 
   def open(
       self, stopped: threading.Event
-  ) -> contextlib.AbstractContextManager[Iterator[StreamFrame]]:
+  ) -> contextlib.AbstractContextManager[Iterator[Shot]]:
     """Yields the frames, and waits for none when told to stop."""
     ...
 
@@ -97,21 +97,21 @@ class VideoFile:
     self.num_frames = info.num_frames
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields the frames, one after the other."""
     del stopped  # They come without waiting.
     with video_files.decode(self._path, '-debug_ts') as process:
       assert process.stderr is not None
       log = _DecoderLog(process.stderr)
       try:
-        yield self._list_frames(process, log)
+        yield self._list_shots(process, log)
       finally:
         process.kill()
         log.join()
 
-  def _list_frames(
+  def _list_shots(
       self, process: subprocess.Popen[bytes], log: '_DecoderLog'
-  ) -> Iterator[StreamFrame]:
+  ) -> Iterator[Shot]:
     height, width = self._size
     count = 0
     assert process.stdout is not None
@@ -119,17 +119,17 @@ class VideoFile:
       decoded = log.take()
       for _ in range(decoded.missing):
         count += 1
-        yield StreamFrame(None, log.reason)
+        yield Shot(None, log.reason)
       count += 1
       if decoded.corrupt:
-        yield StreamFrame(None, log.reason)
+        yield Shot(None, log.reason)
       else:
-        yield StreamFrame(np.ascontiguousarray(frame[:height, :width]))
+        yield Shot(np.ascontiguousarray(frame[:height, :width]))
     code = process.wait()
     log.join()
     missing = log.held - count
     if missing > 0 or code or log.cut_short:
-      yield from (StreamFrame(None, log.reason) for _ in range(max(missing, 1)))
+      yield from (Shot(None, log.reason) for _ in range(max(missing, 1)))
 
 
 class _Decoded(NamedTuple):
@@ -241,11 +241,11 @@ class Folder:
     self.frame_rate = frame_rate
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields the pictures, as long as new ones appear."""
-    yield self._list_frames(stopped)
+    yield self._list_shots(stopped)
 
-  def _list_frames(self, stopped: threading.Event) -> Iterator[StreamFrame]:
+  def _list_shots(self, stopped: threading.Event) -> Iterator[Shot]:
     last: tuple[Any, ...] | None = None
     waited = time.monotonic()
     size: tuple[int, ...] | None = None
@@ -265,16 +265,16 @@ class Folder:
         continue
       for key, path in new:
         last = key
-        item = _read_when_whole(path)
-        if item.frame is not None:
-          size = size or item.frame.shape[:2]
-          if item.frame.shape[:2] != size:
-            item = StreamFrame(
+        shot = _read_when_whole(path)
+        if shot.frame is not None:
+          size = size or shot.frame.shape[:2]
+          if shot.frame.shape[:2] != size:
+            shot = Shot(
                 None,
-                f'{path.name} is {item.frame.shape[1]}x{item.frame.shape[0]}, '
+                f'{path.name} is {shot.frame.shape[1]}x{shot.frame.shape[0]}, '
                 f'the first picture {size[1]}x{size[0]} pixels',
             )
-        yield item
+        yield shot
       waited = time.monotonic()
 
 
@@ -287,7 +287,7 @@ def _make_key(name: str) -> tuple[Any, ...]:
   return (*numbers, (1, 0, name))
 
 
-def _read_when_whole(path: pathlib.Path) -> StreamFrame:
+def _read_when_whole(path: pathlib.Path) -> Shot:
   """Reads a picture; one that is still being written is waited for."""
   start = time.monotonic()
   seen = None
@@ -297,10 +297,10 @@ def _read_when_whole(path: pathlib.Path) -> StreamFrame:
       if state != seen:
         seen, start = state, time.monotonic()
       picture = video_files.read_picture(path, whole=True)
-      return StreamFrame(np.ascontiguousarray(picture[..., :3]))
+      return Shot(np.ascontiguousarray(picture[..., :3]))
     except (ValueError, OSError) as error:
       if time.monotonic() - start > _SETTLE:
-        return StreamFrame(None, str(error))
+        return Shot(None, str(error))
     time.sleep(_POLL)
 
 
@@ -318,24 +318,24 @@ class Camera:
     self.frame_rate = frame_rate or (stated if stated > 0 else _FRAME_RATE)
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields pictures until the camera is gone."""
     del stopped  # They come without waiting long.
     try:
-      yield self._list_frames()
+      yield self._list_shots()
     finally:
       self._capture.release()
 
-  def _list_frames(self) -> Iterator[StreamFrame]:
+  def _list_shots(self) -> Iterator[Shot]:
     failures = 0
     while failures < _CAMERA_FAILURES:
       is_whole, picture = self._capture.read()
       if is_whole:
         failures = 0
-        yield StreamFrame(np.ascontiguousarray(picture[..., ::-1]))
+        yield Shot(np.ascontiguousarray(picture[..., ::-1]))
       else:
         failures += 1
-        yield StreamFrame(None, f'camera {self._index} gave no picture')
+        yield Shot(None, f'camera {self._index} gave no picture')
 
 
 def _open_camera(index: int) -> Any:
@@ -363,20 +363,20 @@ class Frames:
 
   def __init__(
       self,
-      make_frames: Callable[[], Iterator[StreamFrame]],
+      make_shots: Callable[[], Iterator[Shot]],
       name: str = 'frames',
       frame_rate: float = _FRAME_RATE,
       *,
       repeatable: bool = True,
   ):
-    self._make_frames = make_frames
+    self._make_shots = make_shots
     self.name = name
     self.frame_rate = frame_rate
     self.num_frames: int | None = None
     self.repeatable = repeatable
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
     """Yields the frames, one after the other."""
     del stopped  # They come without waiting.
-    yield self._make_frames()
+    yield self._make_shots()
