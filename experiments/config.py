@@ -22,7 +22,10 @@ from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.models import registry
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
+from tapjax.models.point_transformer.config import PointTransformerConfig
 from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.taptr.config import TaptrConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET

@@ -109,6 +109,24 @@ def rescale_query_points(
   return _scale_last_axis(query_points, scale)
 
 
+def pixels_to_normalized(
+    positions: Float[Array, '*n 2'], resolution: Sequence[int]
+) -> Float[Array, '*n 2']:
+  """Returns (x, y) from 0 to 1, between the outer edges of a frame."""
+  height, width = resolution
+  scale = jnp.asarray([width, height], positions.dtype)
+  return positions / scale.reshape((1,) * (positions.ndim - 1) + (2,))
+
+
+def normalized_to_pixels(
+    positions: Float[Array, '*n 2'], resolution: Sequence[int]
+) -> Float[Array, '*n 2']:
+  """Undoes `pixels_to_normalized`."""
+  height, width = resolution
+  scale = jnp.asarray([width, height], positions.dtype)
+  return positions * scale.reshape((1,) * (positions.ndim - 1) + (2,))
+
+
 def list_growing_resolutions(
     initial: Resolution, last: Resolution, multiple: int
 ) -> tuple[Resolution, ...]:

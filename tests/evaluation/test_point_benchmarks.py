@@ -17,6 +17,7 @@ from tapjax.evaluation import report
 from tapjax.evaluation import subjects
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.media.lazy import LazyFrames
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
 from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
 from tapjax.tracker import Tracker
 from tapjax.tracking.prepare import PreparedVideo
