@@ -7,10 +7,6 @@ import pathlib
 import runpy
 from typing import Any
 
-from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
-from tapjax.models.point_transformer.config import PointTransformerConfig
-from tapjax.models.taptr.config import TaptrConfig
-
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.panning import PanningConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig

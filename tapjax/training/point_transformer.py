@@ -257,7 +257,7 @@ def convert_point_training(
         f'training.num_epochs must be more than the {num_epochs} of {origin}; '
         f'got {config.num_epochs}'
     )
-  params = describe_params(make_functions(model))
+  params = describe_params(PointTransformerFunctions(model))
   shapes = {name: array.shape for name, array in flatten_params(params).items()}
   sources = list_torch_sources(list_weight_names(model))
   arrays = convert_arrays(

@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
 
 from tapjax.data.benchmarks.point_videos import PointEntry
 from tapjax.data.benchmarks.point_videos import PointVideo

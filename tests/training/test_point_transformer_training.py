@@ -198,7 +198,7 @@ def test_dropout_is_on_where_there_is_a_key():
 def test_four_devices_learn_what_one_does():
   """Two updates with dropout, norms over the batch and unclipped gradients."""
   config = dataclasses.replace(SMALL, dropout=0.3)
-  params = golden.make_random_params(model.make_functions(config))
+  params = golden.make_random_params(PointTransformerFunctions(config))
   keys = jax.random.split(jax.random.key(1))
   batch = training.PointBatch(
       jax.random.uniform(keys[0], (4, 4, 32, 32, 3), minval=-1.0),

@@ -1,9 +1,9 @@
 import dataclasses
 
-from tests.support import narrow
 import pytest
 
 from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
+from tests.support import narrow
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import dataclasses
 
-from tests.support import narrow
 import pytest
 
 from tapjax.models.contract import describe_params
@@ -8,6 +7,7 @@ from tapjax.models.pips_plus_plus.config import PIPS_PLUS_PLUS
 from tapjax.models.pips_plus_plus.cost import count_inputs
 from tapjax.models.pips_plus_plus.cost import count_operations
 from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
+from tests.support import narrow
 
 
 @pytest.mark.parametrize(

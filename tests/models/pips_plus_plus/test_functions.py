@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 
-from tests.support import golden
 import jax
 import jax.numpy as jnp
-from tests.support import narrow
 import numpy as np
 import pytest
 
@@ -16,6 +14,8 @@ from tapjax.models.pips_plus_plus.correlation import correlate_tracks
 from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
 from tapjax.models.pips_plus_plus.functions import QueryVectors
 from tapjax.tracker import Tracker
+from tests.support import golden
+from tests.support import narrow
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from tests.support import narrow
 import numpy as np
 import pytest
 
 from tapjax.models.pips_plus_plus.refinement import find_window
 from tapjax.models.pips_plus_plus.refinement import make_recurrence
+from tests.support import narrow
 
 pytestmark = pytest.mark.slow
 

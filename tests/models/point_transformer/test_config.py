@@ -1,9 +1,9 @@
 import dataclasses
 
-from tests.support import narrow
 import pytest
 
 from tapjax.models.point_transformer.functions import PointTransformerFunctions
+from tests.support import narrow
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from tests.support import golden
 import jax
 import jax.numpy as jnp
-from tests.support import narrow
 import numpy as np
 import pytest
 
 from tapjax.models.point_transformer.functions import PointTransformerFunctions
+from tests.support import golden
+from tests.support import narrow
 
 pytestmark = pytest.mark.slow
 

@@ -1,15 +1,15 @@
 """TAPTRv2 by itself: points that stand still, and samples at the queries."""
 
-from tests.support import golden
 import jax
 import jax.numpy as jnp
-from tests.support import narrow
 import numpy as np
 import pytest
 
 from tapjax.models.taptr.functions import QueryFeatures
 from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.tracker import Tracker
+from tests.support import golden
+from tests.support import narrow
 
 pytestmark = pytest.mark.slow
 

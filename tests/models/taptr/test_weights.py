@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from tests.support import golden
-from tests.support import narrow
 import numpy as np
 import pytest
 
@@ -14,6 +12,8 @@ from tapjax.models.contract import flatten_params
 from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.models.taptr.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
+from tests.support import golden
+from tests.support import narrow
 
 pytestmark = pytest.mark.slow
 
