@@ -7,10 +7,6 @@ import pathlib
 import runpy
 from typing import Any
 
-from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
-from tapjax.models.point_transformer.config import PointTransformerConfig
-from tapjax.models.taptr.config import TaptrConfig
-
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.panning import PanningConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
@@ -22,7 +18,10 @@ from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.models import registry
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
+from tapjax.models.point_transformer.config import PointTransformerConfig
 from tapjax.models.tapir.config import TapirConfig
+from tapjax.models.taptr.config import TaptrConfig
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 from tapjax.training.backbones import IMAGENET

@@ -33,7 +33,7 @@ from tapjax.data.point_odyssey.clip_batches import make_clip_draw
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.geometry import normalize_frames
 from tapjax.models.contract import Params
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
 from tapjax.training.loop import Evaluation
 from tapjax.training.pips import compute_pips_loss
 from tapjax.training.pips import make_pips_state
@@ -120,7 +120,7 @@ class _Run:
     # Plain, and with rows and columns of frames swapped.
     self._updates = [
         make_pips_update(
-            pips_plus_plus.make_functions(
+            PipsPlusPlusFunctions(
                 dataclasses.replace(config.model, resolution=resolution)
             ),
             config.training,
@@ -214,7 +214,7 @@ class _Run:
 
 def _make_judge(config: PipsTrainConfig) -> Callable[[Params, PipsBatch], Any]:
   """Returns loss and positions with twice as many iterations, as published."""
-  functions = pips_plus_plus.make_functions(
+  functions = PipsPlusPlusFunctions(
       dataclasses.replace(
           config.model, num_iterations=2 * config.model.num_iterations
       )

@@ -40,8 +40,8 @@ from tapjax.files import write_csv
 from tapjax.geometry import normalize_frames
 from tapjax.media.pictures import import_pillow
 from tapjax.models.contract import Params
-from tapjax.models.point_transformer import BACKBONE_PREFIX
-from tapjax.models.point_transformer import predict_clips
+from tapjax.models.point_transformer.functions import PointTransformerFunctions
+from tapjax.models.point_transformer.network import BACKBONE_PREFIX
 from tapjax.training.backbones import load_backbone
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import LoopConfig
@@ -323,12 +323,12 @@ def write_history(path: pathlib.Path, history: list[EpochLosses]) -> None:
 def _make_judge(
     config: PointTrainConfig,
 ) -> Callable[[Params, PointBatch], _Judgment]:
-  model = config.model
+  functions = PointTransformerFunctions(config.model)
 
   @jax.jit
   def judge(params: Params, batch: PointBatch) -> _Judgment:
     targets = batch.targets_unit
-    prediction = predict_clips(model, params, batch.video, targets[:, 0])
+    prediction = functions.predict_clips(params, batch.video, targets[:, 0])
     weight = config.training.motion_weight
     still = jnp.repeat(targets[:, :1], targets.shape[1], axis=1)
     first = prediction.attention[0][0, 0]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: a file appears complete or not at all."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def write_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
-  """Opens a new file beside `path` that takes its name when the block ends.
+  """Opens a temporary file, renamed to `path` at the end of the block.
 
-  If the block fails, `path` is as it was before and nothing is left beside it.
-  Raises FileNotFoundError if the folder does not exist.
+  If the block fails, `path` is unchanged and the temporary file is removed.
+  Raises FileNotFoundError if the folder of `path` does not exist, and
+  ValueError if `path` is a folder.
   """
   if not path.parent.is_dir():
     raise FileNotFoundError(
@@ -38,15 +39,16 @@ def write_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 
 def keep_settings(path: pathlib.Path, settings: Mapping[str, Any]) -> list[str]:
-  """Writes how a folder came to be, or compares with what it was before.
+  """Writes the settings of a folder as JSON, or compares with those there.
 
-  Returns the names of settings that differ, of those that JSON can hold.
+  Returns the names of settings that differ from an existing file; an empty list
+  for a new file. Settings must be JSON values.
   """
   if not path.is_file():
     with write_atomically(path) as file:
       file.write(json.dumps(settings, indent=1, allow_nan=False).encode())
     return []
-  # As they come back from a file.
+  # Tuples become lists, as in the file.
   settings = json.loads(json.dumps(settings))
   found = json.loads(path.read_text(encoding='utf-8'))
   return [
@@ -57,7 +59,7 @@ def keep_settings(path: pathlib.Path, settings: Mapping[str, Any]) -> list[str]:
 
 
 def write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
-  """Writes a table, whose first row has the names of its columns."""
+  """Writes rows as a CSV file; the first row has the column names."""
   with write_atomically(path) as file:
     text = io.TextIOWrapper(file, encoding='utf-8', newline='')
     csv.writer(text, lineterminator='\n').writerows(rows)
@@ -68,9 +70,9 @@ def write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
 def write_track_table(
     path: pathlib.Path, rows: Iterable[tuple[int, int, float, float, bool]]
 ) -> None:
-  """Writes tracks as a table with a line for each query and frame.
+  """Writes tracks as a CSV file with one line for each query and frame.
 
-  Rows are the number of the query, that of the frame, x, y, and visibility.
+  Rows are (index of the query, index of the frame, x, y, visibility).
   """
   lines = (
       (query, frame, f'{x:.3f}', f'{y:.3f}', int(visible))

@@ -1,4 +1,4 @@
-"""Every coordinate rule: raster pixels, resolutions and resizing.
+"""Coordinate conventions: raster pixels, resolutions and resizing.
 
 Positions are raster coordinates: (0, 0) is the outer corner of the upper-left
 pixel, so pixel centers sit at halves and a change of resolution multiplies
@@ -34,15 +34,16 @@ def resize_video(
 ) -> Float[Array, '*b new_h new_w c']:
   """Resizes bilinearly, antialiased along each axis that shrinks.
 
-  The aspect ratio is not kept, and a video of that size comes back unchanged.
-  Without `antialias` what shrinks is read at points, two pixels along an axis.
+  The aspect ratio is not kept. A video of this resolution is returned
+  unchanged. Without `antialias`, a shrinking axis is sampled too: each output
+  interpolates between two pixels.
   """
   shape = (*video.shape[:-3], *resolution, video.shape[-1])
   if shape == video.shape:
     return video
   if any(new < old for new, old in zip(shape, video.shape, strict=True)):
     return jax.image.resize(video, shape, 'bilinear', antialias=antialias)
-  # The same, in a tenth of the time on a CPU.
+  # Equal to `jax.image.resize`, in a tenth of its time on a CPU.
   for axis in (-3, -2):
     old, new = video.shape[axis], shape[axis]
     places = (np.arange(new) + 0.5) * (old / new) - 0.5
@@ -53,9 +54,9 @@ def resize_video(
 def resize_corner_aligned(
     images: Float[Array, 'b h w c'], resolution: Sequence[int]
 ) -> Float[Array, 'b _ _ c']:
-  """Resizes bilinearly so that the centers of the corner pixels stay put.
+  """Resizes bilinearly, keeping the centers of the corner pixels in place.
 
-  There is no antialiasing, and unlike everywhere else a position does not scale
+  There is no antialiasing. Unlike in all other resizing, positions do not scale
   with the size.
   """
   for axis, new in zip((1, 2), resolution, strict=True):
@@ -68,9 +69,10 @@ def resize_corner_aligned(
 def _read_between(
     images: Float[Array, '...'], axis: int, places: np.ndarray
 ) -> Float[Array, '...']:
-  """Reads along an axis at places in it, between the two next to each.
+  """Interpolates linearly along an axis, at `places` given as indices.
 
-  As many of them as it is long are its own, and nothing is to be done.
+  As many places as the axis has entries are its own indices: the images are
+  returned unchanged.
   """
   old = images.shape[axis]
   if len(places) == old:
@@ -89,9 +91,9 @@ def rescale_positions(
     old: Sequence[int],
     new: Sequence[int],
 ) -> Float[Any, '*n 2']:
-  """Moves (x, y) from a frame of `old` (height, width) to one of `new`.
+  """Rescales (x, y) from a frame of `old` (height, width) to `new`.
 
-  NumPy arrays stay what they are, and nothing is compiled for them.
+  The result is a NumPy array for NumPy positions; nothing is compiled then.
   """
   scale = np.asarray([new[1] / old[1], new[0] / old[0]], np.float32)
   return _scale_last_axis(positions, scale)
@@ -102,9 +104,27 @@ def rescale_query_points(
     old: Sequence[int],
     new: Sequence[int],
 ) -> Float[Any, '*n 3']:
-  """Moves (t, y, x) from a frame of `old` (height, width) to one of `new`."""
+  """Rescales (t, y, x) from a frame of `old` (height, width) to `new`."""
   scale = np.asarray([1, new[0] / old[0], new[1] / old[1]], np.float32)
   return _scale_last_axis(query_points, scale)
+
+
+def pixels_to_normalized(
+    positions: Float[Array, '*n 2'], resolution: Sequence[int]
+) -> Float[Array, '*n 2']:
+  """Returns (x, y) from 0 to 1, between the outer edges of a frame."""
+  height, width = resolution
+  scale = jnp.asarray([width, height], positions.dtype)
+  return positions / scale.reshape((1,) * (positions.ndim - 1) + (2,))
+
+
+def normalized_to_pixels(
+    positions: Float[Array, '*n 2'], resolution: Sequence[int]
+) -> Float[Array, '*n 2']:
+  """Undoes `pixels_to_normalized`."""
+  height, width = resolution
+  scale = jnp.asarray([width, height], positions.dtype)
+  return positions * scale.reshape((1,) * (positions.ndim - 1) + (2,))
 
 
 def list_growing_resolutions(
@@ -112,8 +132,8 @@ def list_growing_resolutions(
 ) -> tuple[Resolution, ...]:
   """Returns resolutions from the initial to the last one, in equal ratios.
 
-  They grow by at most about two at a time and are rounded down to multiples. A
-  last one that is not larger leaves the initial one alone.
+  Each ratio is at most about two, and sides are rounded down to a multiple of
+  `multiple`. Without growth the result is the initial resolution alone.
   """
   ratios = [new / old for new, old in zip(last, initial, strict=True)]
   num_levels = math.ceil(math.log2(max(ratios)) + 1)
@@ -143,11 +163,11 @@ def sample_grid_points(
 
   Args:
     resolution: (height, width) of the frame, in pixels.
-    points_per_side: the frame is cut into this many rows and as many columns.
-    frame: the index of the frame that all points are given on.
+    points_per_side: number of rows, and of columns, of the grid.
+    frame: index of the query frame of all points.
 
   Returns:
-    (t, y, x) of each cell's center, row by row.
+    (t, y, x) of the center of each cell, row by row.
   """
   if points_per_side < 1:
     raise ValueError(
@@ -168,7 +188,7 @@ def sample_random_points(
     resolution: Sequence[int],
     num_points: int,
 ) -> Float[np.ndarray, 'n 3']:
-  """Returns query points (t, y, x) anywhere in a video, on whole frames."""
+  """Returns query points (t, y, x), uniform in a video, on whole frames."""
   t = generator.integers(num_frames, size=num_points)
   y, x = generator.uniform(size=(2, num_points)) * np.reshape(
       resolution, (2, 1)

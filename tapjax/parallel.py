@@ -1,8 +1,9 @@
-"""The one seam over devices: a pure function mapped over all of them.
+"""Data parallelism: pure functions mapped over all devices.
 
-What is replicated is the same everywhere, such as parameters; what is sharded
-is cut along its first axis, such as a batch. A mapped function sees one shard
-and speaks to the others through `average`, as under `jax.pmap`.
+Replicated arrays, such as parameters, are equal on all devices; sharded arrays,
+such as a batch, are split along their first axis. A mapped function sees one
+shard and exchanges values with the other shards through collectives such as
+`average`, as under `jax.pmap`.
 """
 
 from collections.abc import Callable
@@ -17,21 +18,21 @@ import numpy as np
 
 from tapjax.types import PyTree
 
-# What a mapped function calls the devices.
+# Name of the device axis in a mapped function.
 AXIS = 'devices'
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Returns the devices to work on, by default all of all processes."""
+  """Returns a mesh of devices, by default all devices of all processes."""
   chosen = jax.devices() if devices is None else devices
   return Mesh(np.asarray(chosen), (AXIS,))
 
 
 def make_batch_mesh(batch_size: int) -> Mesh:
-  """Returns the most devices that share a batch evenly.
+  """Returns a mesh of as many devices as divide a batch evenly.
 
-  Of several processes all devices take part; `shard` refuses a batch that they
-  cannot share.
+  With several processes all devices take part; `shard` refuses a batch that
+  they cannot divide.
   """
   devices = jax.devices()
   if jax.process_count() > 1:
@@ -42,7 +43,10 @@ def make_batch_mesh(batch_size: int) -> Mesh:
 
 
 def take_share(tree: PyTree) -> PyTree:
-  """Returns this process's rows of a batch that every process has whole."""
+  """Returns the rows of this process, of a batch that all processes hold.
+
+  Raises ValueError if the rows are not a multiple of the processes.
+  """
   number, index = jax.process_count(), jax.process_index()
 
   def take(leaf: np.ndarray) -> np.ndarray:
@@ -58,14 +62,15 @@ def take_share(tree: PyTree) -> PyTree:
 
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
-  """Puts the same arrays on every device."""
+  """Copies arrays to every device."""
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(mesh: Mesh, tree: PyTree) -> PyTree:
-  """Cuts arrays along their first axis, a part for each device.
+  """Splits arrays along their first axis, one part for each device.
 
-  In a run of several processes each passes its own share of the whole.
+  With several processes, each passes its own rows of the batch. Raises
+  ValueError if the rows are not a multiple of the local devices.
   """
   sharding = NamedSharding(mesh, PartitionSpec(AXIS))
   share = mesh.local_mesh.size
@@ -84,13 +89,13 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
 
 
 def fetch(tree: PyTree) -> PyTree:
-  """Returns arrays of a device as NumPy's."""
-  # Waiting raises what went wrong; NumPy aborts on arrays that failed.
+  """Returns arrays of devices as NumPy arrays."""
+  # Waiting raises the error of a failed computation; NumPy would abort.
   return jax.tree.map(np.asarray, jax.block_until_ready(tree))
 
 
 def describe_replicated(mesh: Mesh, tree: PyTree) -> PyTree:
-  """Returns shapes of what `replicate` puts on every device."""
+  """Returns the shapes and shardings of the result of `replicate`."""
   sharding = NamedSharding(mesh, PartitionSpec())
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
@@ -101,7 +106,10 @@ def describe_replicated(mesh: Mesh, tree: PyTree) -> PyTree:
 
 
 def describe_shards(mesh: Mesh, tree: PyTree) -> PyTree:
-  """Returns shapes of what `shard` cuts, from those of a single shard."""
+  """Returns the shapes and shardings of the result of `shard`.
+
+  `tree` has the shapes of a single shard, without the device axis.
+  """
   sharding = NamedSharding(mesh, PartitionSpec(AXIS))
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
@@ -116,13 +124,13 @@ def map_devices(
 ) -> Callable[..., PyTree]:
   """Compiles `function(state, batch, *rest)` to run on every device.
 
-  Only the batch is sharded. The results must be equal on all devices: whatever
-  depends on the shard goes through `average`.
+  Only the batch is sharded. The results must be equal on all devices: values
+  that depend on the shard go through a collective such as `average`.
   """
 
   def run(state: PyTree, batch: PyTree, *rest: PyTree) -> PyTree:
     whole, cut = PartitionSpec(), PartitionSpec(AXIS)
-    # Without the check, gradients are those of the shard alone, as in pmap.
+    # Without the check, gradients are those of the shard only, as in pmap.
     mapped = jax.shard_map(
         function,
         mesh=mesh,
@@ -138,9 +146,9 @@ def map_devices(
 def make_shards(
     function: Callable[..., PyTree], mesh: Mesh
 ) -> jax.stages.Wrapped:
-  """Compiles `function(state)` so that each device makes its own shard.
+  """Compiles `function(state)`, where each device computes its own shard.
 
-  The state is the same on all devices; `fold_device` tells devices apart.
+  The state is equal on all devices; `fold_device` gives each device its key.
   """
   return jax.jit(
       jax.shard_map(
@@ -156,10 +164,10 @@ def make_shards(
 def map_shards(
     function: Callable[..., PyTree], mesh: Mesh, *, donate: tuple[int, ...] = ()
 ) -> jax.stages.Wrapped:
-  """Compiles `function(state, *batches)`, whose results are cut like a batch.
+  """Compiles `function(state, *batches)` with results sharded like the batch.
 
-  The state is the same on all devices. Every device works by itself, and may
-  take its own time. `donate` are numbers of arguments that are given up.
+  The state is equal on all devices. Devices run independently, without
+  collectives. `donate` lists indices of arguments whose buffers are donated.
   """
 
   def run(state: PyTree, *batches: PyTree) -> PyTree:
@@ -189,7 +197,7 @@ def total(tree: PyTree) -> PyTree:
 def fold_rows(key: jax.Array, count: int) -> jax.Array:
   """Returns a key for each of the `count` rows of a shard.
 
-  A row of the batch has the same key however many devices share the batch. For
+  The key of a row of the batch does not depend on the number of devices. For
   use in a mapped function.
   """
   first = count * jax.lax.axis_index(AXIS)
@@ -199,7 +207,7 @@ def fold_rows(key: jax.Array, count: int) -> jax.Array:
 
 
 def get_share(mesh: Mesh) -> tuple[jax.Array, int]:
-  """Returns the number of this device among all, and how many there are.
+  """Returns the index of this device in the mesh, and the number of devices.
 
   For use in a mapped function.
   """
@@ -207,5 +215,5 @@ def get_share(mesh: Mesh) -> tuple[jax.Array, int]:
 
 
 def fold_device(key: jax.Array) -> jax.Array:
-  """Returns another key on every device; for use in a mapped function."""
+  """Returns a different key on every device; for use in a mapped function."""
   return jax.random.fold_in(key, jax.lax.axis_index(AXIS))

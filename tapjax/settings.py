@@ -1,4 +1,4 @@
-"""Replacing fields of a config by name; errors list the known ones."""
+"""Replacement of config fields by name, with checks of names and types."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -14,8 +14,9 @@ Config = TypeVar('Config')
 def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
   """Returns a frozen dataclass with some fields replaced.
 
-  Values must be of the field's type, except that an integer serves as a float.
-  Raises ValueError for an unknown field or a value of another type.
+  Values must have the type of their field; an integer is accepted as a float.
+  Raises ValueError for an unknown field, listing the known fields, or for a
+  value of another type.
   """
   known = get_type_hints(type(config))
   replaced = {}
@@ -44,14 +45,14 @@ def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def freeze(value: Any) -> Any:
-  """Returns lists, as files hold them, as the tuples that configs hold."""
+  """Converts lists, nested ones too, to tuples, as configs hold them."""
   if isinstance(value, list):
     return tuple(freeze(item) for item in value)
   return value
 
 
 def list_changes(old: Any, new: Any) -> str:
-  """Names the settings in which two configs differ, with the new values."""
+  """Returns `name=value, ...` of the fields of `new` that differ from `old`."""
   return ', '.join(
       f'{field.name}={getattr(new, field.name)}'
       for field in dataclasses.fields(new)

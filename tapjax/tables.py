@@ -1,4 +1,4 @@
-"""Tables of text: columns as wide as their cells, numbers to the right."""
+"""Text tables with fitted column widths and right-aligned numbers."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -19,11 +19,12 @@ def format_table(
     rows: Iterable[Sequence[str | int | None]],
     style: Literal['text', 'markdown'] = 'text',
 ) -> str:
-  """Returns a table with a line of names and one for every row.
+  """Returns a table with a header line and one line for every row.
 
-  Without `columns` there is no line of names. None is shown as a dash. Columns
-  of numbers, with or without a unit, are aligned to the right. Lines have no
-  spaces at their end.
+  Without `columns` there is no header. None is shown as a dash. Columns of
+  numbers, with or without a unit, are right-aligned. Lines have no trailing
+  spaces. Raises ValueError for a row with another number of cells than
+  `columns`.
   """
   cells = [['-' if x is None else str(x) for x in row] for row in rows]
   for row in cells:
@@ -35,7 +36,7 @@ def format_table(
       'right' if all(map(_NUMBER.fullmatch, column)) else 'left'
       for column in zip(*cells, strict=True)
   ]
-  # As a header, names of plain text would make columns two letters wider.
+  # As a tabulate header, plain-text names make columns two letters wider.
   named = columns is not None and style == 'text'
   text = tabulate.tabulate(
       [columns, *cells] if named else cells,
@@ -53,17 +54,17 @@ def write_table(
     rows: Iterable[Sequence[str | int | None]],
     num_rows: int | None = None,
 ) -> None:
-  """Writes a table to stdout, once its rows are made.
+  """Writes a table to stdout after its last row is computed.
 
-  Where making a row fails or is interrupted, those before it are written. With
-  `num_rows`, a bar on stderr shows how many are made.
+  If computing a row fails or is interrupted, the rows before it are written.
+  With `num_rows`, a progress bar on stderr counts the rows.
   """
   made = []
   disable = num_rows is None
   bar = tqdm.tqdm(rows, total=num_rows, unit='row', disable=disable)
   try:
     for row in bar:
-      made.append(row)  # noqa: PERF402 - what was made survives an error.
+      made.append(row)  # noqa: PERF402 - finished rows survive an error.
   finally:
     if made:
       sys.stdout.write(format_table(columns, made) + '\n')

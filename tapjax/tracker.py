@@ -30,12 +30,12 @@ from tapjax.tracking import checks
 from tapjax.tracking import forward_backward
 from tapjax.tracking import memory
 from tapjax.tracking import plan as plans
+from tapjax.tracking.options import Options
+from tapjax.tracking.options import Progress
 from tapjax.tracking.prepare import FRAME_CHUNK
 from tapjax.tracking.prepare import prepare_video
 from tapjax.tracking.prepare import PreparedVideo
 from tapjax.tracking.prepare import split_frames
-from tapjax.tracking.options import Options
-from tapjax.tracking.options import Progress
 from tapjax.tracking.programs import Programs
 from tapjax.tracking.track import track
 from tapjax.types import Tracks
@@ -231,9 +231,7 @@ class Tracker:
 
     It is only held at the resolution of the network, or in a temporary file.
     """
-    return prepare_video(
-        blocks, self.functions.resolution, on_disk=on_disk
-    )
+    return prepare_video(blocks, self.functions.resolution, on_disk=on_disk)
 
   def track_video(
       self,

@@ -1,4 +1,4 @@
-"""The values that every tracker shares: track states, tracks and examples.
+"""Values shared by all trackers: track states, tracks and examples.
 
 Axis letters are the same everywhere: `b` batch, `t` frames, `n` queries, `h w`
 pixels or cells, `c` channels, `i` refinement iteration.
@@ -18,12 +18,12 @@ PyTree = Any
 
 
 class TrackState(NamedTuple):
-  """Where every query is believed to be, on every frame, mid-refinement.
+  """Estimates of all queries on all frames, at one stage of refinement.
 
   Positions are (x, y) pixels of the *model* resolution, not the caller's video;
   `track` rescales. Logits are unbounded: positive occlusion means hidden,
-  positive uncertainty means "probably more than 6 px wrong". A head that a
-  tracker does not have is None.
+  positive uncertainty means "probably more than 6 px wrong". Logits of a head
+  that a tracker lacks are None.
 
   `target_log_probs` are log-probabilities of target positions under the heatmap
   of the first guess; None without targets. Among the states of all iterations
@@ -37,12 +37,12 @@ class TrackState(NamedTuple):
 
 
 class Tracks(NamedTuple):
-  """Where every query is on every frame of the caller's video.
+  """Positions and visibility of all queries on all frames of a video.
 
   Positions are (x, y) pixels of the caller's frames in raster coordinates:
   (0, 0) is the outer corner of the upper-left pixel and (w, h) the outer corner
-  of the lower-right one. Rows are in the order of the queries. What `track`
-  returns are NumPy arrays without a batch axis; a tracker's `finalize_tracks`
+  of the lower-right one. Rows are in the order of the queries. `track`
+  returns NumPy arrays without a batch axis; a tracker's `finalize_tracks`
   returns JAX arrays with one, at the model resolution.
   """
 
@@ -53,22 +53,25 @@ class Tracks(NamedTuple):
 
   @property
   def confidence(self) -> Float[Array | np.ndarray, '*b n t']:
-    """The chance, in [0, 1], that a point is seen where its position is.
+    """Probability, in [0, 1], of a visible point with a correct position.
 
-    It is the chance that the point is not hidden, times the chance that the
-    position is right, as far as the tracker has heads for them; without any it
-    is 1 where `visible` and 0 elsewhere.
+    The probability that the point is not occluded times the probability that
+    the position is right. A factor without a head of the tracker is left out;
+    without any head the confidence is 1 where `visible` and 0 elsewhere.
     """
     logits = [self.occlusion_logits, self.uncertainty_logits]
     known = [array for array in logits if array is not None]
     if not known:
       return self.visible.astype(np.float32)
     numbers = jnp if isinstance(known[0], jax.Array) else np
-    # The logarithm of a sigmoid, which overflows nowhere.
+    # The logarithm of a sigmoid, computed without overflow.
     return numbers.exp(-sum(numbers.logaddexp(0, array) for array in known))
 
   def apply_threshold(self, threshold: float) -> 'Tracks':
-    """Returns the tracks, visible where the confidence is above a threshold."""
+    """Returns the tracks, visible where `confidence` exceeds a threshold.
+
+    Raises ValueError for a threshold outside of [0, 1).
+    """
     if not 0 <= threshold < 1:
       raise ValueError(
           f'threshold must be at least 0 and less than 1; got {threshold}'
@@ -77,11 +80,11 @@ class Tracks(NamedTuple):
 
 
 class Example(NamedTuple):
-  """A video with points whose tracks are known, to train or to evaluate on.
+  """A video with ground-truth tracks, for training or evaluation.
 
   The video is in [-1, 1]. Query points are (t, y, x), targets (x, y), both in
-  raster pixels of the video. Every query is visible on its own frame; targets
-  of occluded points, those outside of the frame among them, must not be used.
+  raster pixels of the video. Every query is visible on its own frame. Targets
+  of occluded points, including points outside of the frame, must not be used.
   """
 
   video: Float[Array, '*b t h w 3']

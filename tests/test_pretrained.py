@@ -10,7 +10,6 @@ import pickle
 import jax
 import numpy as np
 import pytest
-from tapjax.models.locotrack.config import EFFICIENTNET_B0_TINY
 
 import tapjax
 from tapjax import checkpoints
@@ -19,6 +18,7 @@ from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.models.contract import describe_params
 from tapjax.models.contract import flatten_params
+from tapjax.models.locotrack.config import EFFICIENTNET_B0_TINY
 from tapjax.models.locotrack.functions import LocoTrackFunctions
 from tapjax.models.weight_names import list_haiku_sources
 from tapjax.models.weight_names import list_torch_sources

@@ -1,6 +1,6 @@
-"""Readers for published weights, our own format, strict conversion, downloads.
+"""Checkpoints: readers, our own format, strict conversion and downloads.
 
-Reading a file never executes what it holds, and PyTorch is not needed. Damaged,
+Reading a file never executes its content, and PyTorch is not needed. Damaged,
 foreign and malicious files raise ValueError.
 """
 

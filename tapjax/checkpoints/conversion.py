@@ -12,15 +12,17 @@ _LONGEST_LIST = 8
 
 
 class CheckpointMismatchError(ValueError):
-  """The arrays of a checkpoint are not those that the model needs."""
+  """The arrays of a checkpoint do not match those of the model."""
 
 
 class Source(NamedTuple):
-  """Where one of our arrays lives in a published file.
+  """Location and layout of one of our arrays in a published file.
 
-  The file has `leading` axes of size one in front of those that we know. `axes`
-  transposes the others from the file's order to ours, as in `np.transpose`;
-  None keeps the order.
+  Attributes:
+    name: of the published array.
+    axes: transposition from the published order of axes to ours, as in
+      `np.transpose`, without the leading axes; None keeps the order.
+    leading: number of axes of size one that the published array has first.
   """
 
   name: str
@@ -36,15 +38,21 @@ def convert_arrays(
     ignored: Sequence[str] = (),
     origin: str,
 ) -> dict[str, np.ndarray]:
-  """Returns our arrays, each filled from exactly one published array.
+  """Returns our arrays, each from exactly one published array.
 
-  `sources` and `shapes` have one entry for each of ours. Published arrays that
-  no source names must match a shell pattern in `ignored`. Floating-point
-  numbers of any width become float32; integers and booleans stay. Results are
-  copies. `origin` names the file in messages.
+  Floating-point numbers of any width become float32; integers and booleans
+  keep their type. Results are copies.
 
-  Raises CheckpointMismatchError if arrays are missing, left over or of another
-  shape, and ValueError if one holds NaN or infinity.
+  Args:
+    arrays: published arrays by name.
+    sources: by the names of our arrays.
+    shapes: of our arrays, with the names of `sources`.
+    ignored: shell patterns of published arrays without a source.
+    origin: name of the file for messages.
+
+  Raises:
+    CheckpointMismatchError: arrays are missing, unexpected or of another shape.
+    ValueError: an array holds NaN or infinity, or no real numbers.
   """
   _check_sources(sources, shapes)
   wanted = {
@@ -121,7 +129,7 @@ def invert_arrays(
 def _check_sources(
     sources: Mapping[str, Source], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-  """Catches mistakes in a model's own tables, before any file is blamed."""
+  """Raises ValueError for inconsistent tables of a model."""
   if sources.keys() != shapes.keys():
     odd = sorted(sources.keys() ^ shapes.keys())
     raise ValueError(
@@ -162,7 +170,7 @@ def _convert(array: np.ndarray, source: Source, origin: str) -> np.ndarray:
   known = array.reshape(array.shape[source.leading :])
   if source.axes is not None:
     known = np.transpose(known, source.axes)
-  with np.errstate(over='ignore'):  # What overflows is reported by name.
+  with np.errstate(over='ignore'):  # Overflow is reported later, by name.
     return np.array(known, dtype, order='C')
 
 
@@ -174,7 +182,7 @@ def _invert(array: np.ndarray, source: Source) -> np.ndarray:
 
 
 def _list_names(title: str, names: Sequence[str]) -> str:
-  """One line of a report, or none."""
+  """Returns a line of an error message; empty without names."""
   return f'  {len(names)} {title}: {_join(names)}\n' if names else ''
 
 

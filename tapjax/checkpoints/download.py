@@ -1,4 +1,4 @@
-"""A cache of downloaded weight files, each verified before it is used."""
+"""Cache of downloaded weight files, verified before use."""
 
 import hashlib
 import os
@@ -18,9 +18,13 @@ _RECORD = re.compile(r'([0-9a-f]{64}) (\d+) (\d+)\n')
 
 
 class WeightFile(NamedTuple):
-  """A published file; what is None is recorded when it is first downloaded.
+  """A published weight file.
 
-  A notice is what whoever downloads it should know, such as a restriction.
+  Attributes:
+    url: http or https address.
+    size: in bytes; None accepts any.
+    sha256: hexadecimal digest; None records the digest of the first download.
+    notice: warning shown before the download, such as a licence restriction.
   """
 
   url: str
@@ -30,12 +34,12 @@ class WeightFile(NamedTuple):
 
   @property
   def stem(self) -> str:
-    """The file's name without its ending."""
+    """File name without its suffix."""
     return pathlib.PurePosixPath(self.url).stem
 
 
 class _Record(NamedTuple):
-  """What was true of a cached file when it was last hashed."""
+  """State of a cached file when it was last hashed."""
 
   sha256: str
   size: int
@@ -43,7 +47,7 @@ class _Record(NamedTuple):
 
 
 def cache_directory() -> pathlib.Path:
-  """$TAPJAX_CACHE, else $XDG_CACHE_HOME/tapjax, else ~/.cache/tapjax."""
+  """Returns $TAPJAX_CACHE, $XDG_CACHE_HOME/tapjax or ~/.cache/tapjax."""
   if chosen := os.environ.get('TAPJAX_CACHE'):
     return pathlib.Path(chosen).expanduser()
   if caches := os.environ.get('XDG_CACHE_HOME'):
@@ -57,16 +61,15 @@ def fetch(
     directory: pathlib.Path | None = None,
     show_progress: bool = True,
 ) -> pathlib.Path:
-  """Returns the path of `file` in the cache, downloading it if need be.
+  """Returns the path of `file` in the cache, downloading it if necessary.
 
-  The size is always checked. The SHA-256 is checked against `file`, or against
-  the one recorded beside the cached file (`<name>.sha256`) when it first
-  arrived. A cached file is hashed again only if its size or time of change
-  differ from the recorded ones. Processes that ask for the same file at the
-  same time download it once.
+  The size is always checked. The SHA-256 is compared with that of `file`, or
+  with the one recorded beside the cached file (`<name>.sha256`) at the first
+  download. A cached file is hashed again only if its size or modification time
+  differs from the record. Concurrent processes download a file once.
 
-  Raises DownloadError; a cached file that no longer verifies is downloaded
-  again first.
+  Raises DownloadError if the file cannot be downloaded or verified; a cached
+  file that fails verification is downloaded again first.
   """
   path = _get_cached_path(file, directory or cache_directory())
   if _is_recorded(path, file):
@@ -85,7 +88,7 @@ def fetch(
 
 
 def _get_cached_path(file: WeightFile, directory: pathlib.Path) -> pathlib.Path:
-  """The cache mirrors addresses: folders for the host and for its folders."""
+  """Returns the path of a file in the cache, which mirrors its address."""
   parts = urllib.parse.urlsplit(file.url)
   if parts.scheme not in ('http', 'https') or not parts.hostname:
     raise DownloadError(
@@ -102,7 +105,7 @@ def _get_cached_path(file: WeightFile, directory: pathlib.Path) -> pathlib.Path:
 
 
 def _is_recorded(path: pathlib.Path, file: WeightFile) -> bool:
-  """Whether the cached file is untouched since it was last verified."""
+  """Returns whether the cached file is unchanged since its verification."""
   record = _read_record(path)
   if record is None or not path.is_file():
     return False
@@ -115,7 +118,7 @@ def _is_recorded(path: pathlib.Path, file: WeightFile) -> bool:
 
 
 def _is_verified(path: pathlib.Path, file: WeightFile) -> bool:
-  """As `_is_recorded`, but hashes a file that was touched, and records it."""
+  """As `_is_recorded`, but hashes and records a file that changed."""
   if _is_recorded(path, file):
     return True
   if not path.is_file() or file.size not in (None, path.stat().st_size):

@@ -1,6 +1,6 @@
-"""Folders of checkpoints, packed or not, as some training programs leave them.
+"""Folders of checkpoints `model-<step>.pth`, unpacked or as `.tar.gz`.
 
-They name files `model-<step>.pth`; the one of the largest step is meant.
+The newest checkpoint is the one with the largest step.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ _BLOCK = 2**20
 
 
 def find_newest(path: pathlib.Path) -> pathlib.Path:
-  """Returns the newest checkpoint of a folder; other files do not matter."""
+  """Returns the newest checkpoint of a folder; ValueError without one."""
   name = _choose_newest(file.name for file in path.iterdir() if file.is_file())
   if name is None:
     raise ValueError(
@@ -60,7 +60,7 @@ def open_newest(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 
 def _check_whole(packed: gzip.GzipFile) -> None:
-  """Reads to the end and rewinds: archives do not say that they are cut."""
+  """Reads to the end, which detects truncation, and rewinds."""
   size = 0
   while block := packed.read(_BLOCK):
     size += len(block)

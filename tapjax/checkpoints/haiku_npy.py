@@ -1,7 +1,7 @@
 """Published Haiku checkpoints: a pickled dict inside a NumPy `.npy` file.
 
 The dict holds `params` and `state`, each `{module path: {parameter: array}}`,
-and whatever else the trainer kept. Arrays are addressed here by flat keys,
+and may hold other entries. Arrays are addressed here by flat keys,
 `'<params|state>|<module path>|<parameter>'`.
 """
 
@@ -27,10 +27,10 @@ _OBJECT_HEADER = re.compile(
 
 
 def read_haiku_npy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Returns every array of `params` and `state`; other entries are ignored.
+  """Returns all arrays of `params` and `state`; other entries are ignored.
 
-  Nothing that the file holds is executed. Raises ValueError if the file is
-  damaged or if anything but an array is found where arrays belong.
+  No content of the file is executed. Raises ValueError if the file is damaged,
+  or if an entry of a module is not an array.
   """
   path = pathlib.Path(path)
   root = read_npy_object(path)
@@ -57,9 +57,9 @@ def read_haiku_npy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def read_npy_object(
     path: str | os.PathLike[str], *, max_bytes: int = pickles.DEFAULT_MAX_BYTES
 ) -> Any:
-  """Returns the one pickled object that a `.npy` file holds.
+  """Returns the pickled object of a `.npy` file.
 
-  Nothing is executed; unknown objects in it are placeholders.
+  No content of the file is executed; unknown objects become placeholders.
   """
   path = pathlib.Path(path)
   with path.open('rb') as file:
@@ -73,9 +73,10 @@ def read_npy_object(
 def write_haiku_npy(
     path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
 ) -> None:
-  """Writes flat-keyed arrays in the published layout, replacing `path` at once.
+  """Writes arrays with flat keys in the published layout, atomically.
 
   The official programs read the file with `np.load(path, allow_pickle=True)`.
+  Raises ValueError for keys of another form.
   """
   root: dict[str, dict[str, dict[str, np.ndarray]]] = {
       collection: {} for collection in COLLECTIONS

@@ -1,4 +1,4 @@
-"""Our own checkpoints: `.safetensors`, with the settings in its metadata."""
+"""Our own checkpoint format: `.safetensors` with settings as metadata."""
 
 from collections.abc import Mapping
 import os
@@ -13,7 +13,7 @@ from tapjax import files
 
 
 class NativeContents(NamedTuple):
-  """What one of our own files holds."""
+  """Arrays and metadata of a native checkpoint."""
 
   arrays: dict[str, np.ndarray]
   metadata: dict[str, str]
@@ -24,14 +24,17 @@ def write_checkpoint(
     arrays: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
 ) -> None:
-  """Writes `arrays` as they are, dtype included, replacing `path` at once."""
+  """Writes arrays with their dtypes, and metadata, atomically.
+
+  Raises ValueError for an array that does not hold numbers.
+  """
   plain = {}
   for name, array in arrays.items():
     if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
       raise ValueError(
           f'arrays[{name!r}] must hold numbers; got dtype {array.dtype}'
       )
-    # The library writes memory in the order in which it lies.
+    # The library writes memory as it is, whatever its order.
     plain[name] = np.asarray(array, array.dtype.newbyteorder('<'), order='C')
   content = safetensors.numpy.save(plain, dict(metadata))
   with files.write_atomically(pathlib.Path(path)) as file:
@@ -52,7 +55,7 @@ def read_native(path: str | os.PathLike[str]) -> NativeContents:
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except (
       safetensors.SafetensorError,
-      AttributeError,  # A dtype that NumPy does not have.
+      AttributeError,  # A dtype without a counterpart in NumPy.
       OSError,
       TypeError,
       ValueError,

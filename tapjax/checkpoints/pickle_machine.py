@@ -1,8 +1,8 @@
-"""The stack machine that pickles are programs for, with nothing to execute.
+"""Stack machine for the instructions of pickles, without execution.
 
-It knows the instructions of every protocol. A global is only its name, and a
-call looks that name up in a table of constructors; a name that is not in the
-table stands for itself, whatever is done to it.
+It supports the instructions of every protocol. A global is represented by its
+name, and a call looks up that name in a table of constructors. A name outside
+of the table becomes an inert placeholder that ignores all operations.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,13 @@ _MOST_INSTRUCTIONS = 2_000_000
 
 
 class Machine:
-  """The stack machine: plain values and placeholders in, nothing executed."""
+  """Interpreter of pickles that yields plain values and placeholders.
+
+  Args:
+    constructors: functions by dotted names, in addition to the built-in ones.
+    load_persistent: from a persistent id to its value; None refuses ids.
+    allowance: bytes that constructed arrays and byte strings may take.
+  """
 
   def __init__(
       self,
@@ -48,7 +54,10 @@ class Machine:
   def run(
       self, instructions: Iterable[tuple[pickletools.OpcodeInfo, Any, Any]]
   ) -> Any:
-    """Runs a program, as from `pickletools.genops`, and returns its value."""
+    """Interprets instructions of `pickletools.genops` and returns the value.
+
+    Raises ValueError for a malformed, endless or oversized pickle.
+    """
     for count, (opcode, argument, _) in enumerate(instructions):
       if count >= _MOST_INSTRUCTIONS:
         raise ValueError(f'it has more than {_MOST_INSTRUCTIONS} instructions')
@@ -199,7 +208,7 @@ class Machine:
     self._stack.append(finished)
 
   def _charge(self, value: Any) -> Any:
-    """Returns a constructed `value` after counting the bytes it may hold."""
+    """Returns a constructed value; ValueError once the allowance is spent."""
     if isinstance(value, np.ndarray):
       self._allowance -= value.size if value.dtype.hasobject else value.nbytes
     elif isinstance(value, bytes):
@@ -217,7 +226,7 @@ def _append(target: Any, values: list[Any]) -> None:
 
 
 def _set_items(target: Any, items: list[Any]) -> None:
-  """Adds alternating keys and values; keys must be cheap to hash."""
+  """Adds alternating keys and values; keys of other types are replaced."""
   if len(items) % 2:
     raise ValueError('a dict has a key without a value')
   if isinstance(target, dict):
@@ -230,7 +239,7 @@ def _set_items(target: Any, items: list[Any]) -> None:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-  """`_codecs.encode`, by which old protocols write bytes."""
+  """Replaces `_codecs.encode`, which old protocols use for bytes."""
   if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
     raise ValueError('text that stands for bytes is malformed')
   return text.encode('latin-1')

@@ -1,9 +1,9 @@
-"""NumPy arrays as pickles spell them, rebuilt without NumPy's own hooks.
+"""Pickled NumPy arrays, reconstructed without NumPy's own hooks.
 
 A pickled array is a call of `_reconstruct` followed by a state: version, shape,
-dtype, memory order and raw bytes. Every one of these is checked against the
-bytes that are really there, so no file can claim more than it holds. Arrays are
-read-only views of those bytes.
+dtype, memory order and raw bytes. Shape and dtype are checked against the
+number of bytes in the file, so that a file cannot claim more than it has.
+Arrays are read-only views of those bytes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _Bytes = bytes | bytearray | memoryview
 
 
 class _Dtype(placeholders.Unfinished):
-  """`numpy.dtype(text, align, copy)`; its state brings the byte order."""
+  """`numpy.dtype(text, align, copy)`; the byte order is in its state."""
 
   __slots__ = ('_text',)
 
@@ -45,7 +45,7 @@ class _Dtype(placeholders.Unfinished):
 
 
 class _Array(placeholders.Unfinished):
-  """The empty array from `_reconstruct`; its state brings everything."""
+  """The empty array of `_reconstruct`; its content is in its state."""
 
   __slots__ = ()
 
@@ -60,7 +60,7 @@ class _Array(placeholders.Unfinished):
 
 
 def describe(value: Any) -> str:
-  """Names `value` in a message, at a length that no file can choose."""
+  """Describes a value in a message, with bounded length."""
   if isinstance(value, placeholders.Placeholder):
     return value.name
   if isinstance(value, str):
@@ -69,7 +69,7 @@ def describe(value: Any) -> str:
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
-  """Returns `shape` if it is a tuple of a few sizes; ValueError otherwise."""
+  """Returns `shape`; ValueError unless it is a tuple of valid sizes."""
   if not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
     raise ValueError('the shape of an array is malformed')
   if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
@@ -101,7 +101,7 @@ def _make_array(
 
 
 def view_bytes(raw: _Bytes, dtype: np.dtype) -> np.ndarray:
-  """Reads `raw` as a flat array; any nonzero byte is a true boolean."""
+  """Views `raw` as a flat array; nonzero bytes are true booleans."""
   if dtype == np.bool_:
     return np.frombuffer(raw, np.uint8) != 0
   return np.frombuffer(memoryview(raw).toreadonly(), dtype)

@@ -1,12 +1,12 @@
-"""Reads pickles without running them.
+"""Reading of pickles without execution.
 
-A pickle is a program, and Python's own reader imports and calls whatever the
-program names. The reader here follows the same instructions but imports
-nothing: names that are not on a short list become inert `Placeholder`s.
+A pickle is a program, and Python's own reader imports and calls any function
+that it names. The reader here interprets the same instructions but imports
+nothing: names outside of a short list become inert `Placeholder`s.
 
-Memory is bounded by the file: lengths are checked against the bytes that are
-left, arrays against the bytes they were given, the total of what is unpacked
-against the size of the file, and the program may not run for ever.
+Memory is bounded by the file: lengths are checked against the remaining bytes,
+arrays against their own bytes, the total of unpacked bytes against the size of
+the file, and the number of instructions against a limit.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from tapjax.checkpoints.placeholders import Placeholder
 
 DEFAULT_MAX_BYTES = 8 << 30
 
-# From here on bytes of a mapped file stay in the file until they are looked at.
+# Least number of bytes for which a read of a mapped file is a view.
 _LARGE = 1 << 16
 
 
@@ -39,15 +39,19 @@ def load_pickle(
     constructors: Mapping[str, Callable[..., Any]] | None = None,
     load_persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-  """Returns what a pickle holds: plain values, NumPy arrays and placeholders.
+  """Returns the value of a pickle: plain values, arrays and placeholders.
 
-  An open file is read from where it stands. Arrays are read-only. Objects of
-  classes that are not allowed become `Placeholder`s; call `refuse_placeholders`
-  on the parts you read. `constructors` adds dotted names to the allowed ones,
-  and `load_persistent` answers the file's persistent ids.
+  Arrays are read-only. Objects of classes that are not allowed become
+  `Placeholder`s; call `refuse_placeholders` on the parts you read.
 
-  Raises ValueError, naming `origin` (default: the path), for a file of more
-  than `max_bytes` and for one that is truncated, malformed or out of bounds.
+  Args:
+    file: a path, or an open file, read from its current position.
+    max_bytes: limit of the size of the file.
+    origin: name of the file in messages; by default its path.
+    constructors: additional allowed functions by dotted names.
+    load_persistent: from a persistent id of the file to its value.
+
+  Raises ValueError for a larger, truncated or malformed file.
   """
   if isinstance(file, str | os.PathLike):
     path = pathlib.Path(file)
@@ -73,7 +77,7 @@ def load_pickle(
   )
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # Of odd escapes in damaged text.
+      warnings.simplefilter('ignore')  # Invalid escapes in damaged text.
       return machine.run(pickletools.genops(cast(IO[bytes], bounded)))
   except (ValueError, TypeError, OverflowError) as error:
     raise ValueError(
@@ -83,10 +87,10 @@ def load_pickle(
 
 
 def refuse_placeholders(value: Any, origin: str, place: str) -> None:
-  """Raises a ValueError if an unknown object is anywhere inside `value`.
+  """Raises ValueError if `value` contains an unknown object at any depth.
 
-  `origin` is the file and `place` the part of it that `value` is; both are for
-  the message. Containers that hold themselves are walked once.
+  `origin`, the file, and `place`, the part of the file with `value`, are for
+  the message. Containers that hold themselves are visited once.
   """
   waiting = [value]
   seen: set[int] = set()
@@ -113,10 +117,10 @@ def refuse_placeholders(value: Any, origin: str, place: str) -> None:
 
 
 def map_pickle(path: str | os.PathLike[str], *, max_bytes: int) -> Any:
-  """As `load_pickle`, but large arrays stay on the disk until they are read.
+  """As `load_pickle`, but large arrays are mapped from the file.
 
-  A data set of many videos needs the memory of those that are looked at. The
-  file must not change while its arrays are in use.
+  Memory is needed only for the arrays that are read. The file must not change
+  while its arrays are in use.
   """
   path = pathlib.Path(path)
   if not path.stat().st_size:
@@ -127,14 +131,14 @@ def map_pickle(path: str | os.PathLike[str], *, max_bytes: int) -> Any:
 
 
 class _MappedFile(io.BufferedIOBase):
-  """A mapped file whose large reads are views and not copies."""
+  """A mapped file whose large reads are views without a copy."""
 
   def __init__(self, mapped: mmap.mmap):
     self._mapped = mapped
     self._view = memoryview(mapped)
 
   def read(self, count: int | None = -1, /) -> Any:
-    """Reads `count` bytes; many of them stay where they are."""
+    """Reads `count` bytes; a large read returns a view of the file."""
     if count is None or count < _LARGE:
       return self._mapped.read(count)
     start = self._mapped.tell()
@@ -147,17 +151,17 @@ class _MappedFile(io.BufferedIOBase):
     return self._mapped.readline()
 
   def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-    """Moves to a place and returns it."""
+    """Moves to a position and returns it."""
     self._mapped.seek(offset, cast(Any, whence))
     return self._mapped.tell()
 
   def tell(self) -> int:
-    """Returns the place of the next byte."""
+    """Returns the position of the next byte."""
     return self._mapped.tell()
 
 
 class _BoundedStream:
-  """A file that refuses to read past its end, whatever length is asked for."""
+  """A file that raises ValueError for reads past its end."""
 
   def __init__(self, file: io.BufferedIOBase):
     start = file.tell()
@@ -167,7 +171,7 @@ class _BoundedStream:
     file.seek(start)
 
   def read(self, count: int) -> bytes | memoryview:
-    """Reads `count` bytes, fewer only if the file shrank meanwhile."""
+    """Reads `count` bytes; ValueError if fewer remain."""
     excess = self._position + count - self.size
     if count < 0 or excess > 0:
       raise ValueError(f'it ends {excess} bytes too early')
@@ -181,5 +185,5 @@ class _BoundedStream:
     return line
 
   def tell(self) -> int:
-    """Bytes from the first instruction to here."""
+    """Returns the number of bytes read since the first instruction."""
     return self._position

@@ -1,4 +1,4 @@
-"""What a pickle is made of before, and instead of, live objects."""
+"""Inert stand-ins for objects that a pickle names."""
 
 from typing import Any
 
@@ -6,10 +6,9 @@ _LONGEST_NAME = 200
 
 
 class Placeholder:
-  """Stands where a pickle names a class or function, or an instance of one.
+  """Stand-in for a class or function named by a pickle, or for an instance.
 
-  It keeps the dotted name, for messages, and drops whatever arguments, state
-  and items the file gives it.
+  It keeps the dotted name, for messages, and drops arguments, state and items.
   """
 
   __slots__ = ('name',)
@@ -22,9 +21,9 @@ class Placeholder:
 
 
 class Unfinished(Placeholder):
-  """An object that a pickle has announced and whose state follows.
+  """An object that is constructed once its state has been read.
 
-  `memo_keys` are the places from which the pickle may fetch it again.
+  `memo_keys` are the keys of the pickle's memo that refer to the object.
   """
 
   __slots__ = ('memo_keys',)
@@ -34,5 +33,5 @@ class Unfinished(Placeholder):
     self.memo_keys: list[int] = []
 
   def finish(self, state: Any) -> Any:
-    """Returns the object that `state` completes; ValueError if it does not."""
+    """Returns the constructed object; ValueError for an invalid state."""
     raise NotImplementedError

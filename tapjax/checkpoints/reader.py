@@ -1,4 +1,4 @@
-"""One door to every checkpoint format: the content decides, not the name."""
+"""Reading of every checkpoint format, detected by content, not by name."""
 
 from collections.abc import Mapping
 import os
@@ -13,12 +13,12 @@ from tapjax.checkpoints import native
 from tapjax.checkpoints import torch_zip
 
 _Format = Literal['haiku', 'torch', 'tapjax']
-# What PyTorch puts before every name when it spreads a model over devices.
+# Prefix of all names in a data-parallel PyTorch model.
 _WRAPPER = 'module.'
 
 
 class Checkpoint(NamedTuple):
-  """The arrays of a file by the names they have there, and its metadata.
+  """Arrays of a checkpoint by their published names, and its metadata.
 
   Only the 'tapjax' format has metadata. Arrays may be read-only and may share
   memory.
@@ -33,14 +33,16 @@ class Checkpoint(NamedTuple):
 def read_checkpoint(
     path: str | os.PathLike[str], *, section: str | None = None
 ) -> Checkpoint:
-  """Reads a published or own checkpoint without executing what it holds.
+  """Reads a published or native checkpoint without executing its content.
 
-  Of a folder, also one packed as `.tar.gz`, the newest `model-<step>.pth` is
-  read.
+  Args:
+    path: of a file; or of a folder, also packed as `.tar.gz`, of which the
+      newest `model-<step>.pth` is read.
+    section: name of a dict in a PyTorch file, as in `read_torch_checkpoint`.
 
-  `section` chooses among the dicts of a PyTorch file, as in
-  `read_torch_checkpoint`. Raises FileNotFoundError if there is no such file and
-  ValueError if it is not a readable checkpoint.
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is not a readable checkpoint.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -62,14 +64,14 @@ def read_checkpoint(
 
 
 def _unwrap(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Takes away what a wrapper of the model put before every name."""
+  """Removes the prefix of a data-parallel model, if all names have it."""
   if not all(name.startswith(_WRAPPER) for name in arrays):
     return arrays
   return {name.removeprefix(_WRAPPER): arrays[name] for name in arrays}
 
 
 def _detect_format(path: pathlib.Path) -> tuple[_Format, bool]:
-  """Returns the format of a file and whether it is packed."""
+  """Returns the format of a file, and whether it is a packed folder."""
   try:
     with path.open('rb') as file:
       start = file.read(16)

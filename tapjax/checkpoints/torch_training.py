@@ -1,7 +1,7 @@
-"""What a training program in PyTorch saves to go on from: more than weights.
+"""Training checkpoints of PyTorch: weights, optimizer state and losses.
 
 `torch.save` of a dict with the weights, the state of an Adam optimizer, and
-numbers of the run. Nothing that the file holds is executed.
+numbers of the run. No content of the file is executed.
 """
 
 from collections.abc import Mapping
@@ -15,24 +15,24 @@ from tapjax.checkpoints.conversion import CheckpointMismatchError
 from tapjax.checkpoints.conversion import is_ignored
 from tapjax.checkpoints.torch_zip import read_torch_values
 
-# Arrays of a module that are not learned.
+# Arrays of a module that are not parameters.
 BUFFERS = ('*.running_mean', '*.running_var', '*.num_batches_tracked')
 _ENTRIES = ('epoch', 'model_state_dict', 'optimizer_state_dict', 'loss_history')
 _MOMENTS = {'step', 'exp_avg', 'exp_avg_sq'}
 
 
 class TorchTraining(NamedTuple):
-  """A run as its program saved it after an epoch.
+  """State of a training run after an epoch.
 
   Attributes:
-    epoch: that has just finished, counted from 0.
-    arrays: of the model, by their names.
-    step: updates of the optimizer.
-    means: of gradients, by the name of the parameter.
-    squares: likewise, of squared gradients.
+    epoch: index of the finished epoch, from 0.
+    arrays: weights and buffers of the model by name.
+    step: number of optimizer updates.
+    means: Adam's running mean of gradients, by parameter name.
+    squares: Adam's running mean of squared gradients, by parameter name.
     settings: of the optimizer.
     train_losses: of each epoch.
-    validation_losses: likewise.
+    validation_losses: of each epoch.
   """
 
   epoch: int
@@ -46,11 +46,13 @@ class TorchTraining(NamedTuple):
 
 
 def read_torch_training(path: str | os.PathLike[str]) -> TorchTraining:
-  """Reads a `latest.pth` whose optimizer is Adam or AdamW.
+  """Reads a `latest.pth` of a run with Adam or AdamW.
 
-  Raises FileNotFoundError if there is no such file, CheckpointMismatchError if
-  the optimizer is not one of these with a state for each parameter, and
-  ValueError if the file cannot be read or has other entries.
+  Raises:
+    FileNotFoundError: there is no such file.
+    CheckpointMismatchError: the entries are not those of such a run, or the
+      optimizer lacks a state for a parameter.
+    ValueError: the file cannot be read or lacks an entry.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -105,7 +107,7 @@ def read_torch_training(path: str | os.PathLike[str]) -> TorchTraining:
 def _read_optimizer(
     value: Any, number: int, path: pathlib.Path
 ) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:
-  """Returns the state of each parameter, and the settings that all share."""
+  """Returns the state of each parameter, and the optimizer's settings."""
   _check(
       isinstance(value, dict) and {'state', 'param_groups'} <= value.keys(),
       f'{path}: optimizer_state_dict must have state and param_groups',

@@ -2,8 +2,8 @@
 
 `torch.save` writes a zip archive: `<prefix>/data.pkl` is a pickle in which each
 tensor is a shape, strides and an offset into a storage, and each storage is an
-uncompressed entry `<prefix>/data/<key>` of raw little-endian numbers. Only the
-storages of the section that is asked for are read.
+uncompressed entry `<prefix>/data/<key>` of raw little-endian numbers. Only
+storages of the requested section are read.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from tapjax.checkpoints import pickled_arrays
 from tapjax.checkpoints import pickles
 from tapjax.checkpoints.pickled_arrays import describe
 
-# What published loaders prefer, first to last.
+# Order of preference of published loaders.
 SECTIONS = ('ema_model', 'state_dict', 'model_state_dict', 'model')
 MAGIC = b'PK\x03\x04'
 LEGACY_MAGIC = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19'
@@ -49,7 +49,7 @@ _DEEPEST_SECTION = 16
 
 
 class _Storage(NamedTuple):
-  """A run of `length` numbers in the archive, not yet read."""
+  """Reference to `length` numbers in the archive, not read yet."""
 
   type_name: str
   key: str
@@ -57,7 +57,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """A view into a storage, as the file claims it; nothing is checked yet."""
+  """Reference to a view of a storage, with unchecked fields."""
 
   storage: Any
   offset: Any
@@ -72,12 +72,12 @@ def read_torch_checkpoint(
 
   `section` is an entry of the file's dict. By default it is the file itself if
   that is a state dict, else the first of its `ema_model`, `state_dict`,
-  `model_state_dict` and `model`. Names of dicts inside the section are joined
-  by '/', and the 'model.' is dropped that PyTorch Lightning puts before all of
-  them. Shared and transposed tensors come out as views of shared memory.
+  `model_state_dict` and `model`. Names of nested dicts are joined by '/', and
+  the prefix 'model.' of PyTorch Lightning is dropped if all names have it.
+  Shared and transposed tensors become views of shared memory.
 
-  Nothing that the file holds is executed; unknown objects outside of the
-  section are ignored. Raises ValueError if the file is damaged or legacy.
+  No content of the file is executed; unknown objects outside of the section are
+  ignored. Raises ValueError if the file is damaged or of the legacy format.
   """
   path = pathlib.Path(path)
   with path.open('rb') as file:
@@ -89,10 +89,9 @@ def read_torch_values(
 ) -> dict[str, Any]:
   """Returns entries of a file's dict, with read-only arrays for tensors.
 
-  They may hold plain values, lists, tuples and dicts. Nothing that the file
-  holds is executed; unknown objects outside of the entries are ignored. Raises
-  ValueError if the file is damaged, or lacks an entry or has unknown objects in
-  it.
+  Entries may hold plain values, lists, tuples and dicts. No content of the file
+  is executed; unknown objects in other entries are ignored. Raises ValueError
+  if the file is damaged, lacks an entry, or has an unknown object in one.
   """
   path = pathlib.Path(path)
   with path.open('rb') as file, _explain(path), _Archive(file) as archive:
@@ -112,7 +111,7 @@ def read_torch_values(
 def _fill_tensors(
     archive: '_Archive', value: Any, place: str, depth: int
 ) -> Any:
-  """Returns a value with the arrays of its tensors."""
+  """Replaces the tensors in a value by their arrays, recursively."""
   if depth > _DEEPEST_SECTION:
     raise ValueError(f'{place} is nested too deeply')
   if isinstance(value, _Tensor):
@@ -133,7 +132,7 @@ def _fill_tensors(
 def read_torch_file(
     file: BinaryIO, path: pathlib.Path, *, section: str | None = None
 ) -> dict[str, np.ndarray]:
-  """As `read_torch_checkpoint`, for an open file; `path` is for messages."""
+  """As `read_torch_checkpoint` for an open file; messages name `path`."""
   with _explain(path), _Archive(file) as archive:
     root = archive.load_root()
     tensors = _unwrap(_flatten(*_choose_section(root, section)))
@@ -142,7 +141,7 @@ def read_torch_file(
 
 @contextlib.contextmanager
 def _explain(path: pathlib.Path) -> Iterator[None]:
-  """Makes whatever is wrong with a file a ValueError that names it."""
+  """Converts errors of reading to a ValueError that names the file."""
   try:
     yield
   except (
@@ -160,7 +159,7 @@ def _explain(path: pathlib.Path) -> Iterator[None]:
 
 
 class _Archive:
-  """The zip archive: entries by name, read at most once and never unpacked."""
+  """The zip archive of a checkpoint; each storage is read at most once."""
 
   def __init__(self, file: Any):
     size = file.seek(0, os.SEEK_END)
@@ -199,7 +198,7 @@ class _Archive:
     self._zip.close()
 
   def load_root(self) -> Any:
-    """Returns what the pickle holds, with `_Tensor`s for its tensors."""
+    """Returns the value of the pickle, with `_Tensor`s for tensors."""
     name = f'{self._prefix}data.pkl'
     return pickles.load_pickle(
         io.BytesIO(self._zip.read(name)),
@@ -214,7 +213,7 @@ class _Archive:
     )
 
   def read(self, tensor: _Tensor, name: str) -> np.ndarray:
-    """Returns the numbers of `tensor`, checked to lie inside of its storage."""
+    """Returns the array of a tensor; ValueError outside of its storage."""
     storage = tensor.storage
     if not isinstance(storage, _Storage) or storage.type_name not in _DTYPES:
       kind = storage.type_name if isinstance(storage, _Storage) else storage
@@ -269,7 +268,7 @@ class _Archive:
 def _check_entries(
     entries: list[zipfile.ZipInfo], size: int
 ) -> dict[str, zipfile.ZipInfo]:
-  """Returns entries by name; together they may not exceed the archive."""
+  """Returns entries by name; ValueError if compressed or too large."""
   for entry in entries:
     if entry.compress_type != zipfile.ZIP_STORED:
       raise ValueError(
@@ -306,7 +305,7 @@ def _make_storage(key: Any) -> _Storage:
 
 
 def _choose_section(root: Any, section: str | None) -> tuple[Any, str]:
-  """Returns the dict to read and how to call it in a message."""
+  """Returns the dict to read, and its name for messages."""
   if not isinstance(root, dict):
     raise ValueError(f'it must hold a dict; it holds a value {describe(root)}')
   if section is None:
@@ -323,7 +322,7 @@ def _choose_section(root: Any, section: str | None) -> tuple[Any, str]:
 
 
 def _unwrap(tensors: Mapping[str, _Tensor]) -> Mapping[str, _Tensor]:
-  """Drops the attribute in which a Lightning module keeps its network."""
+  """Removes the prefix of a Lightning module, if all names have it."""
   if not all(name.startswith(_WRAPPER) for name in tensors):
     return tensors
   return {
@@ -332,7 +331,7 @@ def _unwrap(tensors: Mapping[str, _Tensor]) -> Mapping[str, _Tensor]:
 
 
 def _flatten(section: dict[Any, Any], place: str) -> Mapping[str, _Tensor]:
-  """Joins the names of nested dicts; everything in them must be a tensor."""
+  """Returns the tensors of nested dicts, with names joined by '/'."""
   tensors: dict[str, _Tensor] = {}
   waiting = [('', section, 0)]
   seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""One HTTP download into a partial file that a later attempt can continue."""
+"""Resumable HTTP download into a partial file."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ _CONTENT_RANGE = re.compile(r'bytes (?:(\d+)-\d+|\*)/(\d+|\*)')
 
 
 class DownloadError(ValueError):
-  """A weight file could not be had, or is not the one that was expected."""
+  """A weight file could not be downloaded, or differs from the expected."""
 
 
 class _Interrupted(Exception):  # noqa: N818
-  """The attempt failed in a way that another one may mend."""
+  """A failed attempt that may succeed when repeated."""
 
 
 class _Body(NamedTuple):
-  """What a server is about to send: bytes from `start` of a file of `total`."""
+  """Content of a response: bytes from `start` of a file of `total`."""
 
   start: int
   total: int | None
@@ -47,13 +47,13 @@ def download(
     can_verify: bool,
     show_progress: bool,
 ) -> None:
-  """Fills `part` with the file at `url`, continuing what is already there.
+  """Downloads the file at `url` to `part`, resuming a partial file.
 
-  A partial file is continued only if the server can confirm that the file is
-  still the same one, or if the caller `can_verify` the result; else it is
-  fetched anew. Cut connections are tried again a few times.
+  A partial file is resumed only if the server confirms that the file is
+  unchanged, or if the caller `can_verify` the result; otherwise the download
+  starts anew. Failed connections are retried a few times.
 
-  Raises DownloadError, leaving `part` for the next time unless it is wrong.
+  Raises DownloadError, keeping `part` for the next attempt unless it is wrong.
   """
   for delay in (*_RETRY_DELAYS, None):
     try:
@@ -78,13 +78,13 @@ def download(
 
 
 def discard(part: pathlib.Path) -> None:
-  """Removes a partial file and what is known about it."""
+  """Removes a partial file and its validator."""
   part.unlink(missing_ok=True)
   discard_validator(part)
 
 
 def discard_validator(part: pathlib.Path) -> None:
-  """Forgets which version of the file `part` belongs to."""
+  """Removes the validator, which identifies the version of the file."""
   _get_validator_path(part).unlink(missing_ok=True)
 
 
@@ -100,7 +100,7 @@ def _attempt(
     can_verify: bool,
     show_progress: bool,
 ) -> None:
-  """Fetches what `part` lacks; raises `_Interrupted` to be tried again."""
+  """Downloads the missing bytes; raises `_Interrupted` for a retry."""
   validator_path = _get_validator_path(part)
   validator = ''
   if validator_path.exists():
@@ -166,7 +166,7 @@ def _attempt(
 
 
 def _read_range(url: str, response: Any) -> _Body:
-  """Reads from the headers what the body will be."""
+  """Parses the headers of a response."""
   encoding = response.headers.get('Content-Encoding', 'identity')
   if encoding != 'identity':
     raise DownloadError(
@@ -198,7 +198,7 @@ def _copy(
     title: str,
     show_progress: bool,
 ) -> int:
-  """Returns the size of the file after copying; may raise `_Interrupted`."""
+  """Copies a response and returns the file size; may raise `_Interrupted`."""
   received = start
   with tqdm.tqdm(
       total=total,
@@ -223,7 +223,7 @@ def _copy(
 
 @contextlib.contextmanager
 def _open(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
-  """Yields a response of status 200, 206 or 416; speaks nothing but HTTP."""
+  """Yields a response of status 200, 206 or 416; only HTTP(S) is allowed."""
   opener = urllib.request.OpenerDirector()
   for handler in (
       urllib.request.ProxyHandler,

@@ -3,8 +3,8 @@
 ```
 main ──name──► one module for each command: define_flags(values), run(values)
                  │ common_flags   flags that several commands share
-                 │ points         query points that flags choose
-                 │ sources        videos that --video names
+                 │ points         query points chosen by flags
+                 │ sources        videos named by --video
                  └ progress       bars on stderr, results on stdout
 ```
 

@@ -1,4 +1,4 @@
-"""Flags that several commands share, each declared once, and their values."""
+"""Flags shared by several commands, and the parsing of their values."""
 
 import ast
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def define_frame(values: flags.FlagValues, text: str) -> None:
 def allow_one(
     values: flags.FlagValues, names: Sequence[str], message: str
 ) -> None:
-  """Refuses more than one of the flags."""
+  """Registers an error for more than one of the flags."""
   flags.register_multi_flags_validator(
       names,
       lambda chosen: sum(value is not None for value in chosen.values()) <= 1,
@@ -93,7 +93,7 @@ def load_tracker(
     resolution: Resolution | None,
     progress: ProgressBars,
 ) -> pretrained.Tracker:
-  """Loads the tracker that --model and --checkpoint name."""
+  """Loads the tracker named by --model and --checkpoint."""
   with progress.stage('load'):
     return pretrained.load(
         values.model, checkpoint=values.checkpoint, resolution=resolution
@@ -123,7 +123,7 @@ def parse_resolution(sides: list[str] | None) -> Resolution | None:
 
 
 def parse_numbers(name: str, texts: list[str]) -> Float[np.ndarray, '_']:
-  """Returns the numbers of a flag that is a list of them."""
+  """Parses a list flag as finite numbers."""
   try:
     numbers = np.asarray([float(text) for text in texts])
   except ValueError:
@@ -137,7 +137,7 @@ def parse_numbers(name: str, texts: list[str]) -> Float[np.ndarray, '_']:
 
 
 def parse_settings(changes: list[str]) -> dict[str, Any]:
-  """Returns the settings that `--set` names; Python literals are evaluated."""
+  """Parses NAME=VALUE settings; values are Python literals or strings."""
   settings = {}
   for change in changes:
     name, equals, text = change.partition('=')

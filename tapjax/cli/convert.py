@@ -13,7 +13,7 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_output(
       values, 'File to write: .safetensors, or .npy as published.'
   )
-  common_flags.define_model(values, 'Preset, where the arrays do not tell it.')
+  common_flags.define_model(values, 'Preset, if the arrays do not identify it.')
 
 
 def run(values: flags.FlagValues) -> None:

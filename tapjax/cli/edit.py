@@ -1,4 +1,4 @@
-"""`tapjax edit`: carries an edit of a frame through a video."""
+"""`tapjax edit`: propagates an edit of one frame through a video."""
 
 import pathlib
 
@@ -6,11 +6,11 @@ from absl import flags
 from jaxtyping import Bool
 import numpy as np
 
+from tapjax import editing
 from tapjax.cli import common_flags
 from tapjax.cli import sources
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
-from tapjax.editing import edit as editing
 from tapjax.geometry import Resolution
 from tapjax.media import track_files
 from tapjax.media import video as video_files
@@ -27,15 +27,13 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_output(
       values, 'Video to write; edit_VIDEO.mp4 without it.'
   )
-  common_flags.define_frame(
-      values, 'Index of the frame that the edit is made on.'
-  )
+  common_flags.define_frame(values, 'Index of the edited frame.')
   common_flags.define_num_points(
       values, 256, 'About this many points of the region are tracked.'
   )
   for name, text in (
       ('image', 'Picture to stretch over the region.'),
-      ('draw', 'Picture of the size of the frame; what is opaque is laid on.'),
+      ('draw', 'RGBA picture of the size of the frame, laid over the region.'),
   ):
     flags.DEFINE_string(name, None, text, flag_values=values)
   flags.DEFINE_list(
@@ -63,7 +61,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Carries an edit of one frame through a video."""
+  """Propagates an edit of one frame through a video."""
   if values.video is None:
     raise flags.Error('--video must name the video to edit')
   resolution = common_flags.parse_resolution(values.resolution)
@@ -104,7 +102,7 @@ def run(values: flags.FlagValues) -> None:
 def _make_edit(
     values: flags.FlagValues, size: Resolution
 ) -> tuple[Bool[np.ndarray, 'h w'], editing.Edit]:
-  """Returns the region and the edit that the flags describe."""
+  """Returns the region and the edit described by the flags."""
   if values.draw is not None:
     return _read_drawing(values.draw, size)
   corners = common_flags.parse_numbers('region', values.region)

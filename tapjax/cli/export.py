@@ -34,22 +34,22 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
       'frames',
       None,
-      'Frames of the videos that the file tracks points through.',
+      'Number of frames of the videos that the file takes.',
       lower_bound=1,
       flag_values=values,
   )
   flags.DEFINE_bool(
       'step',
       False,
-      'Export what takes one frame after the other, of a model that streams.',
+      'Export frame-by-frame tracking, for models that stream.',
       flag_values=values,
   )
-  # A number of points, whereas other commands read points from --queries.
+  # A number of points; in other commands, --queries is a file of points.
   flags.DEFINE_string(
       'queries',
       '64',
-      'Points that are tracked; `any` leaves it open, in StableHLO, for models '
-      'whose points are tracked each by itself.',
+      'Number of points; `any` for a free number, in StableHLO, for models that '
+      'track each point independently.',
       flag_values=values,
   )
   flags.register_multi_flags_validator(

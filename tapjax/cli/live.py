@@ -1,4 +1,4 @@
-"""`tapjax live`: tracks points in a stream as it comes."""
+"""`tapjax live`: tracks points in a stream, frame by frame."""
 
 import contextlib
 import pathlib
@@ -7,6 +7,7 @@ from absl import flags
 from jaxtyping import Float
 import numpy as np
 
+from tapjax import streaming
 from tapjax.cli import common_flags
 from tapjax.cli import points
 from tapjax.cli.progress import ProgressBars
@@ -17,7 +18,6 @@ from tapjax.live import screen as live_screen
 from tapjax.media import sources
 from tapjax.media import track_files
 from tapjax.models import registry
-from tapjax import streaming
 from tapjax.tracking import checks
 
 
@@ -48,7 +48,11 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_threshold(values)
   rule = streaming.DEFAULT_RULE
   for name, default, text in (
-      ('save_every', None, 'Frames after which to save what --resume needs.'),
+      (
+          'save_every',
+          None,
+          'Number of frames between saved states for --resume.',
+      ),
       ('max_frames', None, 'Frames of the stream to track; all without it.'),
       (
           'lost_after',
@@ -80,7 +84,7 @@ def define_flags(values: flags.FlagValues) -> None:
       'damaged',
       'skip',
       ['skip', 'stop'],
-      'What to do at a damaged frame.',
+      'Whether to skip damaged frames or stop at the first.',
       flag_values=values,
   )
   for name, text in (
@@ -134,8 +138,8 @@ def run(values: flags.FlagValues) -> None:
         options,
         resume=values.resume,
         window=window,
-        tell=progress.log,
-        report=progress.update,
+        log=progress.log,
+        progress=progress.update,
     )
   show(
       f'{tracker.name}: {summary.num_points} points through '
@@ -150,7 +154,7 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _plan_points(values: flags.FlagValues) -> live.ChoosePoints:
-  """Returns a function from size and first frame of the stream to points."""
+  """Returns a function `(size, first frame) -> query points`."""
   given = None
   if values.queries is not None:
     given = checks.read_query_points(values.queries)

@@ -14,7 +14,7 @@ from absl import flags
 from tapjax.cli.progress import join_lines
 from tapjax.cli.progress import show
 
-# Names and summaries. `track-objects` is in track_objects.py, and so on.
+# Summaries by name; the module of `track-objects` is track_objects.py.
 COMMANDS = {
     'track': 'Track points through a video.',
     'live': 'Track points in a stream as it comes.',
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run_command(argv: list[str]) -> int:
   """Runs a command and returns the exit status.
 
-  0: done; 1: bad input; 2: wrong flags; 130: interrupted. Errors of other kinds
-  are raised: they are mistakes of the program.
+  0: done; 1: bad input; 2: wrong flags; 130: interrupted. Other errors are bugs
+  and are raised.
   """
   name = argv[1] if len(argv) > 1 else ''
   if name in ('', 'help', '-h', '--help'):
@@ -88,7 +88,7 @@ def _describe_usage() -> str:
 
 def _describe_flags(values: flags.FlagValues) -> str:
   """Returns help on all flags, sorted by name."""
-  # absl lists flags under the modules that define them: here under one name.
+  # absl groups flags by defining module; here they are one group.
   for name in values:
     values.register_flag_by_module('flags', values[name])
   return values.module_help('flags').partition('flags:')[2].rstrip()
@@ -101,7 +101,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
   if not isinstance(error, jax.errors.JaxRuntimeError):
     return False
-  # Older versions of JAX give only the second.
+  # Older versions of JAX raise only the second text.
   return any(
       words in str(error) for words in ('RESOURCE_EXHAUSTED', 'Out of memory')
   )
@@ -109,7 +109,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _show_warnings() -> Iterator[None]:
-  """Shows each warning as one line, without the place where it was raised."""
+  """Shows each warning as one line, without its source location."""
   with warnings.catch_warnings():
 
     def show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:

@@ -15,13 +15,13 @@ def define_points(
 ) -> None:
   """Defines --queries, --grid, --num_points and --seed.
 
-  The texts are help on the first three, of which at most one can be given.
+  The texts are help on the first three, which are mutually exclusive.
   """
   flags.DEFINE_string('queries', None, queries, flag_values=values)
   flags.DEFINE_integer('grid', None, grid, lower_bound=1, flag_values=values)
   common_flags.define_num_points(values, None, num_points)
   flags.DEFINE_integer(
-      'seed', 0, 'Of random points.', lower_bound=0, flag_values=values
+      'seed', 0, 'Seed of random points.', lower_bound=0, flag_values=values
   )
   common_flags.allow_one(
       values,
@@ -33,7 +33,7 @@ def define_points(
 def sample_points(
     values: flags.FlagValues, num_frames: int, size: geometry.Resolution
 ) -> Float[np.ndarray, 'n 3']:
-  """Returns random points with --num_points, and a grid on frame 0 without."""
+  """Returns random points with --num_points, else a grid on frame 0."""
   if values.num_points is not None:
     generator = np.random.default_rng(values.seed)
     return geometry.sample_random_points(

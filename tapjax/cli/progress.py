@@ -25,7 +25,7 @@ def join_lines(text: str) -> str:
 class ProgressBars(contextlib.ExitStack):
   """Progress bars on stderr, one for each stage of the work.
 
-  An error erases the bar that it interrupts, so that its line stands alone.
+  An error erases the bar it interrupts.
   """
 
   def __init__(self):
@@ -35,7 +35,7 @@ class ProgressBars(contextlib.ExitStack):
     self.push(self._finish)
 
   def update(self, stage: str, done: int, total: int | None) -> None:
-    """Shows how much of a stage is done."""
+    """Shows the progress of a stage: `done` of `total` steps."""
     if self._bar is None or stage != self._stage:
       if self._bar is not None:
         self._bar.close()
@@ -53,7 +53,7 @@ class ProgressBars(contextlib.ExitStack):
 
   @contextlib.contextmanager
   def stage(self, name: str) -> Iterator[None]:
-    """Shows a stage of a single step, done at the end of the block."""
+    """Shows a stage of one step that ends with the block."""
     self.update(name, 0, 1)
     yield
     self.update(name, 1, 1)
@@ -64,14 +64,14 @@ class ProgressBars(contextlib.ExitStack):
       blocks: Iterator[UInt8[np.ndarray, '_ h w 3']],
       total: int | None,
   ) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
-    """Yields blocks of frames, and shows the number of frames so far."""
+    """Yields blocks of frames and shows the number of frames."""
     done = 0
     self.update(stage, done, total)
     for block in blocks:
       yield block
       done += len(block)
       self.update(stage, done, total)
-    # The number of frames that a file states can be wrong.
+    # The number of frames in a file's header can be wrong.
     self.update(stage, done, done)
 
   def log(self, text: str) -> None:

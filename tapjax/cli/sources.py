@@ -1,4 +1,4 @@
-"""Videos that `--video` names: a file, or the demo clip without the flag."""
+"""Videos named by `--video`: a file, or the demo clip by default."""
 
 from collections.abc import Iterator
 import contextlib
@@ -39,7 +39,9 @@ class VideoSource(NamedTuple):
 def find_video(path: str | None) -> VideoSource:
   """Returns a video file, or the demo clip for None.
 
-  Raises FileNotFoundError or ValueError if the file is missing or no video.
+  Raises:
+    FileNotFoundError: the file does not exist.
+    ValueError: the file is not a video.
   """
   if path is None:
     clip = demo.make_demo_clip()

@@ -43,14 +43,14 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'max_memory',
       None,
-      'What tracking may take, such as 4GB; a longer video is seen through '
-      'windows, and waits on disk.',
+      'Memory limit of tracking, such as 4GB; longer videos are tracked in '
+      'windows and stored on disk.',
       flag_values=values,
   )
   flags.DEFINE_integer(
       'window',
       None,
-      'Frames to see at once; all of them, or what fits, without it.',
+      'Number of frames to track at once; without it, all, or as many as fit.',
       lower_bound=1,
       flag_values=values,
   )
@@ -58,8 +58,8 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
       'agreement',
       False,
-      'Take as confidence whether points lead back to where they began, by '
-      'tracking them from several frames again.',
+      'Use forward-backward consistency as confidence: points are tracked back '
+      'from several frames.',
       flag_values=values,
   )
 
@@ -122,10 +122,10 @@ def run(values: flags.FlagValues) -> None:
 def _plan_points(
     values: flags.FlagValues, source: sources.VideoSource
 ) -> Callable[[int], Float[np.ndarray, 'n 3']]:
-  """Returns a function from the number of frames to query points.
+  """Returns a function `num_frames -> query points`.
 
-  Errors in the points are raised here, before the video is read: its number of
-  frames is certain only after that.
+  Errors in the points are raised here, before the video is read; the exact
+  number of frames is known only afterwards.
   """
   size = source.info.height, source.info.width
   if values.num_points is not None:

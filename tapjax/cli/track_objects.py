@@ -1,4 +1,4 @@
-"""`tapjax track-objects`: follows objects through a video."""
+"""`tapjax track-objects`: tracks objects through a video."""
 
 import pathlib
 from typing import Any
@@ -17,7 +17,7 @@ from tapjax.media import video as video_files
 from tapjax.settings import replace_settings
 
 _RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
-# A motion detector finds parts of objects, and at times objects where none are.
+# For a motion detector, which finds parts of objects and false objects.
 _MOTION_SETTINGS = {
     'detect_every': 4,
     'min_detections': 2,
@@ -28,7 +28,7 @@ _MOTION_SETTINGS = {
     'fill': 8,
     'tolerance': 0.3,
 }
-# Given boxes count on their own frame.
+# For given boxes, which apply to exactly their own frame.
 _GIVEN_SETTINGS = {'detect_every': 1}
 
 
@@ -44,7 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'detections',
       None,
-      'Boxes as text of the MOT Challenge; else what moves is found.',
+      'Boxes as MOT Challenge text; without it, moving objects are detected.',
       flag_values=values,
   )
   flags.DEFINE_multi_string(
@@ -54,7 +54,7 @@ def define_flags(values: flags.FlagValues) -> None:
       'repeated.',
       flag_values=values,
   )
-  common_flags.define_frame(values, 'Index of the frame that --box is of.')
+  common_flags.define_frame(values, 'Index of the frame of --box.')
   flags.DEFINE_multi_string(
       'set',
       [],
@@ -70,7 +70,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Follows objects through a video and writes their boxes and an overlay."""
+  """Tracks objects through a video; writes their boxes and an overlay."""
   if values.video is None:
     raise flags.Error('--video must name the video')
   resolution = common_flags.parse_resolution(values.resolution)
@@ -117,7 +117,7 @@ def _plan_detector(
     info: video_files.VideoInfo,
     changes: dict[str, Any],
 ) -> tuple[objects.Detector, objects.ObjectSettings]:
-  """Returns the detector that the flags describe, and settings to go with it.
+  """Returns the detector described by the flags, and its settings.
 
   Errors in given boxes are raised here, before weights are loaded.
   """
@@ -137,7 +137,7 @@ def _plan_detector(
 def _parse_box(
     text: str, info: video_files.VideoInfo
 ) -> Float[np.ndarray, '4']:
-  """Returns left, top, right and bottom in pixels."""
+  """Parses LEFT,TOP,RIGHT,BOTTOM in pixels inside of the video."""
   sides = common_flags.parse_numbers('box', text.split(','))
   limits = [info.width, info.height, info.width, info.height]
   if (

@@ -1,11 +1,11 @@
-"""Scene cuts: where a video jumps from one picture to quite another.
+"""Scene cuts, detected by a change of the color histogram.
 
-Two frames are compared by how much of each color they show, in 8 x 8 x 8 bins:
-the change is the share of pixels that would have to take on another color, from
-0 to 1. It is no larger than the share of the picture that leaves or enters, so
-that motion and moving cameras change little from one frame to the next. A cut
-between scenes of much the same colors goes unnoticed, and a flash of light is
-taken for one.
+Colors are counted in 8 x 8 x 8 bins. The change between two frames is the total
+variation distance of their histograms, 0 to 1: the share of pixels that would
+have to take on another color. It is at most the share of the picture that
+leaves or enters, so motion and moving cameras change little from one frame to
+the next. A cut between scenes of similar colors is missed, and a flash of light
+is a false alarm.
 """
 
 from typing import NamedTuple
@@ -14,21 +14,21 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
-# Cuts mostly lie above 0.6, successive frames of one scene below 0.3.
+# Most cuts lie above 0.6, successive frames of one scene below 0.3.
 THRESHOLD = 0.5
 _BINS = 8
-# About this many pixels of a frame are looked at.
+# Approximate number of pixels that are counted per frame.
 _PIXELS = 1 << 16
 
 
 class Colors(NamedTuple):
-  """How large a share of a frame has each color."""
+  """Color histogram of a frame; entries sum to 1."""
 
   shares: Float[np.ndarray, 'k']
 
 
 def count_colors(frame: UInt8[np.ndarray, 'h w 3']) -> Colors:
-  """Returns the colors of a frame, from evenly spaced pixels of it."""
+  """Returns the color histogram of evenly spaced pixels of a frame."""
   step = max(1, int(np.sqrt(frame.shape[0] * frame.shape[1] / _PIXELS)))
   bins = frame[::step, ::step].astype(np.int32) * _BINS // 256
   codes = (bins[..., 0] * _BINS + bins[..., 1]) * _BINS + bins[..., 2]
@@ -37,10 +37,10 @@ def count_colors(frame: UInt8[np.ndarray, 'h w 3']) -> Colors:
 
 
 def measure_change(before: Colors, after: Colors) -> float:
-  """Returns the share of pixels, 0 to 1, that change their color."""
+  """Returns the total variation distance of two histograms, 0 to 1."""
   return float(np.abs(before.shares - after.shares).sum() / 2)
 
 
 def is_cut(before: Colors, after: Colors, threshold: float = THRESHOLD) -> bool:
-  """Whether a new scene begins between two frames."""
+  """Returns whether the change between two frames exceeds the threshold."""
   return measure_change(before, after) > threshold

@@ -1,9 +1,9 @@
-"""Tracks written down as they come, in bounded memory, and what resumes a run.
+"""Recording of live tracks in bounded memory, and saved states to resume from.
 
-While a run goes on, `unfinished/` below its folder holds a row for every point
-and frame and, if asked for, the session and the number of rows of some frame.
-A run that was killed goes on from there. When it ends, the rows become the
-results and the folder goes away.
+During a run, `unfinished/` below the output folder holds one row per point and
+frame and, with `save_every`, the session and the number of rows at the last
+saved frame. A killed run resumes from that frame. At the end of a run, the rows
+become the results and the folder is removed.
 """
 
 from collections.abc import Iterator
@@ -39,23 +39,23 @@ ROW = np.dtype(
     ]
 )
 _LOGITS = ('occlusion_logits', 'uncertainty_logits')
-# Rows in memory at once.
+# Maximum number of rows in memory.
 _BLOCK = 1 << 16
 
 Rows = Shaped[np.ndarray, 'n']
 
 
 class Saved(NamedTuple):
-  """What a run has come to, but for the session of its tracker.
+  """Saved state of a run, except for the session of its tracker.
 
   Attributes:
-    next_frame: the first frame that was not tracked.
-    num_rows: rows up to it.
+    next_frame: index of the first frame that has not been tracked.
+    num_rows: number of rows of the frames before `next_frame`.
     points: (t, y, x) of each point, in the order of the results.
-    point_of_id: the point that has each number of the session.
-    damaged: frames that were not whole.
+    point_of_id: index into `points` for each id of the session.
+    damaged: indices of damaged frames.
     cuts: first frames of new scenes.
-    settings: what a run must share to go on from here.
+    settings: settings that a resumed run must share.
   """
 
   next_frame: int
@@ -73,7 +73,7 @@ def make_rows(
     tracks: Tracks,
     lost: Shaped[np.ndarray, 'n'],
 ) -> Rows:
-  """Returns tracks `[n, 1]` as rows, in the order of the points."""
+  """Returns the tracks `[n, 1]` of one frame as rows, sorted by point."""
   rows = np.zeros(len(points), ROW)
   rows['frame'] = frame
   rows['point'] = points
@@ -88,7 +88,7 @@ def make_rows(
 
 
 class Recording:
-  """The rows of a run, and its saved state."""
+  """Rows of a run, and its saved state."""
 
   def __init__(self, output: pathlib.Path, *, resume: bool):
     self.folder = output / FOLDER
@@ -116,7 +116,7 @@ class Recording:
 
   @property
   def session_path(self) -> pathlib.Path:
-    """Where the session of the saved state is."""
+    """Path of the session file of the saved state."""
     assert self.saved is not None, 'asked for only after a save'
     return self._name_session(self.saved.next_frame)
 
@@ -127,9 +127,9 @@ class Recording:
 
   @contextlib.contextmanager
   def save(self, next_frame: int, **fields: Any) -> Iterator[pathlib.Path]:
-    """Yields where to write the session, and then saves the rest.
+    """Yields the path for the session file, then writes the rest of the state.
 
-    A kill at any time leaves this state or the one before.
+    A kill at any time leaves either this state or the previous one.
     """
     self._file.flush()
     os.fsync(self._file.fileno())
@@ -144,7 +144,7 @@ class Recording:
       before.unlink(missing_ok=True)
 
   def read_saved_rows(self) -> Iterator[Rows]:
-    """Yields the rows of every frame that has any, up to the saved state."""
+    """Yields the rows of each frame with rows, up to the saved state."""
     saved = self.saved.num_rows if self.saved else 0
     pending = np.zeros(0, ROW)
     for block in self._read_blocks(saved):
@@ -158,9 +158,10 @@ class Recording:
   def write_arrays(
       self, path: pathlib.Path, num_frames: int, **arrays: np.ndarray
   ) -> None:
-    """Writes a .npz archive `[n, t]`, without ever holding all of it.
+    """Writes a .npz archive of `[n, t]` arrays, one block of rows at a time.
 
-    Where a point was not tracked its position is NaN and its confidence 0.
+    On frames where a point was not tracked, its position is NaN and its
+    confidence 0. Logits without finite values are left out.
     """
     self._file.flush()
     shape = len(arrays['query_points']), num_frames
@@ -172,7 +173,7 @@ class Recording:
         **dict.fromkeys(_LOGITS, (shape, np.float32, np.nan)),
     }
     files = {name: self.folder / f'{name}.npy' for name in kinds}
-    told = dict.fromkeys(_LOGITS, False)
+    has_values = dict.fromkeys(_LOGITS, False)
     for name, (size, dtype, empty) in kinds.items():
       _make_array(files[name], size, dtype, empty)
     for block in self._read_blocks(self._num_rows):
@@ -187,12 +188,12 @@ class Recording:
           array[where] = block[name]
         array.flush()
       for name in _LOGITS:
-        told[name] |= bool(np.isfinite(block[name]).any())
+        has_values[name] |= bool(np.isfinite(block[name]).any())
     with write_atomically(path) as stream, zipfile.ZipFile(
         stream, 'w', zipfile.ZIP_DEFLATED
     ) as archive:
       for name, file in files.items():
-        if told.get(name, True):
+        if has_values.get(name, True):
           archive.write(file, f'{name}.npy')
         file.unlink()
       for name, array in arrays.items():
@@ -201,7 +202,7 @@ class Recording:
         archive.writestr(f'{name}.npy', content.getvalue())
 
   def write_table(self, path: pathlib.Path) -> None:
-    """Writes a .csv table: a line for every point and frame, in time."""
+    """Writes a .csv table with a line per point and frame, by frame."""
     self._file.flush()
     write_track_table(
         path,
@@ -213,7 +214,7 @@ class Recording:
     )
 
   def close(self, *, keep: bool) -> None:
-    """Ends the recording, and unless it is kept removes what it wrote."""
+    """Closes the files; removes the folder unless a saved state is kept."""
     self._file.close()
     if not (keep and self._state.is_file()):
       shutil.rmtree(self.folder, ignore_errors=True)
@@ -242,7 +243,7 @@ def _read_state(path: pathlib.Path) -> Saved:
 def _make_array(
     path: pathlib.Path, shape: tuple[int, ...], dtype: Any, empty: float
 ) -> None:
-  """Writes an array that is empty everywhere, a block at a time."""
+  """Writes a .npy array filled with `empty`, one block at a time."""
   if 0 in shape:
     np.save(path, np.zeros(shape, dtype))
     return

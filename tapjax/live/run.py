@@ -1,13 +1,13 @@
 """Online tracking of a stream: camera, video file or pictures as they appear.
 
 ```
-source ──Shot──► follow: add, step ──rows──► recording ──► tracks.npz, .csv
-                        ▲                │
-              window: clicks, keys ◄── draw ──► tracks.mp4
+source ──StreamFrame──► add, step ──rows──► recording ──► tracks.npz, .csv
+                            ▲          │
+                screen: clicks, keys ◄─ draw ──► tracks.mp4
 ```
 
-Nothing grows with the length of the stream but the files: a frame is tracked,
-written down, drawn and let go.
+Memory does not grow with the length of the stream: each frame is tracked,
+recorded, drawn and released.
 """
 
 import collections
@@ -38,31 +38,31 @@ from tapjax.tracker import Tracker
 
 RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
 _TAIL = 12
-# Frames over which times are compared, and those before that compile.
+# Frames over which times are averaged, and frames of compilation before them.
 _TIMED = 100
 _UNTIMED = 2
 
 Image = UInt8[np.ndarray, 'h w 3']
-# From the resolution and the number of the first whole frame to (t, y, x).
+# (resolution, index of the first whole frame) -> query points (t, y, x).
 ChoosePoints = Callable[[Resolution, int], Float[np.ndarray, 'n 3']]
 
 
 class DamagedFrameError(ValueError):
-  """A frame was not whole, and the run was to stop at such."""
+  """Damaged frame in a run with `damaged='stop'`."""
 
 
 class Options(NamedTuple):
-  """How a stream is tracked.
+  """Options of live tracking.
 
   Attributes:
-    threshold: a point is visible where its confidence is above it; None takes
-      the tracker's own.
-    lost_after: frames in a row without a point after which it is lost.
-    found_after: frames in a row with it after which it is found.
-    damaged: whether to skip frames that are not whole, or stop there.
-    reset_at_cuts: whether to forget the past where a new scene begins.
-    save_every: frames after which to save what resumes the run; None for never.
-    max_frames: of the stream to track; None for all.
+    threshold: confidence above which a point is visible; None for the
+      tracker's own threshold.
+    lost_after: consecutive hidden frames after which a point is lost.
+    found_after: consecutive visible frames after which it is found again.
+    damaged: whether to skip damaged frames or stop at the first.
+    reset_at_cuts: whether to reset the memory of the tracker at scene cuts.
+    save_every: number of frames between saved states; None for never.
+    max_frames: maximum number of frames to track; None for all.
   """
 
   threshold: float | None = None
@@ -75,15 +75,17 @@ class Options(NamedTuple):
 
 
 class Summary(NamedTuple):
-  """What a run came to.
+  """Summary of a run.
 
   Attributes:
-    num_frames: of the stream, damaged ones among them.
-    num_points: that ever were.
-    damaged: frames that were not whole.
+    num_frames: number of frames, damaged ones included.
+    num_points: number of points, removed ones included.
+    damaged: indices of damaged frames.
     cuts: first frames of new scenes.
-    first_seconds: a frame, of the first hundred after compilation.
-    last_seconds: a frame, of the last hundred; NaN of short streams, both.
+    first_seconds: mean seconds per frame of the first 100 frames after
+      compilation; NaN for shorter streams.
+    last_seconds: mean seconds per frame of the last 100 frames; NaN for
+      shorter streams.
   """
 
   num_frames: int
@@ -103,42 +105,43 @@ def run(
     *,
     resume: bool = False,
     window: live_screen.Window | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-    report: Callable[[str, int, int | None], None] = lambda *_: None,
+    log: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> Summary:
-  """Tracks a stream to its end and writes what came out into a folder.
+  """Tracks a stream to its end and writes the results into a folder.
 
   Args:
-    tracker: one that streams.
-    source: the stream.
-    output: an existing folder.
-    choose_points: the points to begin with.
-    options: how to track.
-    resume: whether to go on where a run of the same kind was saved.
-    window: where to show the points and be told of others.
-    tell: called with a line for what a user should know.
-    report: called as `report(stage, done, total)` while work goes on.
+    tracker: tracker that streams.
+    source: source of the frames.
+    output: existing folder.
+    choose_points: function `(resolution, index) -> [n, 3]` that gives the query
+      points (t, y, x), called at the first whole frame.
+    options: options of tracking.
+    resume: whether to resume from the saved state of a run with equal settings.
+    window: window that shows the points and returns the events of a user.
+    log: called with each message for the user.
+    progress: called as `progress(stage, done, total)`.
 
   Raises:
-    DamagedFrameError: at a damaged frame, if asked to stop there; what came
-      before is written.
-    ValueError: the tracker does not stream, or nothing can be resumed.
+    DamagedFrameError: a frame is damaged and `options.damaged` is 'stop'; the
+      results of the frames before it are written.
+    ValueError: the tracker does not stream, or the run cannot be resumed.
   """
   if resume and not source.repeatable:
     raise ValueError(
         '--resume needs a stream that can be read again; a camera cannot'
     )
   record = recording.Recording(output, resume=resume)
-  run = _Run(tracker, source, choose_points, options, record, window, tell)
+  run = _Run(tracker, source, choose_points, options, record, window, log)
   is_done = False
   try:
     run.restore()
     with _StopOnInterrupt() as run.stopped:
       video = record.folder / RESULTS[2]
       video_files.write_video(
-          video, run.iterate_frames(report), source.frame_rate
+          video, run.iterate_frames(progress), source.frame_rate
       )
-      run.write(report)
+      run.write(progress)
     for name in RESULTS:
       os.replace(record.folder / name, output / name)
     is_done = True
@@ -151,7 +154,7 @@ def run(
 
 
 class _StopOnInterrupt:
-  """Takes the first Ctrl-C for the end of the stream."""
+  """Ends the stream at the first Ctrl-C; a second one interrupts as usual."""
 
   def __enter__(self) -> threading.Event:
     stopped = threading.Event()
@@ -172,7 +175,7 @@ class _StopOnInterrupt:
 
 
 class _Run:
-  """A run in progress."""
+  """Run in progress."""
 
   def __init__(
       self,
@@ -182,7 +185,7 @@ class _Run:
       options: Options,
       record: recording.Recording,
       window: live_screen.Window | None,
-      tell: Callable[[str], None],
+      log: Callable[[str], None],
   ):
     self._tracker = tracker
     self._source = source
@@ -190,12 +193,12 @@ class _Run:
     self._options = options
     self._record = record
     self._window = window
-    self._tell = tell
+    self._log = log
     self._rule = lost.LostRule(
         options.threshold, options.lost_after, options.found_after
     )
     self._session: streaming.Session | None = None
-    # Where to go on: what lies before was tracked by an earlier run.
+    # First frame to track; frames before it were tracked by an earlier run.
     self._resumed = 0
     self._points: list[tuple[float, float, float]] = []
     self._point_of_id: list[int] = []
@@ -208,7 +211,7 @@ class _Run:
     self.problem: str | None = None
 
   def restore(self) -> None:
-    """Goes on from a saved state, if there is one."""
+    """Restores the saved state of an earlier run, if there is one."""
     saved = self._record.saved
     if saved is None:
       return
@@ -228,12 +231,12 @@ class _Run:
     self._resumed = saved.next_frame
     self._points = list(saved.points)
     self._point_of_id = list(saved.point_of_id)
-    self._tell(f'going on from frame {saved.next_frame}')
+    self._log(f'going on from frame {saved.next_frame}')
 
   def iterate_frames(
-      self, report: Callable[[str, int, int | None], None]
+      self, progress: Callable[[str, int, int | None], None]
   ) -> Iterator[Image]:
-    """Tracks the stream and yields its frames with the points drawn in."""
+    """Tracks the stream; yields its frames with the points drawn over them."""
     painter = _Painter()
     earlier = self._record.read_saved_rows()
     rows: recording.Rows | None = next(earlier, None)
@@ -241,12 +244,12 @@ class _Run:
     drawn: Image | None = None
     is_first = True
     total = self._options.max_frames or self._source.num_frames
-    report('track', 0, total)
+    progress('track', 0, total)
     began = time.perf_counter()
-    with self._source.open(self.stopped) as shots:
-      for index, shot in enumerate(shots):
-        if shot.frame is None:
-          if not self._note_damage(index, shot.damage):
+    with self._source.open(self.stopped) as stream:
+      for index, stream_frame in enumerate(stream):
+        if stream_frame.frame is None:
+          if not self._note_damage(index, stream_frame.damage):
             break
           self._num_frames = index + 1
           if drawn is not None:
@@ -255,10 +258,11 @@ class _Run:
         else:
           self._num_frames = index + 1
           if is_first:
-            # Frames that never came are black, so that times are right.
+            # Damaged frames before the first whole one are black, so that the
+            # times of later frames are right.
             for _ in range(index):
-              yield np.zeros_like(shot.frame)
-          before, colors = colors, self._count_colors(shot.frame)
+              yield np.zeros_like(stream_frame.frame)
+          before, colors = colors, self._count_colors(stream_frame.frame)
           if before is not None and colors is not None:
             self._note_cut(index, before, colors)
           if index < self._resumed:
@@ -266,14 +270,14 @@ class _Run:
             if rows is not None and int(rows['frame'][0]) == index:
               own, rows = rows, next(earlier, None)
           else:
-            own = self._follow(index, shot.frame, is_first=is_first)
+            own = self._follow(index, stream_frame.frame, is_first=is_first)
           is_first = False
-          drawn = painter.draw(shot.frame, own)
+          drawn = painter.draw(stream_frame.frame, own)
           yield drawn
-          self._show(index, shot.frame, drawn, own, began)
+          self._show(index, stream_frame.frame, drawn, own, began)
           self._save(index)
           began = self._note_time(index, began)
-        report('track', self._num_frames, total)
+        progress('track', self._num_frames, total)
         if (
             self.stopped.is_set()
             or self._num_frames == self._options.max_frames
@@ -285,12 +289,12 @@ class _Run:
           f'no whole frame came from {self._source.name}: {reason}'
       )
 
-  def write(self, report: Callable[[str, int, int | None], None]) -> None:
-    """Writes arrays and table."""
-    report('write', 0, 2)
+  def write(self, progress: Callable[[str, int, int | None], None]) -> None:
+    """Writes tracks.npz and tracks.csv."""
+    progress('write', 0, 2)
     late = sum(round(t) >= self._num_frames for t, _, _ in self._points)
     if late:
-      self._tell(f'points that begin behind the last frame: {late}')
+      self._log(f'points that begin after the last frame: {late}')
     self._record.write_arrays(
         self._record.folder / RESULTS[0],
         self._num_frames,
@@ -300,12 +304,12 @@ class _Run:
         damaged=np.asarray(self._damaged, np.int64),
         cuts=np.asarray(self._cuts, np.int64),
     )
-    report('write', 1, 2)
+    progress('write', 1, 2)
     self._record.write_table(self._record.folder / RESULTS[1])
-    report('write', 2, 2)
+    progress('write', 2, 2)
 
   def summarize(self) -> Summary:
-    """Returns what the run came to."""
+    """Returns the summary of the run."""
     return Summary(
         self._num_frames,
         len(self._points),
@@ -318,13 +322,13 @@ class _Run:
   def _follow(
       self, index: int, frame: Image, *, is_first: bool
   ) -> recording.Rows:
-    """Tracks all points in a frame, and begins with those that start there."""
+    """Adds the points that begin on this frame, then tracks all points."""
     if is_first and self._session is None:
       chosen = self._choose_points(frame.shape[:2], index)
       self._points = [(t, y, x) for t, y, x in chosen.tolist()]
       missed = sum(round(t) < index for t, _, _ in self._points)
       if missed:
-        self._tell(
+        self._log(
             f'points that begin before frame {index}, the first whole one, '
             f'are not tracked: {missed}'
         )
@@ -344,7 +348,7 @@ class _Run:
     return rows
 
   def _add(self, frame: Image, points: list[int]) -> None:
-    """Begins to track points of the list."""
+    """Adds points, by their indices, to the session."""
     places = np.asarray(
         [self._points[point][1:] for point in points], np.float32
     ).reshape(-1, 2)
@@ -355,7 +359,7 @@ class _Run:
     self._point_of_id += points
 
   def _note_damage(self, index: int, reason: str) -> bool:
-    """Tells of a damaged frame, and returns whether to go on behind it."""
+    """Logs a damaged frame; returns whether to continue after it."""
     missed = [
         point
         for point, (t, _, _) in enumerate(self._points)
@@ -369,7 +373,7 @@ class _Run:
     if missed:
       text += f'; points that begin there are not tracked: {len(missed)}'
     if index >= self._resumed:
-      self._tell(f'{text}; skipped')
+      self._log(f'{text}; skipped')
     return True
 
   def _count_colors(self, frame: Image) -> cuts.Colors | None:
@@ -382,7 +386,7 @@ class _Run:
       return
     self._cuts.append(index)
     if index >= self._resumed:
-      self._tell(f'frame {index} begins a new scene')
+      self._log(f'frame {index} begins a new scene')
       if self._session is not None:
         self._session = streaming.forget(self._session)
 
@@ -394,7 +398,7 @@ class _Run:
       rows: recording.Rows,
       began: float,
   ) -> None:
-    """Shows a frame and does what the user asks for there."""
+    """Shows a frame and applies the events of the user."""
     if self._window is None:
       return
     rate = 1 / max(time.perf_counter() - began, 1e-6)
@@ -404,16 +408,16 @@ class _Run:
       if event.kind == 'quit':
         self.stopped.set()
       elif index >= self._resumed:
-        self._obey(event, index, frame, rows)
+        self._apply_event(event, index, frame, rows)
 
-  def _obey(
+  def _apply_event(
       self,
       event: live_screen.Event,
       index: int,
       frame: Image,
       rows: recording.Rows,
   ) -> None:
-    """Adds or removes points; the next frame is the first that shows it."""
+    """Adds or removes points, with effect from the next frame on."""
     assert self._session is not None, 'a frame was tracked'
     height, width = frame.shape[:2]
     if event.kind == 'add':
@@ -456,7 +460,7 @@ class _Run:
     return now
 
   def _describe_settings(self) -> dict[str, Any]:
-    """What a run must share with one that it resumes."""
+    """Returns the settings that a resumed run must share."""
     options = self._options
     return {
         'model': self._tracker.name,
@@ -470,7 +474,7 @@ class _Run:
 
 
 class _Painter:
-  """Draws points with tails, of which it remembers as much as they need."""
+  """Draws points with tails, from the rows of the last frames."""
 
   def __init__(self):
     self._past: collections.deque[recording.Rows] = collections.deque(
@@ -479,7 +483,7 @@ class _Painter:
     self._colors = visualization.make_track_colors(256)
 
   def draw(self, frame: Image, rows: recording.Rows) -> Image:
-    """Returns a copy of the frame with its points; lost ones are left out."""
+    """Returns a copy of the frame with all points that are not lost."""
     self._past.append(rows)
     points = rows['point']
     if not len(points):

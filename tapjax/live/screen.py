@@ -1,4 +1,4 @@
-"""What a live program shows on a screen, and what its user does there."""
+"""Window of the live program, and the events of its user."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ _TITLE = 'tapjax'
 
 
 class Event(NamedTuple):
-  """What a user asked for, and where: (x, y) in pixels of the picture."""
+  """User action at (x, y), in raster pixels of the picture."""
 
   kind: Literal['add', 'remove', 'clear', 'quit']
   x: float = 0.0
@@ -23,21 +23,21 @@ class Event(NamedTuple):
 
 @runtime_checkable
 class Window(Protocol):
-  """A place to show pictures at."""
+  """Window that shows pictures and returns user events."""
 
   def show(
       self, image: UInt8[np.ndarray, 'h w 3'], caption: str
   ) -> list[Event]:
-    """Shows an RGB picture, and returns what was done since the last one."""
+    """Shows an RGB picture; returns the events since the previous call."""
     ...
 
   def close(self) -> None:
-    """Takes the window from the screen."""
+    """Closes the window."""
     ...
 
 
 class OpenCvWindow:
-  """A window of OpenCV's."""
+  """OpenCV window."""
 
   def __init__(self):
     import cv2
@@ -51,7 +51,7 @@ class OpenCvWindow:
   def show(
       self, image: UInt8[np.ndarray, 'h w 3'], caption: str
   ) -> list[Event]:
-    """Shows a picture with a line of text in its corner."""
+    """Shows an RGB picture with `caption` in the upper-left corner."""
     cv2 = self._opencv
     picture = np.ascontiguousarray(image[..., ::-1])
     for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
@@ -78,7 +78,7 @@ class OpenCvWindow:
     return events
 
   def close(self) -> None:
-    """Takes the window from the screen."""
+    """Closes the window."""
     self._opencv.destroyAllWindows()
 
   def _note_mouse(self, kind: int, x: int, y: int, *_: Any) -> None:
@@ -89,15 +89,18 @@ class OpenCvWindow:
 
 
 def open_window(choice: Literal['auto', 'on', 'off']) -> Window | None:
-  """Opens a window; None if it is not wanted, or 'auto' and there is no screen.
+  """Opens a window; None for 'off', or for 'auto' without a screen.
 
-  Raises ValueError if one is wanted for certain and cannot be.
+  With 'auto', a window that cannot be opened is a warning.
+
+  Raises:
+    ValueError: the choice is 'on' and no window can be opened.
   """
   if choice == 'off' or (choice == 'auto' and not _has_screen()):
     return None
   try:
     return OpenCvWindow()
-  except Exception as error:  # noqa: BLE001 - OpenCV's is no public class.
+  except Exception as error:  # noqa: BLE001 - cv2.error needs cv2.
     reason = (
         'there is no window: it needs a screen and an OpenCV with windows '
         f"(pip install 'tapjax[live]'); OpenCV says: {error!r}"

@@ -1,7 +1,7 @@
-"""Videos whose frames are read or made when they are wanted.
+"""Lazy videos: frames are read or rendered on access.
 
-Trackers that go through a video piece by piece take them instead of arrays, so
-that memory does not grow with the video.
+Trackers that process a video in segments accept them instead of arrays, so that
+memory does not grow with the video.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,10 @@ _NUM_THREADS = 4
 
 
 class LazyFrames:
-  """Frames of one size; `frames[rows]` reads those of an array, or a slice.
+  """Frames of one size; `frames[rows]` reads an array of indices, or a slice.
 
-  `numpy.asarray` reads all of them.
+  `numpy.asarray` reads all frames. Reading raises ValueError for a frame of
+  another size or type.
   """
 
   def __init__(
@@ -41,7 +42,7 @@ class LazyFrames:
   ) -> UInt8[np.ndarray, 'k h w 3']:
     if isinstance(rows, slice):
       rows = np.arange(len(self))[rows]
-    # A row that is asked for several times is read once.
+    # Repeated rows are read once.
     wanted, places = np.unique(rows, return_inverse=True)
     with futures.ThreadPoolExecutor(_NUM_THREADS) as executor:
       frames = np.stack(list(executor.map(self._read, wanted.tolist())))
@@ -57,6 +58,6 @@ class LazyFrames:
       dtype: np.dtype | None = None,
       copy: bool | None = None,  # noqa: FBT001 - NumPy's protocol.
   ) -> Shaped[np.ndarray, 't h w 3']:
-    del copy  # What is read is new.
+    del copy  # The array is always new.
     frames = self[np.arange(len(self))]
     return frames if dtype is None else frames.astype(dtype, copy=False)

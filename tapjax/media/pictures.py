@@ -1,10 +1,10 @@
-"""Pillow, for those who have it: the library itself does without."""
+"""Optional import of Pillow, which the core library does not need."""
 
 from typing import Any
 
 
 def import_pillow() -> Any:
-  """Returns `PIL.Image`, or raises ImportError that says how to get it."""
+  """Returns `PIL.Image`; raises ImportError with how to install it."""
   try:
     from PIL import Image
   except ImportError:

@@ -1,8 +1,8 @@
-"""Frames as they arrive: from a video file, a folder of pictures or a camera.
+"""Streams of frames: from a video file, a folder of pictures or a camera.
 
-A source tells of every frame whether it is whole. What cannot be decoded, or
-not without gaps that the decoder painted over, arrives as damaged, with its
-number and the reason, so that nothing is ever missing or wrong in silence.
+A source reports damage for every frame. A frame that cannot be decoded, or only
+with gaps concealed by the decoder, arrives as a `StreamFrame` without pixels
+but with the reason, so that no frame is missing or wrong in silence.
 """
 
 import collections
@@ -26,15 +26,16 @@ Image = UInt8[np.ndarray, 'h w 3']
 
 PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
 _FRAME_RATE = 25.0
-# Seconds for which a picture that cannot be read may still be being written.
+# Seconds without a change after which an unreadable picture is damaged; before,
+# it may still be being written.
 _SETTLE = 1.0
 _POLL = 0.05
-# Calls in a row after which a camera without pictures counts as gone.
+# Consecutive failed reads after which a camera counts as disconnected.
 _CAMERA_FAILURES = 25
 
 
-class Shot(NamedTuple):
-  """A frame of a stream, or the reason why there is none."""
+class StreamFrame(NamedTuple):
+  """A frame of a stream; None with the reason in `damage`."""
 
   frame: Image | None
   damage: str = ''
@@ -42,13 +43,13 @@ class Shot(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-  """Where frames come from.
+  """A stream of frames.
 
   Attributes:
-    name: what to call results after.
-    frame_rate: frames per second, for the video that is written.
-    num_frames: about how many there are; None where nobody knows.
-    repeatable: whether the same frames come when it is opened again.
+    name: stem of the names of result files.
+    frame_rate: frames per second, for written videos.
+    num_frames: approximate number of frames; None if unknown.
+    repeatable: whether opening the source again yields the same frames.
   """
 
   name: str
@@ -58,22 +59,24 @@ class Source(Protocol):
 
   def open(
       self, stopped: threading.Event
-  ) -> contextlib.AbstractContextManager[Iterator[Shot]]:
-    """Yields the frames, and waits for none when told to stop."""
+  ) -> contextlib.AbstractContextManager[Iterator[StreamFrame]]:
+    """Yields the frames; stops waiting for more once `stopped` is set."""
     ...
 
 
 def find_source(
     place: str, *, frame_rate: float | None = None, patience: float = 5.0
 ) -> Source:
-  """Returns the source that a user means.
+  """Returns the source named by a path or a camera number.
 
   Args:
     place: a video file, a folder of pictures, or the number of a camera.
-    frame_rate: of pictures and of a camera that states none.
-    patience: seconds after which a folder without new pictures has ended.
+    frame_rate: of pictures, and of a camera that reports none.
+    patience: seconds without new pictures after which a folder has ended.
 
-  Raises FileNotFoundError or ValueError where there is none.
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the source cannot be read.
   """
   if re.fullmatch(r'\d+', place) and not pathlib.Path(place).exists():
     return Camera(int(place), frame_rate)
@@ -83,7 +86,7 @@ def find_source(
 
 
 class VideoFile:
-  """A video file, whose damaged frames are told from whole ones."""
+  """A video file, with a report of its damaged frames."""
 
   repeatable = True
 
@@ -97,21 +100,21 @@ class VideoFile:
     self.num_frames = info.num_frames
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
-    """Yields the frames, one after the other."""
-    del stopped  # They come without waiting.
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+    """Yields the frames in order."""
+    del stopped  # Reading never waits.
     with video_files.decode(self._path, '-debug_ts') as process:
       assert process.stderr is not None
       log = _DecoderLog(process.stderr)
       try:
-        yield self._list_shots(process, log)
+        yield self._list_frames(process, log)
       finally:
         process.kill()
         log.join()
 
-  def _list_shots(
+  def _list_frames(
       self, process: subprocess.Popen[bytes], log: '_DecoderLog'
-  ) -> Iterator[Shot]:
+  ) -> Iterator[StreamFrame]:
     height, width = self._size
     count = 0
     assert process.stdout is not None
@@ -119,32 +122,32 @@ class VideoFile:
       decoded = log.take()
       for _ in range(decoded.missing):
         count += 1
-        yield Shot(None, log.reason)
+        yield StreamFrame(None, log.reason)
       count += 1
       if decoded.corrupt:
-        yield Shot(None, log.reason)
+        yield StreamFrame(None, log.reason)
       else:
-        yield Shot(np.ascontiguousarray(frame[:height, :width]))
+        yield StreamFrame(np.ascontiguousarray(frame[:height, :width]))
     code = process.wait()
     log.join()
     missing = log.held - count
     if missing > 0 or code or log.cut_short:
-      yield from (Shot(None, log.reason) for _ in range(max(missing, 1)))
+      yield from (StreamFrame(None, log.reason) for _ in range(max(missing, 1)))
 
 
 class _Decoded(NamedTuple):
-  """What a decoder says of a frame, and of those missing just before it."""
+  """Decoder report of a frame, and the number missing just before it."""
 
   corrupt: bool = False
   missing: int = 0
 
 
 class _DecoderLog:
-  """Reads what ffmpeg says while it decodes, and keeps what is needed of it.
+  """Parses the log of ffmpeg while it decodes.
 
-  The decoder says of every frame that it let go, and before that whether it had
-  to paint over gaps in it; of every packet, the time that its frame will have.
-  So frames are known that never came.
+  The log has a line for every decoded frame, before that a line if its gaps
+  were concealed, and for every packet a line with the time stamp of its frame.
+  Packets without a decoded frame are missing frames.
   """
 
   _DECODED = re.compile(rb'\] decoder -> (?:type:video )?pts:(-?\d+|NOPTS) ')
@@ -170,17 +173,17 @@ class _DecoderLog:
 
   @property
   def reason(self) -> str:
-    """The latest complaint."""
+    """The latest error message."""
     return self._reason or 'it could not be decoded whole'
 
   def take(self) -> _Decoded:
-    """Returns what was said of the next frame."""
+    """Waits for the report of the next frame and returns it."""
     with self._arrived:
       self._arrived.wait_for(lambda: self._decoded or self._ended)
       return self._decoded.popleft() if self._decoded else _Decoded()
 
   def join(self) -> None:
-    """Waits until all was said."""
+    """Waits for the end of the log."""
     self._thread.join()
 
   def _read(self, stream: Any) -> None:
@@ -201,7 +204,7 @@ class _DecoderLog:
     elif b'corrupt decoded frame' in line:
       self._corrupt = True
     elif match := self._COUNTS.search(line):
-      # Of a whole file, some packets may be meant to be left out.
+      # An undamaged file may have packets that decode to no frame.
       if self._reason:
         self.held = int(match[1])
     elif match := self._COMPLAINT.search(line):
@@ -224,7 +227,7 @@ class _DecoderLog:
 
 
 class Folder:
-  """A folder in which pictures appear; their names are in the order of time."""
+  """A folder of pictures that may grow; names are in order of time."""
 
   num_frames: int | None = None
   repeatable = True
@@ -241,11 +244,11 @@ class Folder:
     self.frame_rate = frame_rate
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
-    """Yields the pictures, as long as new ones appear."""
-    yield self._list_shots(stopped)
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+    """Yields the pictures, until no new one appears within the patience."""
+    yield self._list_frames(stopped)
 
-  def _list_shots(self, stopped: threading.Event) -> Iterator[Shot]:
+  def _list_frames(self, stopped: threading.Event) -> Iterator[StreamFrame]:
     last: tuple[Any, ...] | None = None
     waited = time.monotonic()
     size: tuple[int, ...] | None = None
@@ -265,21 +268,22 @@ class Folder:
         continue
       for key, path in new:
         last = key
-        shot = _read_when_whole(path)
-        if shot.frame is not None:
-          size = size or shot.frame.shape[:2]
-          if shot.frame.shape[:2] != size:
-            shot = Shot(
+        picture = _read_when_whole(path)
+        if picture.frame is not None:
+          height, width = picture.frame.shape[:2]
+          size = size or (height, width)
+          if (height, width) != size:
+            picture = StreamFrame(
                 None,
-                f'{path.name} is {shot.frame.shape[1]}x{shot.frame.shape[0]}, '
-                f'the first picture {size[1]}x{size[0]} pixels',
+                f'{path.name} is {width}x{height}, the first picture '
+                f'{size[1]}x{size[0]} pixels',
             )
-        yield shot
+        yield picture
       waited = time.monotonic()
 
 
 def _make_key(name: str) -> tuple[Any, ...]:
-  """Sorts numbers in names by value, so that frame_10 is behind frame_9."""
+  """Returns a sort key that orders numbers by value: frame_9, frame_10."""
   parts = re.split(r'(\d+)', name)
   numbers = tuple(
       (0, int(part), '') if part.isdigit() else (1, 0, part) for part in parts
@@ -287,8 +291,8 @@ def _make_key(name: str) -> tuple[Any, ...]:
   return (*numbers, (1, 0, name))
 
 
-def _read_when_whole(path: pathlib.Path) -> Shot:
-  """Reads a picture; one that is still being written is waited for."""
+def _read_when_whole(path: pathlib.Path) -> StreamFrame:
+  """Reads a picture, and waits if it is still being written."""
   start = time.monotonic()
   seen = None
   while True:
@@ -297,15 +301,15 @@ def _read_when_whole(path: pathlib.Path) -> Shot:
       if state != seen:
         seen, start = state, time.monotonic()
       picture = video_files.read_picture(path, whole=True)
-      return Shot(np.ascontiguousarray(picture[..., :3]))
+      return StreamFrame(np.ascontiguousarray(picture[..., :3]))
     except (ValueError, OSError) as error:
       if time.monotonic() - start > _SETTLE:
-        return Shot(None, str(error))
+        return StreamFrame(None, str(error))
     time.sleep(_POLL)
 
 
 class Camera:
-  """A camera, through OpenCV."""
+  """A camera, read through OpenCV."""
 
   num_frames: int | None = None
   repeatable = False
@@ -313,29 +317,29 @@ class Camera:
   def __init__(self, index: int, frame_rate: float | None = None):
     self._index = index
     self._capture = _open_camera(index)
-    stated = self._capture.get(_import_opencv().CAP_PROP_FPS)
+    reported = self._capture.get(_import_opencv().CAP_PROP_FPS)
     self.name = f'camera{index}'
-    self.frame_rate = frame_rate or (stated if stated > 0 else _FRAME_RATE)
+    self.frame_rate = frame_rate or (reported if reported > 0 else _FRAME_RATE)
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
-    """Yields pictures until the camera is gone."""
-    del stopped  # They come without waiting long.
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+    """Yields pictures until the camera is disconnected."""
+    del stopped  # Reading waits for one picture at most.
     try:
-      yield self._list_shots()
+      yield self._list_frames()
     finally:
       self._capture.release()
 
-  def _list_shots(self) -> Iterator[Shot]:
+  def _list_frames(self) -> Iterator[StreamFrame]:
     failures = 0
     while failures < _CAMERA_FAILURES:
       is_whole, picture = self._capture.read()
       if is_whole:
         failures = 0
-        yield Shot(np.ascontiguousarray(picture[..., ::-1]))
+        yield StreamFrame(np.ascontiguousarray(picture[..., ::-1]))
       else:
         failures += 1
-        yield Shot(None, f'camera {self._index} gave no picture')
+        yield StreamFrame(None, f'camera {self._index} gave no picture')
 
 
 def _open_camera(index: int) -> Any:
@@ -359,24 +363,24 @@ def _import_opencv() -> Any:
 
 
 class Frames:
-  """Frames from any function that yields them, such as another program's."""
+  """A stream from a function that returns an iterator of frames."""
 
   def __init__(
       self,
-      make_shots: Callable[[], Iterator[Shot]],
+      make_frames: Callable[[], Iterator[StreamFrame]],
       name: str = 'frames',
       frame_rate: float = _FRAME_RATE,
       *,
       repeatable: bool = True,
   ):
-    self._make_shots = make_shots
+    self._make_frames = make_frames
     self.name = name
     self.frame_rate = frame_rate
     self.num_frames: int | None = None
     self.repeatable = repeatable
 
   @contextlib.contextmanager
-  def open(self, stopped: threading.Event) -> Iterator[Iterator[Shot]]:
-    """Yields the frames, one after the other."""
-    del stopped  # They come without waiting.
-    yield self._make_shots()
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+    """Yields the frames in order."""
+    del stopped  # The iterator decides about waiting.
+    yield self._make_frames()

@@ -1,4 +1,4 @@
-"""Tracks as files: arrays, a table, and the video with the tracks drawn in."""
+"""Track files: an .npz archive, a .csv table, and an overlay video."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ from tapjax.types import Tracks
 def make_folder(
     path: pathlib.Path, names: Sequence[str] = ()
 ) -> Iterator[None]:
-  """Makes a folder, and those above it, in which files can be written.
+  """Creates a writable folder and its parents for the duration of a block.
 
-  If the block fails, folders that were made for it are removed where empty.
-  Raises ValueError unless files of the given names can be written.
+  If the block fails, the created folders are removed if empty. Raises
+  ValueError unless files of the given names can be written.
   """
   made: list[pathlib.Path] = []
   try:
@@ -48,10 +48,10 @@ def write_arrays(
     *,
     window: int | None = None,
 ) -> None:
-  """Writes a .npz archive; logits that the model does not have are left out.
+  """Writes an .npz archive; logits of missing heads are left out.
 
-  The confidence is that of the tracks, unless another one is given. `window` is
-  there if the model saw no more than that many frames at once.
+  `confidence` defaults to that of the tracks. `window`, the largest number of
+  frames that the tracker saw at once, is left out if None.
   """
   arrays = {
       name: array
@@ -70,7 +70,7 @@ def write_arrays(
 
 
 def write_table(path: pathlib.Path, tracks: Tracks) -> None:
-  """Writes a .csv table with a line for every query and frame."""
+  """Writes a .csv table with one line for each query and frame."""
   rows = enumerate(
       zip(tracks.positions.tolist(), tracks.visible.tolist(), strict=True)
   )
@@ -90,7 +90,7 @@ def write_overlay(
     tracks: Tracks,
     frame_rate: float,
 ) -> None:
-  """Writes the video with the tracks drawn in, a few frames at a time."""
+  """Writes the video with the tracks drawn on it, block by block."""
   frames = (frame for block in blocks for frame in block)
   drawn = visualization.iterate_overlay(frames, tracks)
   video_files.write_video(path, drawn, frame_rate)
@@ -99,7 +99,7 @@ def write_overlay(
 def _make_folders(
     path: pathlib.Path, names: Sequence[str], made: list[pathlib.Path]
 ) -> None:
-  """Makes a folder, notes all that are new, and tries to write there."""
+  """Creates a folder, appends new folders to `made`, and tests writing."""
   try:
     if path.exists() and not path.is_dir():
       raise ValueError(f'output must be a folder; {path} is a file')

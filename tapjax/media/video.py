@@ -1,12 +1,12 @@
-"""Video files in and out, through the ffmpeg that imageio-ffmpeg brings.
+"""Reading and writing of video files, through the ffmpeg of imageio-ffmpeg.
 
-Frames travel through a pipe, one at a time, so a video of any length needs the
-memory of a few frames. ffmpeg decodes to PPM images, each of which states its
-own size: rotated videos (phones) arrive upright, with the size one sees.
+Frames pass through a pipe, one at a time, so a video of any length needs the
+memory of a few frames. ffmpeg decodes to PPM images, each of which has its own
+size: rotated videos (phones) arrive upright, in the displayed size.
 
-H.264 as every player decodes it (4:2:0) has even sizes only. Frames of an odd
-size are written with their last row or column repeated, and the true size is
-noted in the file's comment, by which `read_video` cuts them back.
+H.264 with 4:2:0, which every player decodes, has even sizes only. Frames of an
+odd size are written with their last row or column repeated, and the true size
+is stored in the comment of the file, so that `read_video` can crop them.
 """
 
 from collections.abc import Iterable
@@ -27,14 +27,14 @@ import numpy as np
 
 Frame = UInt8[np.ndarray, 'h w 3']
 
-# What ffmpeg may open. Left out are formats that name further files to read or
-# addresses to call (concat, hls, dash), and those that draw text files (tty).
+# Formats that ffmpeg may open. Excluded are formats that refer to further files
+# or addresses (concat, hls, dash), and those that render text files (tty).
 _CONTAINERS = (
     'mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,asf,flv,ogg,ivf,nut,'
     'h264,hevc,av1,yuv4mpegpipe'
 )
 _PICTURES = 'png_pipe,jpeg_pipe,webp_pipe,bmp_pipe'
-# One tick per frame: keeps every frame, however uneven or equal their times.
+# One tick per frame keeps all frames, with uneven or equal time stamps too.
 _KEEP_EVERY_FRAME = (
     *('-vf', 'settb=1/25,setpts=N'),
     *('-fps_mode', 'passthrough', '-enc_time_base', '1/25'),
@@ -54,10 +54,10 @@ CUT_SHORT = ('partial file', 'ended prematurely', 'LZW decode failed')
 
 
 class VideoInfo(NamedTuple):
-  """What a video file says about itself; the size is that of its frames.
+  """Properties of a video file; the size is that of decoded frames.
 
   `num_frames` is duration times frame rate, which can be wrong (a soundtrack
-  longer than the pictures), or None where the file states no duration.
+  longer than the pictures), or None if the file has no duration.
   """
 
   height: int
@@ -67,7 +67,7 @@ class VideoInfo(NamedTuple):
 
 
 class VideoReader:
-  """The frames of an open video: in order, from disk, to be taken once."""
+  """Frames of an open video, in order, to be iterated once."""
 
   def __init__(self, info: VideoInfo, frames: Iterator[Frame]):
     self.info = info
@@ -77,7 +77,7 @@ class VideoReader:
     return self._frames
 
   def read_blocks(self, block: int) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
-    """Yields the frames not yet taken, at most `block` at a time."""
+    """Yields the remaining frames, at most `block` at a time."""
     if block < 1:
       raise ValueError(f'block must be at least 1 frame; got {block}')
     while frames := list(itertools.islice(self._frames, block)):
@@ -88,9 +88,9 @@ class VideoReader:
 def open_video(path: str | os.PathLike[str]) -> Iterator[VideoReader]:
   """Opens a video for reading frame by frame.
 
-  Raises FileNotFoundError or ValueError where there is no readable video. A
-  video that is cut short or damaged raises ValueError when its last readable
-  frame has been taken: frames are never missing in silence.
+  Raises FileNotFoundError for a missing file and ValueError for an unreadable
+  one. A truncated or damaged video raises ValueError after its last readable
+  frame: frames are never missing in silence.
   """
   path = _check_source(path)
   with (
@@ -147,10 +147,11 @@ def read_video(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 't h w 3']:
 def read_jpeg_images(
     path: str | os.PathLike[str], frame_rate: int, most: int
 ) -> list[bytes]:
-  """Reads a video as JPEG images, as ffmpeg compresses them by default.
+  """Reads a video as JPEG images, with the default quality of ffmpeg.
 
-  Frames are repeated and left out to come at `frame_rate`; at most `most` are
-  returned. Raises FileNotFoundError or ValueError where there is none.
+  Frames are repeated or dropped to match `frame_rate`; at most `most` are
+  returned. Raises FileNotFoundError for a missing file and ValueError for an
+  unreadable one.
   """
   path = _check_source(path)
   with (
@@ -165,7 +166,7 @@ def read_jpeg_images(
       ) as process,
   ):
     output, _ = process.communicate()
-    # Within an image, these two bytes stand for nothing else.
+    # These two bytes occur only at the start of an image.
     images = [_JPEG_START + part for part in output.split(_JPEG_START)[1:]]
     if not images or process.returncode:
       raise ValueError(_explain_unreadable(path, _read_log(log)))
@@ -175,12 +176,13 @@ def read_jpeg_images(
 def read_picture(
     path: str | os.PathLike[str], *, whole: bool = False
 ) -> UInt8[np.ndarray, 'h w 4']:
-  """Reads a picture (.png, .jpg, .webp, .bmp) as RGB and opacity.
+  """Reads a picture (.png, .jpg, .webp, .bmp) as RGBA.
 
-  With `whole`, one that was decoded with complaints counts as unreadable, as
-  pictures are that are cut short.
+  With `whole`, a picture decoded with errors, such as a truncated one, counts
+  as unreadable.
 
-  Raises FileNotFoundError or ValueError where there is no readable picture.
+  Raises FileNotFoundError for a missing file and ValueError for an unreadable
+  one.
   """
   path = _check_source(path, 'picture')
   with (
@@ -197,11 +199,11 @@ def read_picture(
     assert process.stdout is not None
     header, _, content = process.stdout.read().partition(b'ENDHDR\n')
     process.wait()
-    complaints = whole and '[error]' in _read_log(log)
+    has_errors = whole and '[error]' in _read_log(log)
     fields = dict(line.split() for line in header.splitlines()[1:])
     shape = tuple(int(fields.get(n, 0)) for n in (b'HEIGHT', b'WIDTH'))
     expected = 4 * shape[0] * shape[1]
-    if complaints or not all(shape) or len(content) < expected:
+    if has_errors or not all(shape) or len(content) < expected:
       reason = _find_reason(_read_log(log))
       raise ValueError(
           f'{str(path)!r} is not a readable picture ({reason}) - save it as '
@@ -221,13 +223,22 @@ def write_video(
 ) -> None:
   """Writes uint8 [h, w, 3] RGB frames as an H.264 .mp4 that plays everywhere.
 
-  `frames` is an array or anything that yields frames; they are taken one by
-  one. The file appears under its name only when it is complete; an error or an
-  interruption, also one in `frames`, leaves no file and an older one untouched.
+  `frames` is an array or an iterable of frames, consumed one by one. The file
+  appears under its name only when it is complete; after an error or an
+  interruption, also one in `frames`, an older file is unchanged.
 
-  A lower `quality` is a better one, in a larger file, as x264 counts. So many
-  threads encode, or as many as suit the machine with 0; what is written depends
-  on their number.
+  Args:
+    path: of the file, ending in .mp4.
+    frames: all of one size, at least one.
+    frame_rate: frames per second.
+    quality: constant rate factor of x264; lower is better and larger.
+    num_threads: of the encoder; 0 chooses for the machine. The bytes of the
+      file depend on it.
+
+  Raises:
+    ValueError: an argument or a frame is invalid.
+    FileNotFoundError: the folder of `path` does not exist.
+    OSError: the file cannot be written.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() != '.mp4':
@@ -263,7 +274,7 @@ def _encode(
     frame_rate: float | int,
     settings: tuple[str, ...],
 ) -> None:
-  """Encodes frames into a file that nobody else looks at yet."""
+  """Encodes frames into a temporary file."""
   first = next(frames)
   height, width, _ = first.shape
   padding = ((0, height % 2), (0, width % 2), (0, 0))
@@ -287,7 +298,7 @@ def _encode(
         try:
           process.stdin.write(padded.tobytes())
         except BrokenPipeError:
-          break  # ffmpeg gave up; its log says why.
+          break  # ffmpeg failed; the reason is in its log.
     finally:
       with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
@@ -297,7 +308,7 @@ def _encode(
 
 
 def _check_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-  """Yields the frames while they are uint8 RGB and of the first one's size."""
+  """Yields the frames; ValueError unless all are uint8 RGB of one size."""
   shape = None
   for index, frame in enumerate(frames):
     frame = np.asarray(frame)
@@ -334,7 +345,7 @@ def _check_source(
 
 
 def read_ppm_frames(stream: IO[bytes]) -> Iterator[np.ndarray]:
-  """Yields the pictures that ffmpeg writes to a pipe, until it ends."""
+  """Yields the PPM images of a pipe until its end or a partial image."""
   while stream.readline() == b'P6\n':
     width, height = (int(number) for number in stream.readline().split())
     stream.readline()
@@ -351,10 +362,10 @@ def _check_complete(
     process: subprocess.Popen,
     log: BinaryIO,
 ) -> Iterator[np.ndarray]:
-  """Passes the frames on; raises at their end if the file holds more.
+  """Yields the frames; ValueError at their end if the file has more.
 
-  Decoders also complain about files that are whole, so a complaint counts only
-  where it speaks of a cut, or where the file holds more pictures than came out.
+  Decoders report errors for complete files too, so an error counts only if it
+  reports a truncation, or if the file has more packets than decoded frames.
   """
   count = 0
   for count, frame in enumerate(frames, start=1):  # noqa: B007
@@ -375,7 +386,7 @@ def _check_complete(
 
 
 def _find_true_size(text: str, height: int, width: int) -> tuple[int, int]:
-  """The size noted by `write_video` if it fits the decoded one, else that."""
+  """Returns the size stored by `write_video` if it fits, else the decoded."""
   match = re.search(_SIZE_NOTE.format(r'(\d+)', r'(\d+)'), text)
   if match:
     noted = int(match[1]), int(match[2])
@@ -387,9 +398,9 @@ def _find_true_size(text: str, height: int, width: int) -> tuple[int, int]:
 def _parse_info(text: str, height: int, width: int) -> VideoInfo:
   rate = re.search(r'Video: .*?, ([\d.]+)(k?) (?:fps|tbr)', text)
   frame_rate = float(rate[1]) * (1000 if rate[2] else 1) if rate else 25.0
-  # Slower than a frame in 200 seconds it prints zero, which no player can use.
+  # ffmpeg prints zero for less than a frame in 200 seconds.
   frame_rate = frame_rate or 25.0
-  broadcast = round(frame_rate * 1.001) / 1.001  # 29.97 stands for 30 / 1.001.
+  broadcast = round(frame_rate * 1.001) / 1.001  # 29.97 means 30 / 1.001.
   if frame_rate % 1 and abs(broadcast - frame_rate) < 0.005:
     frame_rate = broadcast
   length = re.search(r'Duration: (\d+):(\d+):([\d.]+)', text)
@@ -420,13 +431,13 @@ def _explain_unreadable(path: pathlib.Path, text: str) -> str:
 
 
 def _find_reason(text: str) -> str:
-  """The first complaint in ffmpeg's log, without the address before it."""
+  """Returns the first error in ffmpeg's log, without its memory address."""
   match = re.search(r'\[(?:error|fatal)\] (.+)', text)
   return match[1].strip().rstrip('.') if match else 'nothing: it crashed'
 
 
 def _read_log(log: BinaryIO) -> str:
-  """All that ffmpeg has written to `log`; it goes on writing at the end."""
+  """Returns the log so far, without moving the position of its writer."""
   size = os.fstat(log.fileno()).st_size
   return os.pread(log.fileno(), size, 0).decode('utf-8', errors='replace')
 
@@ -435,7 +446,7 @@ def _read_log(log: BinaryIO) -> str:
 def _run_ffmpeg(
     *arguments: str, log: BinaryIO | int, stdin: int, stdout: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-  """Runs ffmpeg within the context, and ends it with the context."""
+  """Runs ffmpeg within the context, and kills it at the end."""
   import imageio_ffmpeg
 
   settings = ('-hide_banner', '-nostats', '-loglevel', 'level+verbose', '-y')
@@ -445,7 +456,7 @@ def _run_ffmpeg(
       stdout=stdout,
       stderr=log,
       env={**os.environ, **_NO_ICONV},
-      # Ctrl-C is for whoever runs this, who may have frames to write yet.
+      # Ctrl-C is for the calling process, which may have frames to write yet.
       start_new_session=True,
   ) as process:
     try:

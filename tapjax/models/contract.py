@@ -234,7 +234,13 @@ class TrackerFunctions(abc.ABC):
     )
 
   def check_window(self, window: int) -> None:
-    """Raises ValueError for windows that are too short for the tracker."""
+    """Raises ValueError for windows that the tracker cannot see alone."""
+    if not self.queries_independent:
+      raise ValueError(
+          'window must be None for a tracker whose points see each other '
+          f'throughout the video; got {window} - cut the video yourself, or '
+          'choose another model'
+      )
     shortest = max(
         self.shortest_padded, 4 * self.temporal_context + SHORTEST_WINDOW
     )

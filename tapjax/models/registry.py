@@ -10,14 +10,20 @@ import numpy as np
 
 from tapjax.checkpoints.download import WeightFile
 from tapjax.geometry import Resolution
-from tapjax.models import point_transformer
 from tapjax.models import tapnet
 from tapjax.models.contract import TrackerFunctions
 from tapjax.models.locotrack import config as locotrack
 from tapjax.models.locotrack import cost as locotrack_cost
 from tapjax.models.locotrack import weights as locotrack_weights
 from tapjax.models.locotrack.functions import LocoTrackFunctions
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.pips_plus_plus import cost as pips_plus_plus_cost
+from tapjax.models.pips_plus_plus import weights as pips_plus_plus_weights
+from tapjax.models.pips_plus_plus.config import PIPS_PLUS_PLUS
+from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
+from tapjax.models.point_transformer import config as point_transformer
+from tapjax.models.point_transformer import cost as point_transformer_cost
+from tapjax.models.point_transformer import weights as point_transformer_weights
+from tapjax.models.point_transformer.functions import PointTransformerFunctions
 from tapjax.models.tapir import config as tapir
 from tapjax.models.tapir import cost as tapir_cost
 from tapjax.models.tapir import weights as tapir_weights
@@ -26,9 +32,10 @@ from tapjax.models.tapir_tiny import cost as tapir_tiny_cost
 from tapjax.models.tapir_tiny import weights as tapir_tiny_weights
 from tapjax.models.tapir_tiny.config import TAPIR_TINY
 from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
-from tapjax.models.taptr import functions as taptr
-from tapjax.models.taptr import network as taptr_network
+from tapjax.models.taptr import cost as taptr_cost
 from tapjax.models.taptr import weights as taptr_weights
+from tapjax.models.taptr.config import TAPTRV2
+from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.models.weight_names import WeightName
 
 
@@ -154,23 +161,23 @@ _LOCOTRACK = Architecture(
     ignored=locotrack_weights.IGNORED,
 )
 _PIPS_PLUS_PLUS = Architecture(
-    pips_plus_plus.make_functions,
-    pips_plus_plus.list_weight_names,
+    PipsPlusPlusFunctions,
+    pips_plus_plus_weights.list_weight_names,
     lambda config, shapes: config,
-    pips_plus_plus.count_operations,
+    pips_plus_plus_cost.count_operations,
 )
 _POINT_TRANSFORMER = Architecture(
-    point_transformer.make_functions,
-    point_transformer.list_weight_names,
+    PointTransformerFunctions,
+    point_transformer_weights.list_weight_names,
     lambda config, shapes: config,
-    point_transformer.count_operations,
-    ignored=('*.num_batches_tracked',),
+    point_transformer_cost.count_operations,
+    ignored=point_transformer_weights.IGNORED,
 )
 _TAPTR = Architecture(
-    taptr.make_functions,
+    TaptrFunctions,
     taptr_weights.list_weight_names,
     lambda config, shapes: config,
-    taptr.count_operations,
+    taptr_cost.count_operations,
     select_arrays=taptr_weights.select_arrays,
 )
 
@@ -224,7 +231,7 @@ def _describe_taptr(num_parameters: int, path: str, **scores: float) -> Preset:
   licence = 'non-commercial research only'
   return Preset(
       name='taptrv2',
-      config=taptr_network.TAPTRV2,
+      config=TAPTRV2,
       architecture=_TAPTR,
       num_parameters=num_parameters,
       weights=WeightFile(
@@ -297,7 +304,7 @@ _PRESETS = (
     _describe_locotrack('locotrack_efficientnet_b0_proj', locotrack.EFFICIENTNET_B0_PROJ, 3_104_167, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_b0_deep', locotrack.EFFICIENTNET_B0_DEEP, 3_815_837, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
     _describe_locotrack('locotrack_efficientnet_256', locotrack.EFFICIENTNET_256, 3_476_519, _LOCOTRACK_EFFICIENTNET, {}),  # noqa: E501
-    Preset('pips_plus_plus', pips_plus_plus.PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), _PIPS_URL, 'MIT', _PIPS_SCORES),  # noqa: E501
+    Preset('pips_plus_plus', PIPS_PLUS_PLUS, _PIPS_PLUS_PLUS, 17_565_410, WeightFile(_PIPS_URL, size=None, sha256=None), _PIPS_URL, 'MIT', _PIPS_SCORES),  # noqa: E501
     _describe_taptr(40_040_803, 'taptrv2.pth', tapvid_davis=63.5, tapvid_kinetics=49.7),  # noqa: E501
     _describe_point_transformer('point_transformer_resnet18', point_transformer.RESNET18, 14_501_314),  # noqa: E501
     _describe_point_transformer('point_transformer_resnet34', point_transformer.RESNET34, 24_609_474),  # noqa: E501

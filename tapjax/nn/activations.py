@@ -1,4 +1,4 @@
-"""Nonlinearities."""
+"""Activation functions."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ _CUBIC = 0.044715 * _LINEAR
 def gelu(x: Float[Array, '*b']) -> Float[Array, '*b']:
   """The tanh approximation of GELU, in a form that is fast on CPUs.
 
-  Equal to `jax.nn.gelu(x, approximate=True)` up to rounding, at two thirds of
+  Equal to `jax.nn.gelu(x, approximate=True)` up to rounding, in two thirds of
   its time.
   """
   return x / (1 + jnp.exp(-_compute_exponent(x)))
@@ -23,7 +23,7 @@ def gelu(x: Float[Array, '*b']) -> Float[Array, '*b']:
 
 @gelu.defjvp
 def _compute_gelu_tangent(primals, tangents):
-  """As autodiff would, but finite where the exponential overflows."""
+  """Equals the derivative by autodiff; finite if the exponential overflows."""
   (x,), (tangent,) = primals, tangents
   gate = jax.nn.sigmoid(_compute_exponent(x))
   slope = _LINEAR + 3 * _CUBIC * jnp.square(x)

@@ -15,7 +15,8 @@ XAVIER = hk.initializers.VarianceScaling(1.0, 'fan_avg', 'uniform')
 class MultiHeadAttention(hk.Module):
   """Scaled dot-product attention within sequences.
 
-  Queries, keys and values come from one matrix, side by side in this order.
+  The projections of queries, keys and values are one matrix, concatenated in
+  this order.
   """
 
   def __init__(
@@ -42,14 +43,15 @@ class MultiHeadAttention(hk.Module):
       mask: Bool[Array, 'b s s'] | None = None,
       weigh: Callable[[Array], Array] | None = None,
   ) -> Float[Array, 'b s c']:
-    """Returns a mean of values for each token.
+    """Returns the attention-weighted mean of values for each token.
 
     Args:
-      x: where queries and keys come from.
-      values: where values come from.
-      mask: which token (last axis) each may look at; all without it.
-      weigh: sees the weights of values, `[b k s s]`, and returns those to use,
-        such as without some of them.
+      x: input of queries and keys.
+      values: input of values.
+      mask: True where a token (second axis) may attend to another (last axis);
+        None allows all.
+      weigh: maps attention weights, `[b k s s]`, to the weights to use, such as
+        for dropout.
     """
     inputs, channels = x.shape[-1], self._channels
     matrix = hk.get_parameter('w', (inputs, 3 * channels), init=self._w_init)

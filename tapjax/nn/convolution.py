@@ -1,9 +1,9 @@
-"""Convolutions whose gradients a CPU computes in reasonable time.
+"""Convolutions with gradients that are fast on CPUs.
 
 XLA's CPU backend takes the gradient of a convolution with respect to its kernel
-as a convolution whose window is the whole image, a hundred times as slow as the
-convolution itself. As matrix products over shifted views it costs about twice
-as much as the convolution.
+as a convolution with the whole image as its kernel, a hundred times as slow as
+the convolution itself. Here the gradient is a sum of matrix products of shifted
+views, about twice as slow as the convolution.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 
 class Conv2D(hk.Module):
-  """A square convolution with padding 'SAME', as `hk.Conv2D` has it."""
+  """A square convolution with padding 'SAME', as in `hk.Conv2D`."""
 
   def __init__(
       self,
@@ -56,8 +56,8 @@ def convolve(
     stride: int,
     platform: str,
 ) -> Float[Array, 'b _ _ o']:
-  """Convolves with padding 'SAME'; gradients are in the form for a platform."""
-  del platform  # It matters to gradients alone.
+  """Convolves with padding 'SAME'; `platform` chooses the form of gradients."""
+  del platform  # Used by the gradients only.
   return _convolve_natively(x, kernel, stride)
 
 
@@ -78,7 +78,7 @@ def _convolve_backward(
     return differentiate(cotangent)
   by_kernel = _differentiate_by_kernel(x, cotangent, kernel.shape[0], stride)
   if stride == 1 and kernel.shape[0] % 2:
-    # As a convolution like those of other layers it has a fast routine.
+    # A convolution of stride 1 and odd size has a fast routine.
     return _convolve_natively(cotangent, turn_kernel(kernel), 1), by_kernel
   _, by_x = jax.vjp(lambda x: _multiply_shifted(x, kernel, stride), x)
   return *by_x(cotangent), by_kernel
@@ -92,8 +92,8 @@ def _differentiate_by_kernel(
 ) -> Float[Array, 'k k c o']:
   """Returns the gradient with respect to a kernel, row by row.
 
-  All columns of a row are one product. Views that are shifted down lie in
-  memory as they are; only those shifted to the side are copied.
+  All columns of a row of the kernel are one product. Views shifted vertically
+  are slices of memory; only views shifted horizontally are copied.
   """
   *_, height, width, outputs = cotangent.shape
   padding = jax.lax.padtype_to_pads(
@@ -123,9 +123,9 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def turn_kernel(kernel: Float[Array, 'k k c o']) -> Float[Array, 'k k o c']:
-  """Returns the kernel that takes gradients of outputs to those of inputs.
+  """Returns the kernel that maps gradients of outputs to gradients of inputs.
 
-  It does so for convolutions of stride 1 with kernels of odd size.
+  Valid for convolutions of stride 1 with kernels of odd size.
   """
   return jnp.flip(kernel, axis=(0, 1)).swapaxes(2, 3)
 
@@ -143,9 +143,9 @@ def _convolve_natively(
 
 
 class KernelSpan(NamedTuple):
-  """Cells that an output sees along one axis, and the taps that weigh them.
+  """Cells seen by an output along one axis, and the kernel taps on them.
 
-  Both are half-open ranges, of cells and of taps of the kernel.
+  Both ranges are half-open, and taps on padding are left out.
   """
 
   start: int
@@ -155,7 +155,13 @@ class KernelSpan(NamedTuple):
 
 
 def list_kernel_spans(size: int, stride: int, side: int) -> list[KernelSpan]:
-  """Lists the span of every output along an axis that is padded 'SAME'."""
+  """Lists the span of every output along an axis with padding 'SAME'.
+
+  Args:
+    size: of the kernel.
+    stride: of the convolution.
+    side: number of cells along the axis.
+  """
   ((before, _),) = jax.lax.padtype_to_pads([side], [size], [stride], 'SAME')
   spans = []
   for corner in range(-before, side - before, stride):
@@ -167,16 +173,18 @@ def list_kernel_spans(size: int, stride: int, side: int) -> list[KernelSpan]:
 def make_row_weights(
     kernel: Float[Array, 'k k c o'], stride: int, side: int
 ) -> list[Float[Array, 'cells c _']]:
-  """Returns the weights of each row of outputs, for a square image.
+  """Returns a convolution as dense weights, one matrix for each output row.
 
-  Their first axis are the cells of the rows in the output's span. Weights of
-  cells that an output does not see are zero.
+  The first axis has the cells of the input rows in the span of an output row,
+  row by row; the last one has columns and channels of the output row. Images
+  are square, with sides of `side`. Weights of cells outside of the span of an
+  output are zero.
   """
   size, _, channels, outputs = kernel.shape
   spans = list_kernel_spans(size, stride, side)
   rows = []
-  for span in spans:
-    part = kernel[span.kernel_start : span.kernel_stop]
+  for row in spans:
+    part = kernel[row.kernel_start : row.kernel_stop]
     columns = [
         jnp.pad(
             part[:, column.kernel_start : column.kernel_stop],
@@ -192,7 +200,7 @@ def make_row_weights(
 def _multiply_shifted(
     x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c o'], stride: int
 ) -> Float[Array, 'b _ _ o']:
-  """Convolves by one product of shifted views with the kernel."""
+  """Convolves by one product of concatenated shifted views with the kernel."""
   size = kernel.shape[0]
   padding = jax.lax.padtype_to_pads(
       x.shape[1:3], (size, size), (stride, stride), 'SAME'

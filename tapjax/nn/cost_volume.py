@@ -1,4 +1,4 @@
-"""Cost volumes: the resemblance of a query to every cell of a frame."""
+"""Cost volumes: similarity of each query to every cell of a frame."""
 
 from collections.abc import Iterator
 import itertools
@@ -17,7 +17,7 @@ from tapjax.ops.loops import add_all
 
 _HIDDEN_CHANNELS = 16
 _KERNEL = 3
-# Cells of the heatmap around its peak that count for the position.
+# Radius of the soft argmax around the peak of the heatmap, in cells.
 _PEAK_RADIUS = 5.0
 _POOLED_CHANNELS = 32
 
@@ -25,7 +25,7 @@ _POOLED_CHANNELS = 32
 class FrameEstimate(NamedTuple):
   """Position of each query in a frame, (x, y) in cells, and logits.
 
-  The heatmap holds the log-probability of each cell; None without one.
+  `heatmap` is the log-probability of each cell; None if it is not computed.
   """
 
   positions: Float[Array, 'n *t 2']
@@ -36,7 +36,7 @@ class FrameEstimate(NamedTuple):
 class NarrowConv(hk.Module):
   """A 3x3 convolution from or to one channel, as a sum of shifted products.
 
-  At such widths a CPU takes two to three times as long for a convolution.
+  For so few channels, a convolution takes two to three times as long on a CPU.
   """
 
   def __init__(self, channels: int, name: str):
@@ -54,9 +54,9 @@ class NarrowConv(hk.Module):
 
 
 class CostVolumeHead(hk.Module):
-  """Reads a position and logits off the cost volume of one frame.
+  """Estimates positions and logits from the cost volume of one frame.
 
-  The layer from which the logits are pooled takes steps of `pooled_stride`.
+  `pooled_stride` is the stride of the convolution before the logits' pooling.
   """
 
   def __init__(
@@ -91,9 +91,10 @@ class CostVolumeHead(hk.Module):
       bias: Float[Array, 'n h w'] | None = None,
       other_features: Float[Array, 'n c'] | None = None,
   ) -> FrameEstimate:
-    """Returns estimates; a `bias` is added to the logits of the heatmap.
+    """Returns estimates; `bias` is added to the logits of the heatmap.
 
-    A cell counts by whichever of a query's features it resembles more.
+    With `other_features`, the cost of a cell is the larger of its two dot
+    products with the features of a query.
     """
     height, width, channels = features.shape
     cells = features.reshape(-1, channels).T
@@ -121,7 +122,7 @@ def score_positions(
 ) -> Float[Array, 'n']:
   """Returns the log-probability of each position, (x, y) in cells.
 
-  Between the centers of four cells it is that of their weighted mean.
+  Probabilities are interpolated bilinearly between the centers of cells.
   """
   _, height, width = heatmap.shape
   last = jnp.asarray([width - 1, height - 1], positions.dtype)
@@ -146,9 +147,9 @@ def score_positions(
 def _convolve_narrow(
     x: Float[Array, 'n h w c'], kernel: Float[Array, 'k k c o']
 ) -> Float[Array, 'n h w o']:
-  """Shifts whichever is narrower, the input or its products.
+  """Convolves by shifting the narrower of the input and its products.
 
-  So does the gradient, which is a convolution of this kind as well.
+  The gradient is a convolution of this kind, too.
   """
   _, height, width, inputs = x.shape
   if inputs == 1:
@@ -189,7 +190,7 @@ _convolve_narrow.defvjp(_convolve_narrow_forward, _convolve_narrow_backward)
 def _sum_shifted_products(
     narrow: Float[Array, 'n h w 1'], wide: Float[Array, 'n h w c']
 ) -> Float[Array, 'taps c']:
-  """Sums over all cells the products of one channel, shifted, with others."""
+  """Sums products of a shifted channel with the wide channels, over cells."""
   views = jnp.stack([view.reshape(-1) for _, view in _shift(narrow[..., 0])])
   return views @ wide.reshape(-1, wide.shape[-1])
 
@@ -197,7 +198,7 @@ def _sum_shifted_products(
 def _shift(
     x: Float[Array, 'n h w *c'],
 ) -> Iterator[tuple[tuple[int, int], Float[Array, 'n h w *c']]]:
-  """Yields the view of each tap of the kernel, with zeros outside."""
+  """Yields (row, column) of each kernel tap and its view, zero-padded."""
   _, height, width = x.shape[:3]
   outside = (_KERNEL // 2, _KERNEL // 2)
   x = jnp.pad(x, ((0, 0), outside, outside, *((0, 0),) * (x.ndim - 3)))
@@ -208,7 +209,7 @@ def _shift(
 def count_cost_volume(
     cells: float, channels: int, pooled_stride: int = 2
 ) -> float:
-  """Returns multiply-adds times two of the head, for a query and a frame."""
+  """Returns the FLOPs (2 per multiply-add) of the head, per query and frame."""
   return (
       2.0
       * cells

@@ -1,12 +1,11 @@
-"""The first blocks of EfficientNets, as encoders of frames.
+"""Truncated EfficientNets as frame encoders.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
-Networks", arXiv 1905.11946. A block widens with a 1x1 convolution, convolves
-every channel by itself, weighs the channels by a function of their means
-(squeeze and excite), and narrows again.
+Networks", arXiv 1905.11946. A block is a 1x1 expansion, a depthwise
+convolution, squeeze-and-excitation, and a 1x1 projection.
 
-Depthwise convolutions are sums of shifted products: on a CPU the grouped
-convolution that they replace takes many times as long.
+Depthwise convolutions are sums of shifted products: on a CPU the equivalent
+grouped convolution takes many times as long.
 """
 
 from collections.abc import Iterator
@@ -29,14 +28,14 @@ TrunkName = Literal['b0', 'b0_deep', 'b2', 'b5', 'b256']
 
 _EPSILON = 1e-3
 _DECAY = 0.99
-# Share of images whose last block is dropped in training.
+# Drop rate of the last block in training (stochastic depth).
 _DROPPED = 0.2
 _STEM_SIZE = 3
-_SQUEEZED_SHARE = 4
+_SQUEEZE_RATIO = 4
 
 
 class Stage(NamedTuple):
-  """Blocks of one width; the stride is that of the first one."""
+  """Blocks of one width; `stride` is the stride of the first block."""
 
   repeats: int
   channels: int
@@ -50,10 +49,10 @@ class Trunk:
   """A truncated EfficientNet.
 
   Attributes:
-    stem_channels: of the first convolution.
-    stages: of blocks.
-    taps: indices of the blocks whose outputs are taken, the finest first.
-    nominal_size: side of the images for which paddings were chosen.
+    stem_channels: channels of the first convolution.
+    stages: stages of blocks.
+    taps: indices of the blocks with returned outputs, the finest first.
+    nominal_size: side of the images that determines paddings.
   """
 
   stem_channels: int
@@ -63,7 +62,7 @@ class Trunk:
 
 
 class Block(NamedTuple):
-  """One block of a trunk; padding is before and after, on both axes."""
+  """One block of a trunk; `padding` is (before, after), on both axes."""
 
   inputs: int
   channels: int
@@ -74,13 +73,13 @@ class Block(NamedTuple):
 
   @property
   def hidden(self) -> int:
-    """Channels between widening and narrowing."""
+    """Channels after the expansion."""
     return self.inputs * self.expansion
 
   @property
   def squeezed(self) -> int:
-    """Channels of the narrowest layer, which weighs the others."""
-    return max(1, self.inputs // _SQUEEZED_SHARE)
+    """Channels of the bottleneck of squeeze-and-excitation."""
+    return max(1, self.inputs // _SQUEEZE_RATIO)
 
 
 _B0 = (Stage(1, 16, 1, 3, 1), Stage(2, 24, 6, 3, 2), Stage(2, 40, 6, 5, 2))
@@ -132,7 +131,7 @@ TRUNKS: dict[TrunkName, Trunk] = {
 
 
 class DepthwiseConv(hk.Module):
-  """Convolves every channel by itself."""
+  """A depthwise convolution."""
 
   def __init__(
       self, size: int, stride: int, padding: tuple[int, int], name: str
@@ -152,10 +151,10 @@ class DepthwiseConv(hk.Module):
 
 
 class MBConv(hk.Module):
-  """A block: widen, convolve, weigh the channels, narrow.
+  """A mobile inverted bottleneck: expand, convolve, excite, project.
 
-  In training, the residual is dropped for some of the images, at the rate
-  `dropped`.
+  In training, the residual branch is dropped for a fraction `dropped` of the
+  images (stochastic depth).
   """
 
   def __init__(
@@ -207,15 +206,16 @@ class MBConv(hk.Module):
 
 
 class EfficientNet(hk.Module):
-  """The trunk of an EfficientNet; returns its taps, the finest first."""
+  """The trunk of an EfficientNet; returns outputs of its taps, finest first."""
 
   def __init__(self, trunk: Trunk, name: str, axis: str | None = None):
-    """Makes a trunk.
+    """Initializes the module.
 
     Args:
-      trunk: its shape.
-      name: of the module.
-      axis: of the mapped function whose shards norms see together in training.
+      trunk: the architecture.
+      name: name of the module.
+      axis: device axis over which batch statistics are averaged in training;
+        None uses statistics of the local batch.
     """
     super().__init__(name=name)
     self._taps = trunk.taps
@@ -260,17 +260,14 @@ def _make_norm(name: str, axis: str | None) -> BatchNorm:
 def drop_images(
     key: Array, x: Float[Array, 'b h w c'], rate: float
 ) -> Float[Array, 'b h w c']:
-  """Returns zeros for some of the images, and scales up the others.
-
-  The expected value of each image stays the same.
-  """
+  """Zeroes images at random and scales up the others, keeping the mean."""
   kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0], 1, 1, 1))
   return jnp.where(kept, x / (1 - rate), 0)
 
 
 def list_blocks(trunk: Trunk) -> Iterator[Block]:
-  """Lists the blocks of a trunk, up to the last that is taken."""
-  # PARITY: paddings are those of the nominal size, whatever the image has;
+  """Yields the blocks of a trunk."""
+  # PARITY: paddings are those of the nominal size, for images of any size;
   # for b2 this shifts the coarse cells (test_locotrack_parity).
   size = math.ceil(trunk.nominal_size / 2)
   inputs = trunk.stem_channels
@@ -290,7 +287,7 @@ def list_blocks(trunk: Trunk) -> Iterator[Block]:
 
 
 def count_trunk(trunk: Trunk, pixels: float) -> float:
-  """Returns multiply-adds times two for an image of `pixels` pixels."""
+  """Returns the FLOPs (2 per multiply-add) for an image of `pixels` pixels."""
   pixels /= 4
   count = count_convolution(pixels, _STEM_SIZE, 3, trunk.stem_channels)
   for block in list_blocks(trunk):
@@ -304,7 +301,7 @@ def count_trunk(trunk: Trunk, pixels: float) -> float:
 
 
 def _pad_same(length: int, size: int, stride: int) -> tuple[int, int]:
-  """Returns the zeros before and after an axis, by TensorFlow's rule."""
+  """Returns the padding (before, after) of TensorFlow's 'SAME'."""
   outputs = math.ceil(length / stride)
   total = max((outputs - 1) * stride + size - length, 0)
   return total // 2, total - total // 2

@@ -1,4 +1,4 @@
-"""Numbers as vectors of sines."""
+"""Sinusoidal embeddings of numbers."""
 
 import math
 
@@ -11,10 +11,10 @@ import numpy as np
 def embed_sines(
     values: Float[Array, '*n v'], channels: int, temperature: float
 ) -> Float[Array, '*n _']:
-  """Returns `channels` sines and cosines of each value, value after value.
+  """Returns `channels` sines and cosines of each value, concatenated.
 
-  A value of 1 is a full turn of the fastest pair; the pairs slow down to about
-  the `temperature`th part of its speed.
+  A value of 1 is one period of the fastest pair; the frequencies of the pairs
+  fall geometrically to about 1 / `temperature`.
   """
   pairs = np.arange(channels) // 2 * 2 / channels
   speeds = (2 * math.pi / temperature**pairs).astype(np.float32)

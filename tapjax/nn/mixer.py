@@ -1,9 +1,9 @@
-"""The temporal mixer that refines tracks, over whole videos or frame by frame.
+"""Temporal mixer for track refinement, on whole videos or frame by frame.
 
 A block mixes over time with two depthwise convolutions and over channels with
 a two-layer perceptron. Depthwise convolutions of three taps are written as
-shifted multiply-adds: on a CPU the grouped convolution that they replace costs
-fifty times as much.
+shifted multiply-adds: on a CPU the equivalent grouped convolution takes fifty
+times as long.
 """
 
 from typing import Literal, NamedTuple
@@ -23,17 +23,18 @@ TAPS = 3
 
 
 class BlockMemory(NamedTuple):
-  """The last two frames that each temporal convolution of a block has seen."""
+  """Last two input frames of each temporal convolution of a block."""
 
   inputs: Float[Array, '*k n 2 c']
   hidden: Float[Array, '*k n 2 m c']
 
 
 class DepthwiseTaps(hk.Module):
-  """The weights of a depthwise convolution over time.
+  """Weights and bias of a depthwise convolution over time.
 
-  They are stored as published, `[taps, 1, channels * multiplier]`, and used
-  with the multiplier before the channels, which keeps the channels together.
+  Weights are stored as published, `[taps, 1, channels * multiplier]`, and
+  returned with the multiplier before the channels, so that channels are
+  contiguous.
   """
 
   def __init__(self, channels: int, multiplier: int, name: str):
@@ -54,7 +55,7 @@ class DepthwiseTaps(hk.Module):
 
 
 class MixerBlock(hk.Module):
-  """Mixes over time, then over channels."""
+  """A residual block: mixing over time, then over channels."""
 
   def __init__(
       self,
@@ -89,7 +90,7 @@ class MixerBlock(hk.Module):
       memory: BlockMemory | None,
       is_frame: Bool[Array, 't'] | None,
   ) -> tuple[Float[Array, 'n t c'], BlockMemory | None]:
-    """Sums over branches of two convolutions with a rectifier in between."""
+    """Sums branches of two temporal convolutions with a GELU in between."""
     expand, expand_bias = self._expand()
     reduce, reduce_bias = self._reduce()
     output = jnp.sum(reduce_bias, axis=0)[None, None]
@@ -97,7 +98,7 @@ class MixerBlock(hk.Module):
         _silence(x, is_frame), None if memory is None else memory.inputs
     )
     hiddens = []
-    # One branch at a time: what is in between stays in the cache.
+    # One branch at a time: hidden activations stay in the cache.
     for branch in range(expand.shape[1]):
       hidden = _convolve_time(inputs, expand[:, branch])
       hidden += expand_bias[branch][None, None]
@@ -117,18 +118,18 @@ class MixerBlock(hk.Module):
   def _extend(
       self, x: Float[Array, 'n t c'], past: Float[Array, 'n 2 c'] | None
   ) -> Float[Array, 'n padded c']:
-    """Adds what lies before and after: the past where given, else zeros."""
+    """Prepends the past frames; without a past, pads with zeros."""
     if past is None:
       return jnp.pad(x, ((0, 0), self._padding, (0, 0)))
     return jnp.concatenate([past, x], axis=1)
 
 
 class Mixer(hk.Module):
-  """Blocks of mixing between two linear layers.
+  """Mixer blocks between two linear layers.
 
-  With temporal 'past' no frame sees a later one, and a video may come in pieces
-  of any number of frames: the memory that one call returns is what the next one
-  needs. Zeros are the memory of a video that has not begun.
+  With temporal 'past' the mixer is causal, and a video may be processed in
+  segments of any length: the memory returned by one call is an argument of the
+  next. The initial memory of a video is zeros.
   """
 
   def __init__(
@@ -156,14 +157,13 @@ class Mixer(hk.Module):
       memory: BlockMemory | None = None,
       is_frame: Bool[Array, 't'] | None = None,
   ) -> tuple[Float[Array, 'n t o'], BlockMemory | None]:
-    """Returns the output and, if a memory was given, its successor.
+    """Returns the output and, if `memory` is not None, the updated memory.
 
     Args:
       x: one sequence per query.
-      memory: of every block, stacked on the first axis; None for a video that
-        begins here and whose end is not carried on.
-      is_frame: False for what pads the video at its end and is not seen by the
-        frames before; None if there is no such thing.
+      memory: of all blocks, stacked on the first axis; None for a whole video.
+      is_frame: False for padding at the end of the video, which has no
+        influence on the frames before; None without padding.
     """
     x = self._input(x)
     memories = []
@@ -180,7 +180,7 @@ class Mixer(hk.Module):
 def _silence(
     x: Float[Array, 'n t c'], is_frame: Bool[Array, 't'] | None
 ) -> Float[Array, 'n t c']:
-  """Puts the zeros that lie beyond the end of a video over its padding."""
+  """Zeroes the padding at the end of a video, as the frames beyond it."""
   if is_frame is None:
     return x
   return jnp.where(is_frame[None, :, None], x, 0)
@@ -189,7 +189,7 @@ def _silence(
 def _convolve_time(
     x: Float[Array, 'n padded c'], kernel: Float[Array, 'taps c']
 ) -> Float[Array, 'n t c']:
-  """Convolves each channel over time, without padding."""
+  """Convolves each channel over time, with padding 'VALID'."""
   num_frames = x.shape[1] - (TAPS - 1)
   return add_all(
       x[:, tap : tap + num_frames] * kernel[tap][None, None]

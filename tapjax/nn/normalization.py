@@ -1,4 +1,4 @@
-"""Normalisation of activations and of feature vectors."""
+"""Normalization of activations and of feature vectors."""
 
 import functools
 
@@ -12,7 +12,7 @@ EPSILON = 1e-5
 
 
 class InstanceNorm(hk.Module):
-  """Normalises every channel over the cells of each image."""
+  """Instance normalization: each channel over the cells of each image."""
 
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
     channels = x.shape[-1:]
@@ -26,9 +26,10 @@ def normalize_instances(
     scale: Float[Array, 'c'] | None = None,
     offset: Float[Array, 'c'] | None = None,
 ) -> Float[Array, 'b h w c']:
-  """Gives every channel of every image its own mean and spread.
+  """Normalizes each channel over the cells of each image.
 
-  Without a scale and an offset these are 0 and 1.
+  The normalized values have mean 0 and variance 1; `scale` and `offset` are
+  applied to them.
   """
   normalized = standardize(x, (1, 2))
   if scale is not None:
@@ -37,7 +38,7 @@ def normalize_instances(
 
 
 class LayerNorm(hk.Module):
-  """Normalises each vector of channels, then scales each channel."""
+  """Layer normalization of each vector of channels, with a learned scale."""
 
   def __init__(self, name: str, *, with_offset: bool):
     super().__init__(name=name)
@@ -56,12 +57,12 @@ class LayerNorm(hk.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def standardize(x: Float[Array, '*b'], axes: tuple[int, ...]) -> Array:
-  """Gives `x` mean 0 and variance 1 over `axes`, of each of the others.
+  """Normalizes `x` to mean 0 and variance 1 over `axes`.
 
-  It divides last, and so does its gradient. XLA puts a sum or a product into
-  every computation that reads it, but not a division. Without that a CPU adds
-  up the residual branches of a network anew for each of its layers, which makes
-  gradients of deep ones several times as slow.
+  The last operation is a division, in the gradient too: XLA fuses sums and
+  products into all of their consumers, but not divisions. Otherwise a CPU
+  recomputes the sum of residual branches for each layer, and gradients of deep
+  networks are several times as slow.
   """
   return _standardize_forward(x, axes)[0]
 
@@ -91,13 +92,13 @@ standardize.defvjp(_standardize_forward, _standardize_backward)
 def normalize_vectors(
     features: Float[Array, '*b c'],
 ) -> Float[Array, '*b c']:
-  """Scales each vector to length 1, and leaves all but zero ones near zero."""
+  """Scales each vector to length 1; vectors of almost zero stay near zero."""
   squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
   return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
 
 
 class GroupNorm(hk.Module):
-  """Normalises groups of neighboring channels over the cells of each image."""
+  """Group normalization: groups of channels over the cells of each image."""
 
   def __init__(self, num_groups: int, name: str):
     super().__init__(name=name)
@@ -113,10 +114,10 @@ class GroupNorm(hk.Module):
 
 
 class BatchNorm(hk.Module):
-  """Gives every channel of a batch mean 0 and variance 1, then learned ones.
+  """Batch normalization, with learned scale and offset.
 
-  Where it does not train it uses running averages of both, in which the
-  variance is the unbiased one. Statistics are float32 whatever the input is.
+  Outside of training it uses running averages of means and of unbiased
+  variances. Statistics are float32 for inputs of any type.
   """
 
   def __init__(
@@ -127,14 +128,14 @@ class BatchNorm(hk.Module):
       decay: float = 0.9,
       axis: str | None = None,
   ):
-    """Makes a norm.
+    """Initializes the module.
 
     Args:
-      name: of the module.
-      epsilon: is added to variances.
-      decay: of the running averages, in an update.
-      axis: of the mapped function whose shards are one batch together; None
-        sees the own one.
+      name: name of the module.
+      epsilon: added to variances.
+      decay: decay of the running averages in an update.
+      axis: device axis over which batch statistics are averaged; None uses
+        statistics of the local batch.
     """
     super().__init__(name=name)
     self._epsilon = epsilon
@@ -186,7 +187,7 @@ def apply_statistics(
     offset: Float[Array, 'c'],
     epsilon: float,
 ) -> Float[Array, 'b h w c']:
-  """Gives channels of that mean and variance another offset and scale."""
+  """Normalizes channels by given statistics, then scales and offsets them."""
   factor = scale * jax.lax.rsqrt(variance + epsilon)
   shift = (offset - mean * factor).astype(x.dtype)
   factor = factor.astype(x.dtype)

@@ -123,7 +123,7 @@ class ResNet(hk.Module):
   def __call__(
       self, images: Float[Array, 'b h w c']
   ) -> list[Float[Array, 'b _ _ _']]:
-    """Returns the output of the stem and of every group."""
+    """Returns the outputs of the stem and of every group, the finest first."""
     x = self._stem(images)
     outputs = [x]
     for group in self._groups:
@@ -135,14 +135,14 @@ class ResNet(hk.Module):
 def count_convolution(
     pixels: float, size: int, inputs: int, outputs: int
 ) -> float:
-  """Returns multiply-adds times two of a square convolution."""
+  """Returns the FLOPs (2 per multiply-add) of a square convolution."""
   return 2.0 * pixels * size**2 * inputs * outputs
 
 
 def count_resnet(
     pixels: float, channels: Sequence[int], strides: Sequence[int]
 ) -> float:
-  """Returns multiply-adds times two of a `ResNet` of two blocks a group."""
+  """Returns the FLOPs of a `ResNet` with two blocks in each group."""
   pixels /= 4
   count = count_convolution(pixels, 7, 3, channels[0])
   inputs = channels[0]

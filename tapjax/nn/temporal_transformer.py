@@ -1,9 +1,9 @@
-"""A transformer over time whose heads look either backwards or forwards.
+"""Transformer over time with directed heads and linear position biases.
 
-Instead of codes for positions, a head subtracts from its logits the distance in
-frames times a slope of its own (ALiBi, arXiv 2108.12409), so that videos may be
-of any length. The first half of the heads sees a frame and those before it, the
-second half the frame and those after it.
+Instead of position embeddings, each head subtracts from its logits the distance
+in frames times its slope (ALiBi, arXiv 2108.12409), so that videos may be of
+any length. The first half of the heads attends to a frame and those before it,
+the second half to the frame and those after it.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ class DirectedAttention(hk.Module):
 
 
 class TransformerLayer(hk.Module):
-  """Attention over time, then a perceptron, each after a norm."""
+  """Attention over time, then a perceptron, both pre-norm and residual."""
 
   def __init__(self, channels: int, num_heads: int, gelu: Gelu, name: str):
     super().__init__(name=name)
@@ -77,9 +77,9 @@ class TransformerLayer(hk.Module):
 
 
 class FirstColumns(hk.Module):
-  """A linear layer of which only the first outputs are computed.
+  """A linear layer that computes only the first `used` of `size` outputs.
 
-  Published weights have more outputs than are used.
+  Published weights have more outputs than trackers use.
   """
 
   def __init__(self, size: int, used: int, name: str):
@@ -98,7 +98,7 @@ class FirstColumns(hk.Module):
 
 
 class TemporalTransformer(hk.Module):
-  """Layers of attention over time between two linear ones."""
+  """Transformer layers between two linear layers."""
 
   def __init__(
       self,
@@ -122,7 +122,7 @@ class TemporalTransformer(hk.Module):
   def __call__(
       self, x: Float[Array, 'n t c'], num_frames: NumFrames | None = None
   ) -> Float[Array, 'n t o']:
-    """Returns the outputs; frames from `num_frames` on are padding."""
+    """Returns the outputs; frames from `num_frames` on are masked padding."""
     if num_frames is None:
       num_frames = np.asarray(x.shape[1])
     x = self._input(x)
@@ -134,10 +134,10 @@ class TemporalTransformer(hk.Module):
 def make_directed_bias(
     num_heads: int, num_frames: int
 ) -> Float[Array, 'k t t']:
-  """Returns the bias of every head's logits, from frame to frame.
+  """Returns the bias of attention logits, [head, query frame, key frame].
 
-  The slopes of the heads that look back and of those that look ahead are the
-  same: powers of 1 / 24 down to 1 / 24 itself.
+  Backward and forward heads have the same slopes: powers of 1 / 24 down to
+  1 / 24 itself.
   """
   half = num_heads // 2
   exponents = -(np.arange(half) + 1.0) / half

@@ -1,8 +1,8 @@
-"""Residual networks as torchvision builds them: 18, 34, 50 and so on.
+"""Residual networks as in torchvision: ResNet-18, 34, 50 and so on.
 
 He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385. The
-norm is behind each convolution, the stride of a bottleneck is in its 3x3
-convolution, and every convolution and the pooling pad both sides alike.
+norm follows each convolution, the stride of a bottleneck is in its 3x3
+convolution, and convolutions and pooling pad both sides equally.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,13 @@ class ResNetConfig:
   """Settings of a residual network.
 
   Attributes:
-    blocks: how many there are in each stage.
-    block: two 3x3 convolutions, or a 3x3 between two 1x1 of which the last has
-      four times the channels.
-    norm: over the batch where it trains, with running averages elsewhere; or
-      frozen, where neither averages nor scales are learned.
-    channels: of the stem and of the first stage; they double at every other.
+    blocks: number of blocks in each stage.
+    block: 'basic' has two 3x3 convolutions; 'bottleneck' has a 3x3 between two
+      1x1, the last with four times the channels.
+    norm: 'batch' is batch normalization; 'frozen' has constant statistics,
+      scales and offsets.
+    channels: channels of the stem and of the first stage, doubled at every
+      further stage.
   """
 
   blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -43,7 +44,7 @@ class ResNetConfig:
 
   @property
   def output_channels(self) -> tuple[int, ...]:
-    """Channels of the output of each stage."""
+    """Number of output channels of each stage."""
     expansion = _EXPANSION[self.block]
     return tuple(
         expansion * self.channels * 2**i for i in range(len(self.blocks))
@@ -54,7 +55,7 @@ _EXPANSION = {'basic': 1, 'bottleneck': 4}
 
 
 class LayerShape(NamedTuple):
-  """A convolution: its channels, the side of its kernel and its stride."""
+  """Channels, kernel size and stride of a convolution."""
 
   inputs: int
   outputs: int
@@ -63,7 +64,7 @@ class LayerShape(NamedTuple):
 
 
 class BlockShape(NamedTuple):
-  """The convolutions of a block; without a shortcut the input is carried."""
+  """Convolutions of a block; the skip is the identity without `shortcut`."""
 
   layers: tuple[LayerShape, ...]
   shortcut: LayerShape | None
@@ -84,7 +85,7 @@ def list_stages(config: ResNetConfig) -> Iterator[tuple[BlockShape, ...]]:
 
 
 def count_resnet(config: ResNetConfig, height: int, width: int) -> float:
-  """Returns multiply-adds times two for one image."""
+  """Returns the FLOPs (2 per multiply-add) for one image."""
   pixels = height * width / 4
   stem = _describe_stem(config)
   total = count_convolution(pixels, stem.size, stem.inputs, stem.outputs)
@@ -132,7 +133,7 @@ def _describe_block(
 
 
 class FrozenNorm(hk.Module):
-  """Moves and scales every channel by four numbers that nothing changes."""
+  """Batch normalization with constant statistics, scale and offset."""
 
   def __call__(
       self, x: Float[Array, 'b h w c'], *, is_training: bool = False
@@ -150,7 +151,7 @@ class FrozenNorm(hk.Module):
 
 
 class _Layer(hk.Module):
-  """A convolution and the norm behind it."""
+  """A convolution followed by a norm."""
 
   def __init__(
       self, shape: LayerShape, norm: Norm, name: str, axis: str | None
@@ -178,7 +179,7 @@ class _Layer(hk.Module):
 
 
 class _Block(hk.Module):
-  """Two or three layers around which the input is carried."""
+  """Two or three layers with a skip connection."""
 
   def __init__(
       self,
@@ -208,19 +209,19 @@ class _Block(hk.Module):
 
 
 class TorchvisionResNet(hk.Module):
-  """A 7x7 stem of stride 2, a pooling of stride 2, and stages of blocks.
+  """A 7x7 stem of stride 2, max pooling of stride 2, and stages of blocks.
 
-  Every stage but the first halves the grid. Sizes are rounded up.
+  All stages except the first halve the grid, rounding sizes up.
   """
 
   def __init__(self, config: ResNetConfig, name: str, axis: str | None = None):
-    """Makes a network.
+    """Initializes the module.
 
     Args:
-      config: its settings.
-      name: of the module.
-      axis: of the mapped function whose shards batch norms see together in
-        training.
+      config: settings of the network.
+      name: name of the module.
+      axis: device axis over which batch statistics are averaged in training;
+        None uses statistics of the local batch.
     """
     super().__init__(name=name)
     self._stem = _Layer(_describe_stem(config), config.norm, 'stem', axis)
@@ -235,7 +236,7 @@ class TorchvisionResNet(hk.Module):
   def __call__(
       self, images: Float[Array, 'b h w c'], *, is_training: bool = False
   ) -> list[Float[Array, 'b _ _ _']]:
-    """Returns the output of every stage."""
+    """Returns the output of every stage, the finest first."""
     x = jax.nn.relu(self._stem(images, is_training=is_training))
     x = jax.lax.reduce_window(
         x,

@@ -1,4 +1,4 @@
-"""Objects followed through a video by tracking points on them.
+"""Multi-object tracking by tracked points.
 
 ```python
 import tapjax

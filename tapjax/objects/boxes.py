@@ -1,4 +1,4 @@
-"""Boxes: how far they overlap, how they move with points, and smoothing.
+"""Boxes: overlaps, motion with points, and smoothing over time.
 
 Boxes are (left, top, right, bottom) in raster pixels.
 """
@@ -11,10 +11,10 @@ from jaxtyping import Float
 from jaxtyping import Num
 import numpy as np
 
-# Residuals beyond this many times the usual one count little.
+# Residuals above this many median residuals are downweighted.
 _CLIP = 2.0
 _ROUNDS = 12
-# First rotations, and the share of points that must come near with one.
+# Initial rotations, and the fraction of inliers that accepts one.
 _TURNS = tuple(
     np.asarray([[c, -s], [s, c]], np.float64)
     for c, s in ((1, 0), (0, 1), (0, -1), (-1, 0))
@@ -23,21 +23,27 @@ _ENOUGH = 0.6
 
 
 class Similarity(NamedTuple):
-  """x' = scale * rotation @ x + shift, and which points agree with it."""
+  """Similarity x' = matrix @ x + shift, and its inliers.
+
+  Attributes:
+    matrix: scale times rotation.
+    shift: translation in pixels.
+    is_inlier: whether each point lies within the tolerance.
+  """
 
   matrix: Float[np.ndarray, '2 2']
   shift: Float[np.ndarray, '2']
-  agrees: Bool[np.ndarray, 'n']
+  is_inlier: Bool[np.ndarray, 'n']
 
   def apply(self, points: Num[np.ndarray, 'n 2']) -> Float[np.ndarray, 'n 2']:
-    """Returns where points go."""
+    """Returns the transformed points."""
     return points @ self.matrix.T + self.shift
 
 
 def measure_overlaps(
     boxes: Num[np.ndarray, 'n 4'], others: Num[np.ndarray, 'm 4']
 ) -> Float[np.ndarray, 'n m']:
-  """Returns intersection over union of each box with each other one."""
+  """Returns the intersection over union of all pairs of boxes."""
   shared = measure_shared(boxes, others)
   total = measure_areas(boxes)[:, None] + measure_areas(others)[None]
   return shared / np.maximum(total - shared, 1e-9)
@@ -46,7 +52,7 @@ def measure_overlaps(
 def measure_shared(
     boxes: Num[np.ndarray, 'n 4'], others: Num[np.ndarray, 'm 4']
 ) -> Float[np.ndarray, 'n m']:
-  """Returns the area that each box shares with each other one."""
+  """Returns the intersection areas of all pairs of boxes."""
   low = np.maximum(boxes[:, None, :2], others[None, :, :2])
   high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
   return np.prod(np.maximum(high - low, 0.0), axis=-1, dtype=np.float64)
@@ -68,7 +74,7 @@ def measure_area(box: Num[np.ndarray, '4']) -> float:
 def are_inside(
     points: Num[np.ndarray, 'n 2'], box: Num[np.ndarray, '4']
 ) -> Bool[np.ndarray, 'n']:
-  """Returns which points (x, y) lie in a box."""
+  """Returns whether each point (x, y) lies in a box, edges included."""
   return np.all((points >= box[:2]) & (points <= box[2:]), axis=-1)
 
 
@@ -77,19 +83,23 @@ def fit_similarity(
     targets: Num[np.ndarray, 'n 2'],
     tolerance: float,
 ) -> Similarity:
-  """Returns the similarity that takes most sources near their targets.
+  """Fits a robust similarity from sources to targets.
 
-  It begins at the shift and the scale that medians tell, and then gives points
-  less weight the farther they are off; where few come near, it begins again
-  with quarter turns. Those within the tolerance agree.
+  Iteratively reweighted least squares, initialized with the medians' shift and
+  scale. If too few points are inliers, the fit restarts from quarter turns.
+
+  Args:
+    sources: points (x, y).
+    targets: corresponding points (x, y).
+    tolerance: largest residual of an inlier, in pixels.
   """
   x, y = np.asarray(sources, np.float64), np.asarray(targets, np.float64)
   best = None
   for turn in _TURNS:
     motion = _fit_from(x, y, tolerance, turn)
-    if best is None or motion.agrees.sum() > best.agrees.sum():
+    if best is None or motion.is_inlier.sum() > best.is_inlier.sum():
       best = motion
-    if best.agrees.mean() >= _ENOUGH:
+    if best.is_inlier.mean() >= _ENOUGH:
       break
   assert best is not None, 'there is at least one turn'
   return best
@@ -101,7 +111,7 @@ def _fit_from(
     tolerance: float,
     turn: Float[np.ndarray, '2 2'],
 ) -> Similarity:
-  """Returns the similarity found from a first rotation."""
+  """Returns the similarity fitted from an initial rotation."""
   middle_x, middle_y = np.median(x, axis=0), np.median(y, axis=0)
   spread = [
       np.median(np.linalg.norm(points - middle, axis=-1))
@@ -124,7 +134,7 @@ def _solve(
     y: Float[np.ndarray, 'n 2'],
     weights: Float[np.ndarray, 'n'],
 ) -> tuple[Float[np.ndarray, '2 2'], Float[np.ndarray, '2']]:
-  """Returns the similarity of least squares."""
+  """Solves weighted least squares for a similarity."""
   mean_x, mean_y = weights @ x, weights @ y
   (a, b), (c, d) = (x - mean_x).T, (y - mean_y).T
   size = weights @ (a**2 + b**2)
@@ -139,7 +149,7 @@ def _solve(
 def move_box(
     box: Num[np.ndarray, '4'], motion: Similarity
 ) -> Float[np.ndarray, '4']:
-  """Returns the box of what filled the old one as an ellipse, once moved."""
+  """Returns the bounding box of the moved ellipse inscribed in a box."""
   half = (box[2:] - box[:2]).astype(np.float64) / 2
   center = motion.apply((box[None, :2] + box[None, 2:]) / 2)[0]
   half = np.sqrt(motion.matrix**2 @ half**2)
@@ -147,7 +157,7 @@ def move_box(
 
 
 def to_shape(boxes: Num[np.ndarray, '*n 4']) -> Float[np.ndarray, '*n 4']:
-  """Returns centers and logarithms of sides: what boxes are averaged as."""
+  """Returns (center x, center y, log width, log height), for averages."""
   low = boxes[..., :2].astype(np.float64)
   high = boxes[..., 2:].astype(np.float64)
   sides = np.log(np.maximum(high - low, 1e-3))
@@ -155,7 +165,7 @@ def to_shape(boxes: Num[np.ndarray, '*n 4']) -> Float[np.ndarray, '*n 4']:
 
 
 def from_shape(shapes: Float[np.ndarray, '*n 4']) -> Float[np.ndarray, '*n 4']:
-  """Returns the boxes that `to_shape` describes."""
+  """Inverts `to_shape`."""
   half = np.exp(shapes[..., 2:]) / 2
   center = shapes[..., :2]
   return np.concatenate([center - half, center + half], axis=-1)
@@ -167,7 +177,10 @@ def correct_box(
     outward: float,
     inward: float,
 ) -> Float[np.ndarray, '4']:
-  """Moves each side towards that of another box, by these shares of the way."""
+  """Moves each side toward another box, by the given fractions of the way.
+
+  Sides that move away from the center use `outward`, others `inward`.
+  """
   change = (other - box).astype(np.float64)
   is_outward = change * np.asarray([-1, -1, 1, 1]) > 0
   return box + np.where(is_outward, outward, inward) * change
@@ -176,7 +189,11 @@ def correct_box(
 def fill_holes(
     boxes: Num[np.ndarray, 't 4'], known: Bool[np.ndarray, 't'], longest: int
 ) -> tuple[Num[np.ndarray, 't 4'], Bool[np.ndarray, 't']]:
-  """Interpolates boxes through short holes; also returns what is known then."""
+  """Interpolates boxes through holes of at most `longest` frames.
+
+  Returns:
+    The boxes, and whether each is known or interpolated.
+  """
   filled, present = boxes.copy(), known.copy()
   frames = np.flatnonzero(known)
   for start, stop in itertools.pairwise(frames):
@@ -195,11 +212,11 @@ def smooth_boxes(
     known: Bool[np.ndarray, 't'],
     deviation: float,
 ) -> Float[np.ndarray, 't 4']:
-  """Averages boxes over a few frames before and behind, across no gap.
+  """Smooths boxes over time, within each run of known frames.
 
-  Lines are fitted, weighted by a Gaussian of this deviation in frames, so that
-  what moves evenly does not lag, not even where its track ends. Boxes that are
-  not known stay as they are.
+  Local linear regression with Gaussian weights of standard deviation
+  `deviation`, in frames, so that linear motion has no lag, not even at the ends
+  of a track. Unknown boxes are unchanged.
   """
   smooth = np.array(boxes, np.float64)
   if deviation <= 0:

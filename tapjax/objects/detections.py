@@ -1,4 +1,4 @@
-"""What a detector says of a frame, and detectors that are only lists of boxes.
+"""Detections of a frame, and detectors that replay given boxes.
 
 A detector is any function from a frame, uint8 RGB [h, w, 3], to `Detections`.
 Boxes are (left, top, right, bottom) in raster pixels: (0, 0) is the outer
@@ -22,15 +22,15 @@ Frame = UInt8[np.ndarray, 'h w 3']
 
 
 class Detections(NamedTuple):
-  """The objects that a detector sees in a frame; all but boxes may be None.
+  """Detected objects of one frame; every field except `boxes` may be None.
 
   Attributes:
-    boxes: of the objects.
-    labels: what they are; an object never changes its label.
-    scores: how sure the detector is; higher is better.
-    masks: which pixels they cover.
-    ids: who they are, if the detector knows its objects again. Others are
-      matched with those of earlier frames by their points and boxes.
+    boxes: (left, top, right, bottom) of each object.
+    labels: class names; the label of an object never changes.
+    scores: confidence of the detector; higher is better.
+    masks: pixels of each object.
+    ids: identities, for detectors that re-identify objects; without them,
+      detections are matched with objects by points and boxes.
   """
 
   boxes: Float[np.ndarray, 'n 4']
@@ -44,17 +44,19 @@ Detector = Callable[[Frame], Detections]
 
 
 def make_no_detections() -> Detections:
-  """Returns what a detector says that sees nothing."""
+  """Returns detections of a frame without objects."""
   return Detections(np.zeros((0, 4), np.float32))
 
 
 def check_detections(
     detections: Detections, resolution: tuple[int, int]
 ) -> Detections:
-  """Returns detections with boxes inside of the frame, or raises ValueError.
+  """Validates detections and clips their boxes to the frame.
 
-  Boxes that reach beyond the frame are cut, and those that lie outside of it
-  are left out, with all that belongs to them.
+  Boxes outside of the frame are removed, together with their other fields.
+
+  Raises:
+    ValueError: a field has the wrong shape, or a box is not finite or empty.
   """
   boxes = np.asarray(detections.boxes, np.float64)
   if boxes.size == 0:
@@ -101,9 +103,9 @@ def check_detections(
 
 
 class ListedDetections:
-  """A detector that knows in advance what is on which frame.
+  """Detector that replays given detections.
 
-  It must be called on the frames `every` apart, in order.
+  It must be called in order on frames 0, `every`, 2 * `every` and so on.
   """
 
   def __init__(self, by_frame: dict[int, Detections], every: int = 1):
@@ -112,7 +114,7 @@ class ListedDetections:
     self._next = 0
 
   def __call__(self, frame: Frame) -> Detections:
-    """Returns what is known of the next frame."""
+    """Returns the detections of the next frame."""
     del frame
     index, self._next = self._next, self._next + self._every
     return self._by_frame.get(index, make_no_detections())
@@ -122,8 +124,11 @@ def read_mot(path: str | os.PathLike[str]) -> dict[int, Detections]:
   """Reads boxes in the text format of the MOT Challenge, by frame.
 
   A line is `frame,id,left,top,width,height,score,...`; frames and pixels count
-  from 1, and an id below 0 is no identity. Raises FileNotFoundError, or
-  ValueError that names the line.
+  from 1, and a negative id means no identity.
+
+  Raises:
+    FileNotFoundError: the file does not exist.
+    ValueError: a line is malformed; the message names it.
   """
   path = pathlib.Path(path)
   if not path.is_file():

@@ -1,4 +1,4 @@
-"""Objects as files: a table, the text of the MOT Challenge, and a video."""
+"""Object files: a .csv table, MOT Challenge text, and an overlay video."""
 
 from collections.abc import Iterable
 import itertools
@@ -27,7 +27,7 @@ _COLUMNS = (
 
 
 def write_table(path: pathlib.Path, objects: ObjectTracks) -> None:
-  """Writes a .csv table with a line for every object on every frame."""
+  """Writes a .csv table with one line per visible object and frame."""
   write_csv(
       path,
       itertools.chain(
@@ -50,8 +50,8 @@ def write_table(path: pathlib.Path, objects: ObjectTracks) -> None:
 def write_mot(path: pathlib.Path, objects: ObjectTracks) -> None:
   """Writes `frame,id,left,top,width,height,score,-1,-1,-1` lines.
 
-  Frames and pixels count from 1, as the MOT Challenge has it; the score is the
-  share of points that are visible.
+  Frames and pixels count from 1, as in the MOT Challenge; the score is the
+  fraction of visible points.
   """
   lines = []
   for frame, row in np.argwhere(objects.visible.T).tolist():
@@ -71,7 +71,7 @@ def write_overlay(
     objects: ObjectTracks,
     frame_rate: float,
 ) -> None:
-  """Writes the video with boxes, numbers and points drawn in."""
+  """Writes the video with boxes, ids and points drawn over it."""
   frames = (frame for block in blocks for frame in block)
   drawn = (
       draw_objects(frame, objects, index) for index, frame in enumerate(frames)
@@ -82,7 +82,7 @@ def write_overlay(
 def draw_objects(
     frame: UInt8[np.ndarray, 'h w 3'], objects: ObjectTracks, index: int
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Draws the objects of a frame: boxes with their numbers, and points."""
+  """Draws the objects of frame `index`: boxes with ids, and points."""
   shown = objects.visible[:, index]
   return visualization.draw_boxes(
       frame,

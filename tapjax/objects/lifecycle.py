@@ -1,14 +1,13 @@
-"""The rules by which objects are found, kept, lost and found again.
+"""Object lifecycle: begin, track, hide, re-identify, remove.
 
-On every frame the visible points of an object move its box. Every so many
-frames a detector is asked as well:
+On every frame, the visible points of an object move its box. Every
+`detect_every` frames, detections are matched with objects:
 
-detections ──match──► an object's box is corrected, its points sampled anew
-               └─ no object ──► a new one
-points ──too few, or no common motion──► hidden, until points come back
+detections ──match──► the box of the object is corrected, its points resampled
+               └─ no match ──► a new object
+points ──too few, or no common motion──► hidden, until points reappear
 
-An object is whoever its points say it is: what comes out of hiding keeps its
-number.
+Identity follows the points: an object that reappears keeps its id.
 """
 
 import dataclasses
@@ -26,30 +25,30 @@ from tapjax.objects.settings import ObjectSettings
 from tapjax.objects.sources import PointSource
 from tapjax.objects.sources import Reading
 
-# Boxes that overlap this much are one, if only one of them is detected.
+# Overlap (IoU) above which two boxes are one object, if only one is detected.
 _SAME = 0.6
-# A box of this share of another one's area is not smaller.
+# Area ratio above which a box does not count as smaller than another.
 _AS_LARGE = 0.8
-# Frames after which a hidden object is no longer believed to move on.
+# Number of frames for which the motion of a hidden object is extrapolated.
 _COASTING = 10
-# Of the visible points of an object, how many must move as one.
-_LEAST_AGREEING = 0.4
-# Of the size at the last correction, how small and large an object may become.
+# Least fraction of an object's visible points with a common motion.
+_LEAST_INLIER_FRACTION = 0.4
+# Range of an object's scale, relative to its last correction.
 _SMALLEST_SCALE = 0.1
 _LARGEST_SCALE = 10.0
 
 
 class ObjectState(NamedTuple):
-  """An object on a frame that shows it.
+  """State of a visible object on one frame.
 
   Attributes:
-    id: its number, from 1.
-    label: what it is; empty where no detector says it.
+    id: id of the object, from 1.
+    label: class name; empty without labels of the detector.
     box: (left, top, right, bottom), which may reach beyond the frame.
-    detected: whether the detector saw it here.
-    visible_share: of its points.
-    points: (x, y).
-    points_visible: which of them are seen and move as the object does.
+    detected: whether the detector found it on this frame.
+    visible_share: fraction of its points in `points_visible`.
+    points: positions (x, y) of its points.
+    points_visible: whether each point is visible and an inlier of the motion.
   """
 
   id: int
@@ -63,13 +62,14 @@ class ObjectState(NamedTuple):
 
 @dataclasses.dataclass
 class TrackedObject:
-  """What is known of an object; `shown` are the frames that show it."""
+  """Tracked object; `shown` holds its states, by visible frame."""
 
   number: int
   label: str
   detector_id: int | None
   points: Int[np.ndarray, 'n']
-  # What box goes with where the points are, and the size when they were taken.
+  # Box and point positions of the last correction; box area at the last
+  # sampling of points.
   box: Float[np.ndarray, '4']
   places: Float[np.ndarray, 'n 2']
   sampled_area: float
@@ -83,16 +83,16 @@ class TrackedObject:
 
 
 class _Estimate(NamedTuple):
-  """Where the points of an object say it is on a frame; None if hidden."""
+  """Box and motion of an object from its points; both None if hidden."""
 
   reading: Reading
-  agreeing: np.ndarray
+  is_inlier: np.ndarray
   box: np.ndarray | None
   motion: boxes_lib.Similarity | None
 
 
-class ObjectMachine:
-  """Follows objects from frame to frame."""
+class ObjectLifecycle:
+  """Lifecycle of all objects, advanced frame by frame."""
 
   def __init__(
       self,
@@ -104,16 +104,21 @@ class ObjectMachine:
     self._settings = settings
     self._resolution = resolution
     self._next = 1
-    # All that ever were, and those that are still looked for.
+    # All objects, and those that are not removed.
     self.objects: list[TrackedObject] = []
     self._living: list[TrackedObject] = []
 
   def step(
       self, frame: int, detections: Detections | None
   ) -> list[TrackedObject]:
-    """Goes on to a frame of the source; returns those objects it shows.
+    """Advances all objects to a frame of the source.
 
-    Detections are None where the detector was not asked.
+    Args:
+      frame: index of the frame.
+      detections: detections of the frame; None if the detector was not called.
+
+    Returns:
+      The visible objects with at least `min_detections` detections.
     """
     estimates = {
         item.number: self._estimate(item, frame) for item in self._living
@@ -138,14 +143,14 @@ class ObjectMachine:
     ]
 
   def list_reported(self) -> list[TrackedObject]:
-    """Returns all objects that were detected often enough, oldest first."""
+    """Returns all objects with at least `min_detections` detections, by id."""
     return [item for item in self.objects if not self._is_tentative(item)]
 
   def _is_tentative(self, item: TrackedObject) -> bool:
     return item.num_detections < self._settings.min_detections
 
   def _estimate(self, item: TrackedObject, frame: int) -> _Estimate:
-    """Returns where the points of an object say that it is."""
+    """Estimates the box of an object from its visible points."""
     settings = self._settings
     reading = self._source.read(item.points, frame)
     visible = reading.visible & np.isfinite(reading.positions).all(axis=-1)
@@ -153,26 +158,26 @@ class ObjectMachine:
     least = max(
         min(settings.min_points, count), int(settings.min_visible_share * count)
     )
-    nowhere = _Estimate(reading, np.zeros(count, bool), None, None)
+    hidden_estimate = _Estimate(reading, np.zeros(count, bool), None, None)
     if visible.sum() < max(least, 1):
-      return nowhere
+      return hidden_estimate
     size = np.sqrt(max(boxes_lib.measure_area(item.box), 1.0))
     motion = boxes_lib.fit_similarity(
         item.places[visible],
         reading.positions[visible],
         settings.tolerance * size,
     )
-    agreeing = np.zeros(count, bool)
-    agreeing[np.flatnonzero(visible)[motion.agrees]] = True
-    if agreeing.sum() < max(_LEAST_AGREEING * visible.sum(), 1):
-      return nowhere
+    is_inlier = np.zeros(count, bool)
+    is_inlier[np.flatnonzero(visible)[motion.is_inlier]] = True
+    if is_inlier.sum() < max(_LEAST_INLIER_FRACTION * visible.sum(), 1):
+      return hidden_estimate
     scale = np.sqrt(abs(np.linalg.det(motion.matrix)))
     box = boxes_lib.move_box(item.box, motion)
     height, width = self._resolution
     is_outside = (box[2:] <= 0).any() or (box[:2] >= [width, height]).any()
     if is_outside or not _SMALLEST_SCALE < scale < _LARGEST_SCALE:
-      return nowhere
-    return _Estimate(reading, agreeing, box, motion)
+      return hidden_estimate
+    return _Estimate(reading, is_inlier, box, motion)
 
   def _show(
       self,
@@ -182,7 +187,7 @@ class ObjectMachine:
       *,
       detected: bool = False,
   ) -> None:
-    """Notes where an object is; hidden ones are nowhere."""
+    """Adds the state of a visible object; no effect for a hidden one."""
     if estimate.box is None:
       return
     item.shown[frame] = ObjectState(
@@ -190,9 +195,9 @@ class ObjectMachine:
         item.label,
         estimate.box.astype(np.float32),
         detected,
-        float(np.mean(estimate.agreeing)),
+        float(np.mean(estimate.is_inlier)),
         estimate.reading.positions.astype(np.float32),
-        estimate.agreeing,
+        estimate.is_inlier,
     )
 
   def _take_detections(
@@ -201,7 +206,7 @@ class ObjectMachine:
       detections: Detections,
       estimates: dict[int, _Estimate],
   ) -> None:
-    """Gives every detection to an object, or makes one of it."""
+    """Matches detections with objects; begins objects for unmatched ones."""
     pairs = self._match(frame, detections, estimates)
     for item in self._living:
       item.is_matched = item.number in pairs.values()
@@ -227,7 +232,7 @@ class ObjectMachine:
       detections: Detections,
       estimates: dict[int, _Estimate],
   ) -> dict[int, int]:
-    """Returns the numbers of the objects that detections are of, by row."""
+    """Returns the matched object number for each matched detection row."""
     if detections.ids is not None:
       known = {
           item.detector_id: item.number
@@ -273,7 +278,7 @@ class ObjectMachine:
       least: float,
       pairs: dict[int, int],
   ) -> None:
-    """Adds the pairs of largest affinity, of those that are large enough."""
+    """Adds pairs of maximum total affinity, each at least `least`."""
     from scipy import optimize  # Comes with JAX; slow to import.
 
     labels = detections.labels
@@ -295,8 +300,11 @@ class ObjectMachine:
       estimate: _Estimate,
       box: Num[np.ndarray, '4'],
   ) -> float:
-    """Returns how well a detection fits an object that is seen."""
-    points = estimate.reading.positions[estimate.agreeing]
+    """Returns the affinity of a detection and a visible object, 0 to 1.
+
+    Mean of the boxes' IoU and the fraction of inlier points in the detection.
+    """
+    points = estimate.reading.positions[estimate.is_inlier]
     overlap = boxes_lib.measure_overlaps(own[None], box[None])[0, 0]
     inside = boxes_lib.are_inside(points, box).mean() if len(points) else 0.0
     return float(overlap + inside) / 2 if overlap > 0.05 else 0.0
@@ -308,9 +316,10 @@ class ObjectMachine:
       estimate: _Estimate,
       box: Num[np.ndarray, '4'],
   ) -> float:
-    """Returns how well a detection fits an object that is not seen.
+    """Returns the affinity of a detection and a hidden object.
 
-    Points that are back count more than a box where the object should be.
+    Reappeared points (1 to 2) outweigh an overlap of the extrapolated box (up
+    to 1).
     """
     settings = self._settings
     reading = estimate.reading
@@ -332,7 +341,7 @@ class ObjectMachine:
   def _find_whole(
       self, frame: int, detections: Detections, row: int
   ) -> TrackedObject | None:
-    """Returns the object that a detection is a part of, or none."""
+    """Returns the visible object that a detection is part of, or None."""
     shown = [item for item in self._living if frame in item.shown]
     if detections.ids is not None or not shown:
       return None
@@ -354,7 +363,7 @@ class ObjectMachine:
       part: Num[np.ndarray, '4'],
       estimate: _Estimate | None,
   ) -> None:
-    """Makes an object larger, to hold a part of it."""
+    """Extends the box of an object to a detected part of it."""
     state = item.shown[frame]
     old = state.box.astype(np.float64)
     box = boxes_lib.correct_box(old, part, self._settings.correction, 0.0)
@@ -368,7 +377,7 @@ class ObjectMachine:
     item.corrected = frame
 
   def _begin(self, frame: int, detections: Detections, row: int) -> None:
-    """Begins to follow an object that was never seen before."""
+    """Begins a new object at a detection."""
     box = detections.boxes[row].astype(np.float64)
     label = '' if detections.labels is None else str(detections.labels[row])
     identity = None if detections.ids is None else int(detections.ids[row])
@@ -398,7 +407,7 @@ class ObjectMachine:
       row: int,
       box: Num[np.ndarray, '4'],
   ) -> None:
-    """Takes the points of an object anew, from a detection."""
+    """Resamples the points of an object from a detection."""
     masks = detections.masks
     mask = None if masks is None else masks[row]
     if mask is not None and not mask.any():
@@ -421,7 +430,7 @@ class ObjectMachine:
       row: int,
       estimate: _Estimate,
   ) -> None:
-    """Moves an object to where it was detected."""
+    """Corrects the box of an object with its matched detection."""
     settings = self._settings
     box = detections.boxes[row].astype(np.float64)
     item.num_detections += 1
@@ -435,19 +444,19 @@ class ObjectMachine:
         settings.correction * settings.shrinking,
     )
     if estimate.box is None or estimate.motion is None:
-      # It was hidden; what was true of its points may be so no more.
+      # After hiding, the old points may be invalid.
       self._sample(item, frame, detections, row, mixed)
       self._look_back(item, frame)
       item.corrected = frame
       return
     inside = boxes_lib.are_inside(estimate.reading.positions, mixed)
-    share = float((inside & estimate.agreeing).mean())
+    share = float((inside & estimate.is_inlier).mean())
     growth = boxes_lib.measure_area(mixed) / max(item.sampled_area, 1e-9)
     limit = settings.reinitialize_growth
-    # A closer look at the same points is no growth.
+    # A larger scale of the same points is not growth.
     scale = abs(np.linalg.det(estimate.motion.matrix))
     if growth > limit * max(1, scale) and settings.joins_parts:
-      # Now more is seen of it, and so the points say of frames before.
+      # More of the object is visible; its new points extend earlier boxes.
       self._sample(item, frame, detections, row, mixed)
       self._look_back(item, frame, replaces=True)
       item.corrected = frame
@@ -468,10 +477,10 @@ class ObjectMachine:
       old: Num[np.ndarray, '4'],
       new: Num[np.ndarray, '4'],
   ) -> None:
-    """Moves the boxes since the last detection, the later ones by more.
+    """Interpolates a correction over the frames since the last one.
 
-    So boxes follow both detections about them. Only frames of the window are
-    still open to change.
+    Boxes between two detections then agree with both. Only frames of the
+    current window change.
     """
     begin = item.corrected
     first = max(begin + 1, self._source.get_first_frame())
@@ -487,9 +496,9 @@ class ObjectMachine:
   def _look_back(
       self, item: TrackedObject, frame: int, *, replaces: bool = False
   ) -> None:
-    """Fills the frames before, while the points say where the object was.
+    """Tracks an object backward until its points give no box.
 
-    With `replaces`, boxes that are known give way to larger ones.
+    With `replaces`, larger boxes replace known ones.
     """
     for t in range(frame - 1, self._source.get_first_frame() - 1, -1):
       if frame - t > self._settings.max_hidden:
@@ -508,7 +517,7 @@ class ObjectMachine:
   def _is_taken(
       self, item: TrackedObject, frame: int, box: Num[np.ndarray, '4']
   ) -> bool:
-    """Returns whether another object is where a box is."""
+    """Returns whether another object overlaps a box."""
     others = [
         other.shown[frame].box
         for other in self.objects
@@ -520,9 +529,9 @@ class ObjectMachine:
     return bool(overlaps.max() > _SAME)
 
   def _hide_doubles(self, frame: int) -> None:
-    """Hides objects whose points went over to another one, or are behind it.
+    """Hides unmatched objects that overlap a matched one.
 
-    Of two with the same box, the one stays that was detected last.
+    Their points drifted to the other object, or are occluded by it.
     """
     shown = [item for item in self._living if frame in item.shown]
     for item in shown:
@@ -545,15 +554,18 @@ class ObjectMachine:
 def _rebase(
     item: TrackedObject, estimate: _Estimate, box: Num[np.ndarray, '4']
 ) -> None:
-  """Takes a box for that of where points are now, of all points."""
+  """Sets the box and the current positions of all points as references.
+
+  Positions of outliers come from the common motion.
+  """
   assert estimate.motion is not None, 'what is hidden has no box'
   places = estimate.motion.apply(item.places)
-  places[estimate.agreeing] = estimate.reading.positions[estimate.agreeing]
+  places[estimate.is_inlier] = estimate.reading.positions[estimate.is_inlier]
   item.places, item.box = places, box
 
 
 def _extrapolate(item: TrackedObject, frame: int) -> Float[np.ndarray, '4']:
-  """Returns where a hidden object should be, if it went on as it did."""
+  """Returns the box of a hidden object, extrapolated at constant velocity."""
   frames = sorted(item.shown)
   last = frames[-1]
   before = next((t for t in reversed(frames) if last - t >= 3), last)

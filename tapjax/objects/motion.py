@@ -1,12 +1,12 @@
-"""A detector of what moves on its own, though the camera may move as well.
+"""Detector of independently moving objects, for static or moving cameras.
 
-From one call to the next, most of the picture moves as a plane would (a
-homography), seen by optical flow. What is textured, sharp enough to be followed
-there and back, and moves otherwise is the seed of an object; GrabCut extends it
-to what looks alike. Nothing is detected on frames where no plane explains most
-of the picture, nor what touches the border.
+Camera motion is a homography fitted to the optical flow between successive
+calls. Textured pixels that pass the forward-backward check of the flow and
+whose motion differs from the homography are seeds of objects; GrabCut extends a
+seed to pixels of similar color. Frames where no homography explains most of the
+picture have no detections, and objects that touch the border are ignored.
 
-It needs OpenCV, and no weights.
+OpenCV is required; there are no weights.
 """
 
 from typing import Any
@@ -21,19 +21,19 @@ from tapjax.objects.detections import Detections
 from tapjax.objects.detections import Frame
 from tapjax.objects.detections import make_no_detections
 
-# Pixels of the longer side at which motion is looked for; all other numbers of
-# pixels are at this size.
+# Longer side in pixels at which motion is estimated; other lengths in this file
+# are pixels at this size.
 _SIDE = 320
-# Flow there and back ends this near to where it began.
-_ROUND_TRIP = 1.5
-# What is less contrasted cannot be followed.
+# Largest forward-backward error of the flow, in pixels.
+_MAX_FORWARD_BACKWARD = 1.5
+# Least local contrast of pixels with reliable flow.
 _TEXTURE = 3.0
-# Motion of the camera explains at least this much of what can be followed, and
-# objects differ from it by so many pixels, and times its usual error.
+# Least inlier fraction of the camera's homography; least residual of objects,
+# in pixels and in median residuals of the homography.
 _LEAST_SHARE = 0.5
 _LEAST_MOTION = 1.0
 _NOISE = 4.0
-# Shares of the picture.
+# Areas of objects, as fractions of the picture.
 _SMALLEST = 0.01
 _LARGEST = 0.5
 _LEAST_FOLLOWED = 40
@@ -41,7 +41,7 @@ _ROUNDS = 3
 
 
 class MotionDetector:
-  """Detects moving objects in frames that follow each other at short times."""
+  """Detects moving objects in successive frames a short time apart."""
 
   def __init__(self):
     self._cv2 = _import_opencv()
@@ -51,7 +51,7 @@ class MotionDetector:
     self._before: UInt8[np.ndarray, 'a b'] | None = None
 
   def __call__(self, frame: Frame) -> Detections:
-    """Returns what moves, with masks; nothing for the first frame."""
+    """Returns the moving objects with masks; none for the first frame."""
     cv2 = self._cv2
     height, width = frame.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
@@ -59,7 +59,7 @@ class MotionDetector:
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     before, self._before = self._before, gray
-    # Flow needs some room.
+    # Optical flow needs at least 32 pixels.
     if before is None or before.shape != gray.shape or min(size) < 32:
       return make_no_detections()
     moving = self._find_moving(gray, before)
@@ -82,26 +82,26 @@ class MotionDetector:
   def _find_moving(
       self, gray: UInt8[np.ndarray, 'a b'], before: UInt8[np.ndarray, 'a b']
   ) -> Bool[np.ndarray, 'a b']:
-    """Returns which pixels move, and not with the camera."""
+    """Returns the pixels whose motion differs from the camera's."""
     cv2 = self._cv2
     height, width = gray.shape
     flow = self._flow.calc(gray, before, None)
-    back = self._flow.calc(before, gray, None)
+    backward = self._flow.calc(before, gray, None)
     x, y = np.meshgrid(
         np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
     )
     pixels = np.stack([x, y], axis=-1)
-    there = pixels + flow
+    targets = pixels + flow
     far = (float(_SIDE), float(_SIDE))
     returned = cv2.remap(
-        back,
-        there[..., 0],
-        there[..., 1],
+        backward,
+        targets[..., 0],
+        targets[..., 1],
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=far,
     )
-    followed = np.linalg.norm(flow + returned, axis=-1) < _ROUND_TRIP
+    followed = np.linalg.norm(flow + returned, axis=-1) < _MAX_FORWARD_BACKWARD
     edges = cv2.Laplacian(cv2.GaussianBlur(gray, (3, 3), 0), cv2.CV_32F)
     contrast = cv2.boxFilter(edges**2, -1, (9, 9)) ** 0.5
     followed &= contrast > _TEXTURE
@@ -112,21 +112,21 @@ class MotionDetector:
     if sampled.sum() < _LEAST_FOLLOWED:
       return nothing
     camera, fits = cv2.findHomography(
-        pixels[sampled], there[sampled], cv2.RANSAC, 1.0
+        pixels[sampled], targets[sampled], cv2.RANSAC, 1.0
     )
     if camera is None or fits.mean() < _LEAST_SHARE:
       return nothing
     expected = cv2.perspectiveTransform(
         pixels.reshape(1, -1, 2), camera
     ).reshape(pixels.shape)
-    miss = np.linalg.norm(there - expected, axis=-1)
+    miss = np.linalg.norm(targets - expected, axis=-1)
     noise = float(np.median(miss[sampled][fits[:, 0] > 0]))
     return followed & (miss > max(_LEAST_MOTION, _NOISE * noise))
 
   def _list_seeds(
       self, moving: Bool[np.ndarray, 'a b']
   ) -> list[Bool[np.ndarray, 'a b']]:
-    """Returns whole patches of the moving pixels, that may be objects."""
+    """Returns masks of connected moving regions of plausible size."""
     cv2 = self._cv2
 
     def disc(size: int) -> Any:
@@ -157,7 +157,7 @@ class MotionDetector:
   def _extend(
       self, image: UInt8[np.ndarray, 'a b 3'], seed: Bool[np.ndarray, 'a b']
   ) -> Bool[np.ndarray, 'a b']:
-    """Returns what around a seed has its colors and not those around it."""
+    """Extends a seed by GrabCut to nearby pixels of its colors."""
     cv2 = self._cv2
     left, top, right, bottom = _find_box(seed)
     longer = max(right - left, bottom - top)
@@ -204,7 +204,11 @@ def _find_box(
 
 
 def _import_opencv() -> Any:
-  """Returns `cv2`, or raises ValueError that says how to get it."""
+  """Imports `cv2`.
+
+  Raises:
+    ValueError: OpenCV is not installed.
+  """
   try:
     import cv2
   except ImportError:

@@ -1,4 +1,4 @@
-"""Which points of an object are tracked, and which of their tracks count."""
+"""Sampling of an object's query points, and detection of outlier tracks."""
 
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -7,8 +7,8 @@ import numpy as np
 
 from tapjax.objects.settings import ObjectSettings
 
-# Where there is no mask, the share of the box's sides that points are taken
-# from: objects seldom fill its corners.
+# Without a mask, points are sampled from an ellipse with this fraction of the
+# box's sides: objects seldom fill the corners of their boxes.
 _FILLED = 0.85
 
 
@@ -17,10 +17,10 @@ def sample_points(
     mask: Bool[np.ndarray, 'h w'] | None,
     settings: ObjectSettings,
 ) -> Float[np.ndarray, 'n 2']:
-  """Returns points (x, y) of an object: a grid over its box, or its mask.
+  """Samples points (x, y) of an object on a grid over its box.
 
-  Without a mask they lie in an ellipse inside of the box. There is at least
-  one, unless the mask is empty.
+  Points lie in the eroded mask or, without a mask, in an ellipse inside of the
+  box. There is at least one point, unless the mask is empty.
   """
   grid = _make_grid(box, settings.grid_size)
   if mask is None:
@@ -44,7 +44,7 @@ def sample_points(
 def _make_grid(
     box: Num[np.ndarray, '4'], size: int
 ) -> Float[np.ndarray, 'n 2']:
-  """Returns the centers of equal cells of a box."""
+  """Returns the centers of `size` x `size` equal cells of a box."""
   steps = (np.arange(size) + 0.5) / size
   x = box[0] + steps * (box[2] - box[0])
   y = box[1] + steps * (box[3] - box[1])
@@ -52,7 +52,7 @@ def _make_grid(
 
 
 def _thin(points: Num[np.ndarray, 'n 2'], most: int) -> Num[np.ndarray, '_ 2']:
-  """Returns every so manieth point."""
+  """Returns at most `most` evenly chosen points."""
   if len(points) <= most:
     return points
   return points[np.linspace(0, len(points) - 1, most).round().astype(int)]
@@ -61,9 +61,9 @@ def _thin(points: Num[np.ndarray, 'n 2'], most: int) -> Num[np.ndarray, '_ 2']:
 def erode(
     mask: Bool[np.ndarray, 'h w'], radius: int
 ) -> Bool[np.ndarray, 'h w']:
-  """Returns the pixels with nothing but the mask around, in a disc.
+  """Erodes a mask by a disc of a radius in pixels.
 
-  What lies outside of the frame does not count.
+  Pixels outside of the frame count as part of the mask.
   """
   padded = np.pad(mask, radius, constant_values=True)
   height, width = mask.shape
@@ -79,10 +79,11 @@ def erode(
 def find_outliers(
     positions: Num[np.ndarray, 'n t 2'], deviations: float
 ) -> Bool[np.ndarray, 'n t']:
-  """Returns the frames behind steps of unusual length.
+  """Returns the frames after steps of unusual length.
 
-  With d the lengths of a point's steps and e = |d - median(d)|, those with
-  e > mean(e) + deviations * std(e). Fewer than three steps are none.
+  With step lengths d of a point and e = |d - median(d)|, outliers are frames
+  with e > mean(e) + deviations * std(e). Tracks of fewer than three steps have
+  no outliers.
   """
   outliers = np.zeros(positions.shape[:2], bool)
   if positions.shape[1] < 4:
@@ -91,7 +92,7 @@ def find_outliers(
   errors = np.abs(steps - np.median(steps, axis=1, keepdims=True))
   mean = errors.mean(axis=1, keepdims=True)
   spread = errors.std(axis=1, keepdims=True)
-  # Rounding is no movement.
+  # Differences below rounding errors are not outliers.
   limit = np.maximum(mean + deviations * spread, 1e-3)
   outliers[:, 1:] = errors > limit
   return outliers

@@ -6,55 +6,52 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class ObjectSettings:
-  """How objects are detected, sampled, kept, lost and found again.
+  """Settings of detection, sampling and the lifecycle of objects.
 
-  Where it says so, a default is that of LocoTrack-EfficientNet's pipeline,
-  which fills holes between detections of one object.
+  Values in parentheses are those of LocoTrack-EfficientNet's pipeline, which
+  fills holes between detections of one object.
 
   Attributes:
-    detect_every: frames from one call of the detector to the next.
-    grid_size: query points are those of a grid of this many rows and columns
-      over the box that lie on the object (its pipeline: 8).
-    max_points: at most this many points per object.
-    erosion: pixels by which a mask is eroded before points are taken from it
-      (its pipeline: 2, once with a 5x5 ellipse).
-    min_visible_share: with a smaller share of an object's points visible, the
-      object is hidden (its pipeline: 0.4).
-    min_points: with fewer visible points, it is hidden as well.
-    outlier_deviations: a point is taken for hidden after a step that differs
-      from its usual one by the mean difference and this many standard
-      deviations; needs windows; None leaves it out (its pipeline: 1).
-    tolerance: points that miss the common motion of an object by more than this
-      share of its size are left out.
-    padding: share of the box that is added on each side of it (its pipeline:
-      0).
-    match: affinity, 0 to 1, from which on a detection and an object are taken
-      for the same: half overlap of boxes, half share of points inside.
-    part_share: a detection that lies this much inside of a larger object is a
-      part of it, or what hides it, and no object of its own.
-    revive_share: share of a hidden object's points that must be visible inside
-      of a detection to find it again there.
-    reinitialize_share: at a detection with a smaller share of points visible
-      inside of it, the points are sampled anew.
-    reinitialize_growth: so they are if a detection is larger than the box of
-      the last samples by this factor.
-    correction: how far a detection moves the box of the object that it matches:
-      1 is all the way.
-    shrinking: share of that for sides that move inward; below 1 for detectors
-      that often see parts.
-    joins_parts: whether objects grow to hold what is detected as a part of
-      them.
-    min_detections: objects with fewer detections are not reported.
-    patience: an object that has not yet been reported is dropped after this
-      many calls of the detector that did not see it.
-    max_hidden: frames after which a hidden object is forgotten, and the most
-      that are looked back when it is found.
-    fill: boxes are interpolated through holes of up to this many frames, as if
-      the object were seen; needs windows.
-    smoothing: standard deviation, in frames, over which boxes are averaged;
-      frame by frame, over which sides are.
-    window: frames that are tracked at once.
-    overlap: frames before them that are seen as well.
+    detect_every: number of frames between calls of the detector.
+    grid_size: rows and columns of the grid of query points over the box (8).
+    max_points: maximum number of points per object.
+    erosion: radius in pixels by which masks are eroded before sampling (2, once
+      with a 5x5 ellipse).
+    min_visible_share: least fraction of visible points of a visible object
+      (0.4).
+    min_points: least number of visible points of a visible object.
+    outlier_deviations: a point is hidden after a step whose length differs from
+      the median by more than the mean difference plus this many standard
+      deviations; windows only; None for no outliers (1).
+    tolerance: largest residual of inlier points, as a fraction of the object's
+      size.
+    padding: margin added on each side of a box, as a fraction of it (0).
+    match: least affinity, 0 to 1, of a matched detection: the mean of IoU and
+      the fraction of points inside.
+    part_share: a detection with at least this fraction of its area inside of a
+      larger object is a part or an occluder of it, not an object.
+    revive_share: least fraction of a hidden object's points that are visible
+      inside of a detection that revives it.
+    reinitialize_share: points are resampled at a detection with a smaller
+      fraction of visible points inside.
+    reinitialize_growth: points are resampled at a detection larger by this
+      factor than the box at the last sampling.
+    correction: fraction of the way that a matched detection moves the sides of
+      a box.
+    shrinking: factor of `correction` for sides that move inward; below 1 for
+      detectors that often find parts.
+    joins_parts: whether the box of an object grows to hold its detected parts.
+    min_detections: least number of detections of a reported object.
+    patience: a not yet reported object is removed after more than this many
+      calls of the detector without a match.
+    max_hidden: number of frames after which a hidden object is removed, and
+      maximum number of frames of backward tracking when it is found.
+    fill: longest hole, in frames, that is filled by interpolated boxes; windows
+      only.
+    smoothing: standard deviation, in frames, of the smoothing of boxes; in
+      streams, of their sides.
+    window: number of frames that are tracked at once.
+    overlap: number of frames shared with the previous window.
   """
 
   detect_every: int = 5

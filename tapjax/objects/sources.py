@@ -1,8 +1,7 @@
-"""Where points of objects are: tracked frame by frame, or window by window.
+"""Point sources of object tracking: frame by frame, or window by window.
 
-Both know a point by a number, are told of new points on the current frame and
-say where all points are on it. A window also says where they are on its other
-frames.
+Each source numbers its points, adds points on the current frame and reads the
+positions of all points on it. A window can also be read on its other frames.
 """
 
 from collections.abc import Iterable
@@ -24,13 +23,13 @@ from tapjax.tracker import Tracker
 from tapjax.tracking import encoded
 from tapjax.tracking import prepare
 
-# Frames that the points of objects began on are put before a window; their
-# number is rounded up, so that little is compiled anew.
+# Query frames are put before each window; their number is rounded up to a
+# multiple of this, to limit compilation.
 _REFERENCE_STEP = 4
 
 
 class Reading(NamedTuple):
-  """Where points are on a frame."""
+  """Positions (x, y) and visibility of points on a frame."""
 
   positions: Float[np.ndarray, 'n 2']
   visible: Bool[np.ndarray, 'n']
@@ -38,23 +37,23 @@ class Reading(NamedTuple):
 
 @runtime_checkable
 class PointSource(Protocol):
-  """Tracks the points of objects."""
+  """Source of tracked points; numbers identify its points."""
 
   def add(self, points: Num[np.ndarray, 'n 2']) -> Int[np.ndarray, 'n']:
-    """Begins to track points (x, y) of the current frame; returns numbers."""
+    """Adds points (x, y) on the current frame; returns their numbers."""
 
   def remove(self, numbers: Int[np.ndarray, 'n']) -> None:
-    """Ceases to track points."""
+    """Removes points."""
 
   def read(self, numbers: Int[np.ndarray, 'n'], frame: int) -> Reading:
-    """Returns where points are on a frame."""
+    """Returns positions and visibility of points on a frame."""
 
   def get_first_frame(self) -> int:
     """Returns the index of the earliest frame that can be read."""
 
 
 class StreamedPoints:
-  """Points tracked frame by frame, by a tracker that sees only the past."""
+  """Points tracked frame by frame, by a causal tracker."""
 
   def __init__(self, tracker: Tracker):
     self._tracker = tracker
@@ -64,7 +63,7 @@ class StreamedPoints:
     self._known: dict[int, tuple[np.ndarray, bool]] = {}
 
   def step(self, frame: Frame) -> None:
-    """Goes on to the next frame."""
+    """Tracks all points in the next frame."""
     self._frame, self._index = frame, self._index + 1
     if self._session is None or not len(self._session.ids):
       return
@@ -80,7 +79,7 @@ class StreamedPoints:
     }
 
   def add(self, points: Num[np.ndarray, 'n 2']) -> Int[np.ndarray, 'n']:
-    """Begins to track points (x, y) of the current frame; returns numbers."""
+    """Adds points (x, y) on the current frame; returns their numbers."""
     assert self._frame is not None, 'points are those of a frame'
     points_yx = np.asarray(points, np.float32)[:, ::-1]
     if self._session is None:
@@ -95,12 +94,12 @@ class StreamedPoints:
     return numbers
 
   def remove(self, numbers: Int[np.ndarray, 'n']) -> None:
-    """Ceases to track points."""
+    """Removes points."""
     if self._session is not None and len(numbers):
       self._session = self._tracker.remove(self._session, numbers)
 
   def read(self, numbers: Int[np.ndarray, 'n'], frame: int) -> Reading:
-    """Returns where points are on the current frame."""
+    """Returns positions and visibility of points on the current frame."""
     assert frame == self._index, 'only the current frame is known'
     known = [self._known[int(number)] for number in numbers]
     return Reading(
@@ -109,15 +108,15 @@ class StreamedPoints:
     )
 
   def get_first_frame(self) -> int:
-    """Returns the current frame: there is no way back."""
+    """Returns the current frame, the only one that can be read."""
     return self._index
 
 
 class WindowedPoints:
   """Points tracked through one window after the other, by any tracker.
 
-  Every window begins with the frames that its points were taken from, so that a
-  point is never described anew by where it is believed to be.
+  Each window is preceded by the query frames of its points, so that query
+  features always come from the original query position.
   """
 
   def __init__(self, tracker: Tracker, settings: ObjectSettings):
@@ -138,12 +137,15 @@ class WindowedPoints:
   def open_window(
       self, blocks: Iterable[np.ndarray], num_kept: int, first: int
   ) -> int:
-    """Goes on to the next window, and returns how many frames are in it.
+    """Tracks all points through the next window.
 
     Args:
-      blocks: its frames.
-      num_kept: frames of the last window that are seen again.
+      blocks: blocks of its new frames.
+      num_kept: number of frames shared with the previous window.
       first: index in the video of the first new frame.
+
+    Returns:
+      The number of new frames.
     """
     video = prepare.prepare_video(blocks, self._tracker.functions.resolution)
     self._size = video.original
@@ -160,11 +162,11 @@ class WindowedPoints:
     return num_new
 
   def go_to(self, frame: int) -> None:
-    """Makes a frame of the window the current one."""
+    """Sets the current frame, by its index in the video."""
     self._current = frame
 
   def add(self, points: Num[np.ndarray, 'n 2']) -> Int[np.ndarray, 'n']:
-    """Begins to track points (x, y) of the current frame; returns numbers."""
+    """Adds points (x, y) on the current frame; returns their numbers."""
     assert self._frames is not None, 'points are those of a window'
     numbers = np.arange(self._num_added, self._num_added + len(points))
     self._num_added += len(points)
@@ -175,7 +177,7 @@ class WindowedPoints:
     return numbers
 
   def remove(self, numbers: Int[np.ndarray, 'n']) -> None:
-    """Ceases to track points."""
+    """Removes points."""
     for number in numbers.tolist():
       del self._origins[number]
     used = {frame for frame, _ in self._origins.values()}
@@ -186,7 +188,7 @@ class WindowedPoints:
     }
 
   def read(self, numbers: Int[np.ndarray, 'n'], frame: int) -> Reading:
-    """Returns where points are on a frame of the window."""
+    """Returns positions and visibility of points on a frame of the window."""
     known = [self._tracked[int(number)] for number in numbers]
     index = frame - self._first
     return Reading(
@@ -199,14 +201,14 @@ class WindowedPoints:
     return self._first
 
   def _encode(self) -> None:
-    """Computes the features of the window and of what is put before it."""
+    """Computes the features of the query frames and of the window."""
     assert self._frames is not None, 'there is a window'
     before = [
         frame for frame in sorted(self._references) if frame < self._first
     ]
     missing = -len(before) % _REFERENCE_STEP
     shown = [self._references[frame] for frame in before]
-    # What fills up is a standstill of the frame that the window goes on with.
+    # Padding repeats the first frame of the window.
     shown += [self._frames[0]] * missing
     self._places = {frame: i for i, frame in enumerate(before)}
     self._length = len(shown) + len(self._frames)
@@ -215,7 +217,7 @@ class WindowedPoints:
     self._features = encoded.encode_frames(functions, params, frames)
 
   def _track(self, numbers: list[int]) -> None:
-    """Tracks some of the points through the window."""
+    """Tracks points through the window, by their numbers."""
     if not numbers:
       return
     functions, params = self._tracker.functions, self._tracker.params

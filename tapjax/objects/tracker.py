@@ -1,7 +1,7 @@
-"""Objects followed through a video: from detector and tracker to boxes.
+"""Multi-object tracking: boxes from a detector and tracked points.
 
 frames ──detector, every few frames──► detections ─┐
-   └───tracker, in windows or as they come──► points ──ObjectMachine──► boxes
+   └──tracker, in windows or streamed──► points ──ObjectLifecycle──► boxes
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tapjax.objects.detections import check_detections
 from tapjax.objects.detections import Detections
 from tapjax.objects.detections import Detector
 from tapjax.objects.detections import Frame
-from tapjax.objects.lifecycle import ObjectMachine
+from tapjax.objects.lifecycle import ObjectLifecycle
 from tapjax.objects.lifecycle import ObjectState
 from tapjax.objects.lifecycle import TrackedObject
 from tapjax.objects.settings import ObjectSettings
@@ -34,17 +34,17 @@ from tapjax.tracking.options import Progress
 
 
 class ObjectTracks(NamedTuple):
-  """Where every object is on every frame, in pixels of the frames.
+  """Tracks of all objects, in pixels of the frames.
 
   Attributes:
-    ids: numbers of the objects, from 1.
-    labels: what they are; empty where no detector says it.
-    boxes: (left, top, right, bottom), not a number where an object is hidden.
-    visible: where it is not.
-    detected: where the detector saw it.
-    visible_share: of its points.
-    points: of every frame, the points (x, y) of the objects on it.
-    point_owners: of every frame, the numbers of the objects that they are of.
+    ids: ids of the objects, from 1.
+    labels: class names; empty without labels of the detector.
+    boxes: (left, top, right, bottom); NaN where an object is hidden.
+    visible: whether an object is visible.
+    detected: whether the detector found it on that frame.
+    visible_share: fraction of its points that are visible.
+    points: visible points (x, y) of all objects, for each frame.
+    point_owners: ids of the objects of these points, for each frame.
   """
 
   ids: Int[np.ndarray, 'k']
@@ -65,26 +65,29 @@ def track_objects(
     *,
     report: Progress | None = None,
 ) -> ObjectTracks:
-  """Follows all objects of a video, in windows; any tracker will do.
+  """Tracks all objects of a video, in windows, with any tracker.
 
   Args:
-    tracker: of points.
-    frames: RGB.
-    detector: called on every `detect_every`-th frame, from the first one on.
-    settings: the rules.
+    tracker: point tracker.
+    frames: RGB video.
+    detector: called on every `detect_every`-th frame, from the first on.
+    settings: settings of the lifecycle; None for the defaults.
     report: called as `report('track', done, total)`.
 
+  Returns:
+    Tracks of all objects with at least `min_detections` detections.
+
   Raises:
-    ValueError: the frames are no video, or a detection is no box of a frame.
+    ValueError: the frames are not a video, or detections are malformed.
   """
   frames = checks.check_frames(frames)
 
-  def report_done(done: int) -> None:
+  def report_frames(done: int) -> None:
     if report is not None:
       report('track', done, len(frames))
 
   return track_object_blocks(
-      tracker, prepare.split_frames(frames), detector, settings, report_done
+      tracker, prepare.split_frames(frames), detector, settings, report_frames
   )
 
 
@@ -93,38 +96,48 @@ def track_object_blocks(
     blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     detector: Detector,
     settings: ObjectSettings | None = None,
-    report_done: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ObjectTracks:
-  """As `track_objects`, for a video that arrives in blocks of a few frames.
+  """Tracks objects as `track_objects`, in a video given as blocks of frames.
 
-  A window of frames is held at a time, at the resolution of the network.
+  Memory holds one window of frames at the resolution of the network.
+
+  Args:
+    tracker: point tracker.
+    blocks: successive blocks of the video.
+    detector: called on every `detect_every`-th frame, from the first on.
+    settings: settings of the lifecycle; None for the defaults.
+    progress: called with the number of tracked frames.
+
+  Raises:
+    ValueError: the video has no frames, or detections are malformed.
   """
   settings = settings or ObjectSettings()
   source = WindowedPoints(tracker, settings)
   found: dict[int, Detections] = {}
   sizes: list[tuple[int, int]] = []
-  machine: ObjectMachine | None = None
+  lifecycle: ObjectLifecycle | None = None
   arriving = _detect(blocks, detector, settings.detect_every, found, sizes)
   first = 0
   while True:
     window = list(itertools.islice(arriving, settings.window))
     if not window:
       break
-    if machine is None:
-      machine = ObjectMachine(source, settings, sizes[0])
+    if lifecycle is None:
+      lifecycle = ObjectLifecycle(source, settings, sizes[0])
     kept = min(first, settings.overlap)
     source.open_window(_stack(window), kept, first)
     stop = first + len(window)
     del window
     for frame in range(first, stop):
       source.go_to(frame)
-      machine.step(frame, found.pop(frame, None))
-      if report_done is not None:
-        report_done(frame + 1)
+      lifecycle.step(frame, found.pop(frame, None))
+      if progress is not None:
+        progress(frame + 1)
     first = stop
-  if machine is None:
+  if lifecycle is None:
     raise ValueError('the video must have at least one frame; got none')
-  return _gather(machine.list_reported(), first, settings)
+  return _gather(lifecycle.list_reported(), first, settings)
 
 
 def stream_objects(
@@ -133,27 +146,27 @@ def stream_objects(
     detector: Detector,
     settings: ObjectSettings | None = None,
 ) -> Iterator[list[ObjectState]]:
-  """Yields the objects of every frame as it arrives.
+  """Yields the visible objects of each frame as it arrives.
 
-  Only the past is seen: there is no filling of holes, boxes are averaged over
-  sides alone, and unusual steps are not looked for. The tracker must stream.
+  Causal: holes are not filled, only the sides of boxes are smoothed, and
+  outlier steps are not removed. The tracker must stream.
   """
   settings = settings or ObjectSettings()
   source = StreamedPoints(tracker)
-  machine: ObjectMachine | None = None
+  lifecycle: ObjectLifecycle | None = None
   sides: dict[int, np.ndarray] = {}
   for index, frame in enumerate(frames):
     checks.check_frames(np.asarray(frame)[None])
-    if machine is None:
-      machine = ObjectMachine(source, settings, frame.shape[:2])
+    if lifecycle is None:
+      lifecycle = ObjectLifecycle(source, settings, frame.shape[:2])
     source.step(frame)
     detections = None
     if index % settings.detect_every == 0:
       detections = check_detections(detector(frame), frame.shape[:2])
-    shown = machine.step(index, detections)
+    shown = lifecycle.step(index, detections)
     yield [_smooth_sides(item.shown[index], sides, settings) for item in shown]
-    for item in machine.objects:
-      # Only what extrapolation needs is kept of the past.
+    for item in lifecycle.objects:
+      # Extrapolation needs no older states.
       for old in [t for t in item.shown if t < index - settings.max_hidden]:
         del item.shown[old]
 
@@ -165,7 +178,7 @@ def _detect(
     found: dict[int, Detections],
     sizes: list[tuple[int, int]],
 ) -> Iterator[Frame]:
-  """Yields the frames one by one, and notes what the detector says of them."""
+  """Yields single frames; adds sizes and detections to `sizes` and `found`."""
   index = 0
   for block in blocks:
     for frame in block:
@@ -185,7 +198,7 @@ def _stack(frames: list[Frame]) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
 def _smooth_sides(
     state: ObjectState, sides: dict[int, np.ndarray], settings: ObjectSettings
 ) -> ObjectState:
-  """Averages the sides of boxes over the past, and leaves their centers."""
+  """Averages the sides of a box over past frames; keeps its center."""
   shape = boxes_lib.to_shape(state.box)
   share = 1 / (1 + settings.smoothing)
   before = sides.get(state.id, shape[2:])
@@ -202,7 +215,7 @@ def _pad(box: np.ndarray, share: float) -> np.ndarray:
 def _gather(
     items: list[TrackedObject], num_frames: int, settings: ObjectSettings
 ) -> ObjectTracks:
-  """Returns arrays of all objects, with smooth boxes."""
+  """Returns arrays of all objects, with filled and smoothed boxes."""
   shape = len(items), num_frames
   boxes = np.full((*shape, 4), np.nan, np.float32)
   visible, detected = np.zeros(shape, bool), np.zeros(shape, bool)

@@ -1,1 +1,1 @@
-"""Pure array functions that trackers share."""
+"""Pure array functions shared by trackers."""

@@ -23,7 +23,7 @@ def correlate_patches(
   between cells as in `read_at_time`, except that the grid is zero outside.
 
   Interpolation and dot product commute, so only the `2 * radius + 2` whole
-  cells around a point are read and correlated, and it is those scalars that are
+  cells around a point are read and correlated, and the resulting scalars are
   interpolated.
   """
   height, width, _ = grid.shape
@@ -56,8 +56,8 @@ def _dot_cells(
 ) -> Float[Array, 'n y x']:
   """Dots each vector with the cells in its rows and columns of the grid.
 
-  The gradient with respect to the grid is a matrix product. Adding the vectors
-  of patches, which overlap, to the grid one by one takes a CPU longer.
+  The gradient with respect to the grid is a matrix product, which is faster on
+  a CPU than a scatter of overlapping patches of vectors.
   """
   patches = grid[rows[:, :, None], columns[:, None, :]]
   return jnp.einsum('nyxc,nc->nyx', patches, vectors)
@@ -92,9 +92,10 @@ def correlate_patches_in_frames(
     vectors: Float[Array, 'n k c'],
     radius: int,
 ) -> Float[Array, 'n k p p']:
-  """As `correlate_patches`, in a grid of each point's own, with k vectors each.
+  """Correlates k vectors of each point with a patch of the point's own frame.
 
-  Scores come as rows and columns of a patch for each vector.
+  As `correlate_patches`, with `frames` as the index of each point's grid. The
+  last two axes of the scores are rows and columns of the patch.
   """
   _, height, width, _ = grids.shape
   rows, row_inside, row_fraction = _cells_around(
@@ -117,10 +118,10 @@ def correlate_patches_in_frames(
 def _cells_around(
     coordinates: Float[Array, 'n'], size: int, radius: int
 ) -> tuple[Int[Array, 'n p'], Array, Float[Array, 'n']]:
-  """Returns the cells to read, which of them exist, and the fraction between.
+  """Returns cells to read, a mask of those in the grid, and the fraction.
 
-  Coordinates are limited to where no cell of the patch exists, so that a
-  runaway position cannot overflow an integer.
+  Coordinates are clipped to a range beyond which the patch has no cell of the
+  grid, so that a diverging position cannot overflow an integer.
   """
   corner = jnp.clip(coordinates - 0.5, -radius - 2.0, size + radius + 1.0)
   base = jnp.floor(corner)
@@ -134,12 +135,13 @@ def _cells_around(
 def correlate_neighborhoods(
     grid: Float[Array, 'h w c'],
     points_yx: Float[Array, 'n 2'],
-    supports: Float[Array, 'n q c'],
+    query_patch: Float[Array, 'n q c'],
     radius: int,
 ) -> Float[Array, 'n q p p']:
-  """Dots several vectors each with the grid at offsets around a point.
+  """Correlates `q` vectors of each point with the grid around the point.
 
-  As `correlate_patches`, for `q` vectors of every point.
+  As `correlate_patches`, for a patch of `q` vectors of each point; the last two
+  axes of the scores are rows and columns of the offsets.
   """
   height, width, _ = grid.shape
   rows, row_inside, row_fraction = _cells_around(
@@ -149,15 +151,15 @@ def correlate_neighborhoods(
       points_yx[:, 1], width, radius
   )
   patches = grid[rows[:, :, None], columns[:, None, :]]
-  # The vectors lead: a CPU is fast where the last axis is a multiple of 16.
+  # Vectors come first: a CPU is fast where the last axis is a multiple of 16.
   num, side = rows.shape
   scores = jnp.einsum(
-      'nqc,npc->nqp', supports, patches.reshape(num, side**2, -1)
+      'nqc,npc->nqp', query_patch, patches.reshape(num, side**2, -1)
   )
   row_weights = _weigh_cells(row_inside, row_fraction)
   column_weights = _weigh_cells(column_inside, column_fraction)
-  # A step down is one of `side` places. What the last row and column read in
-  # the next ones, or behind the end, has no weight.
+  # A step down is a shift by `side` entries. Values that the last row and
+  # column read from the next ones, or from beyond the end, have zero weight.
   padded = jnp.pad(scores, ((0, 0), (0, 0), (0, side + 1)))
   scores = add_all(
       padded[:, :, down * side + right : down * side + right + side**2]
@@ -167,8 +169,8 @@ def correlate_neighborhoods(
       for down in (0, 1)
       for right in (0, 1)
   )
-  # What has weight is picked by a product: a CPU would read the slice, which is
-  # no array of its own, wherever it goes, and interpolate as many times.
+  # A product selects the entries with weight: XLA on a CPU would fuse a slice
+  # into each of its consumers and repeat the interpolation there.
   picked = np.pad(np.eye(side - 1, dtype=np.float32), ((0, 1), (0, 0)))
   scores = jnp.matmul(
       scores.reshape(-1, side**2), np.kron(picked, picked), precision='highest'
@@ -179,9 +181,9 @@ def correlate_neighborhoods(
 def _weigh_cells(
     inside: Bool[Array, 'n cells'], fraction: Float[Array, 'n']
 ) -> tuple[Float[Array, 'n cells'], ...]:
-  """Returns weights of the cell before and of the one after each offset.
+  """Returns weights of the cells before and after each offset.
 
-  Cells outside have none, nor has the offset after the last one.
+  Weights of cells outside, and of the entry after the last offset, are zero.
   """
   fraction = fraction[:, None]
   before = jnp.where(inside[:, :-1], 1 - fraction, 0)

@@ -1,12 +1,12 @@
-"""Reading pyramids of grids at free positions: deformable attention's sampling.
+"""Sampling of feature pyramids at free positions, for deformable attention.
 
 Zhu et al., "Deformable DETR", arXiv 2010.04159. Every cell of every level is a
-token, level after level and each one row by row. A position is (x, y) as a
-share of the frame, with (0, 0) the outer corner of the first cell of every
-level and (1, 1) that of the last, so that cell centers sit at halves of a cell.
-Values lie between the cells bilinearly, and beyond a level there are zeros.
+token: levels in order, and each level row by row. A position is (x, y) in
+normalized coordinates: (0, 0) is the outer corner of the first cell of every
+level and (1, 1) the outer corner of the last cell, so that cell centers sit at
+halves of a cell. Interpolation is bilinear, with zeros outside of a level.
 
-These are gathers and products: they differentiate and run wherever JAX does.
+The functions are gathers and products, differentiable and portable.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from tapjax.ops.loops import add_all
 
 
 class Samples(NamedTuple):
-  """What was read, and how much of each reading lay inside of its level.
+  """Sampled values, and the interpolation weight inside of the level.
 
-  `inside` is 1 but for positions less than half a cell from the border, or
-  beyond. A linear layer in front of the reading is one behind it whose bias is
-  multiplied by `inside`.
+  `inside` is 1 except for positions less than half a cell from the border, or
+  beyond it. A linear layer before the sampling equals a linear layer after it
+  whose bias is multiplied by `inside`.
   """
 
   values: Float[Array, 'n k l p c']
@@ -37,7 +37,7 @@ class Samples(NamedTuple):
 
 
 def count_tokens(sizes: Sequence[Resolution]) -> int:
-  """Returns the cells of all levels, each of (height, width)."""
+  """Returns the number of cells of all levels, each (height, width)."""
   return sum(height * width for height, width in sizes)
 
 
@@ -47,13 +47,13 @@ def read_samples(
     points: Float[Array, 'n k l p 2'],
     first_tokens: Int[Array, 'n'],
 ) -> Samples:
-  """Reads all channels of a pyramid at every point.
+  """Samples all channels of a pyramid at every point.
 
   Args:
-    tokens: of one pyramid, or of several in a row.
+    tokens: of one pyramid, or of several, concatenated.
     sizes: (height, width) of each level.
-    points: (x, y) in 0 to 1, `p` of them in each of the levels.
-    first_tokens: where the pyramid of each row of points begins.
+    points: (x, y) in normalized coordinates, `p` points in each of `l` levels.
+    first_tokens: index of the first token of the pyramid of each row.
   """
   starts = first_tokens[:, None, None]
   values, inside = [], []
@@ -75,16 +75,15 @@ def sum_samples(
     points: Float[Array, 'n k l p 2'],
     weights: Float[Array, 'n k l p'],
 ) -> Float[Array, 'n k c']:
-  """Sums what each head reads of its own channels, by its weights.
+  """Returns the weighted sum of samples of each head, in its own channels.
 
-  No more than one reading of each head is held at a time, nor kept for
-  gradients.
+  One sample of each head is in memory at a time; gradients recompute samples.
 
   Args:
-    tokens: of one pyramid, with the channels of each head apart.
+    tokens: of one pyramid, with an axis of `k` heads before the channels.
     sizes: (height, width) of each level.
-    points: (x, y) in 0 to 1, `p` of them in each of the levels.
-    weights: of each point.
+    points: (x, y) in normalized coordinates, `p` points in each of `l` levels.
+    weights: attention weight of each point.
   """
   total = jnp.zeros((points.shape[0], *tokens.shape[1:]), tokens.dtype)
   for i, (first, size) in enumerate(_list_levels(sizes)):
@@ -105,7 +104,7 @@ def _add_level(
     points: Float[Array, 'n k p 2'],
     weights: Float[Array, 'n k p'],
 ) -> Float[Array, 'n k c']:
-  """Adds what is read of one level, a point of each head after the other."""
+  """Adds weighted samples of one level, one point of each head at a time."""
   heads = jnp.arange(tokens.shape[1])[None]
 
   @jax.checkpoint
@@ -115,8 +114,8 @@ def _add_level(
   ) -> tuple[Float[Array, 'n k c'], None]:
     points, weights = sample
     for tap in _list_taps(size, points):
-      share = (tap.weights * weights)[..., None]
-      total += tokens[tap.cells, heads] * share
+      weight = (tap.weights * weights)[..., None]
+      total += tokens[tap.cells, heads] * weight
     return total, None
 
   samples = jnp.moveaxis(points, 2, 0), jnp.moveaxis(weights, 2, 0)
@@ -125,7 +124,7 @@ def _add_level(
 
 
 class _Tap(NamedTuple):
-  """One of the four cells around every position, and what it counts for."""
+  """One of the four cells around every position, and its bilinear weight."""
 
   cells: Int[Array, '*n']
   weights: Float[Array, '*n']
@@ -134,7 +133,7 @@ class _Tap(NamedTuple):
 def _list_levels(
     sizes: Sequence[Resolution],
 ) -> Iterator[tuple[int, Resolution]]:
-  """Yields the first token of each level, and its size."""
+  """Yields the index of the first token of each level, and the level's size."""
   first = 0
   for size in sizes:
     yield first, size
@@ -144,10 +143,10 @@ def _list_levels(
 def _list_taps(
     size: Resolution, points: Float[Array, '*n 2']
 ) -> Iterator[_Tap]:
-  """Yields the cells around positions in a level, from its first token on.
+  """Yields the four taps of each position; cells count from the level's first.
 
-  Positions are limited to where no cell is near, so that a runaway one cannot
-  overflow an integer.
+  Positions are clipped to a range beyond which all weights are zero, so that a
+  diverging position cannot overflow an integer.
   """
   height, width = size
   leading = (1,) * (points.ndim - 1)

@@ -1,4 +1,4 @@
-"""From a heatmap over cells to one position."""
+"""Positions and maxima of heatmaps over cells."""
 
 import math
 
@@ -14,9 +14,9 @@ def soft_argmax(
 ) -> Float[Array, 'n 2']:
   """Returns the mean (x, y) near the largest cell, in cells.
 
-  Only cells whose center lies closer than `radius` to that of the largest cell
-  (the first in row-major order among equals) count, weighted by the softmax of
-  `logits`; so only those are exponentiated.
+  Only cells with a center closer than `radius` to the center of the largest
+  cell (the first in row-major order among equals) count, weighted by the
+  softmax of `logits`; only their logits are exponentiated.
   """
   num, height, width = logits.shape
   # An argmax of all cells takes a CPU several times as long.
@@ -36,7 +36,7 @@ def soft_argmax(
   ] < radius**2
   counts &= ((rows >= 0) & (rows < height))[:, :, None]
   counts &= ((columns >= 0) & (columns < width))[:, None]
-  # It cancels, and its gradient as well.
+  # The peak cancels in the mean, and so does its gradient.
   peak = jax.lax.stop_gradient(jnp.max(near, axis=(1, 2), keepdims=True))
   weights = jnp.where(counts, jnp.exp(near - peak), 0)
   total = jnp.sum(weights, axis=(1, 2))
@@ -49,9 +49,9 @@ def soft_argmax(
 def find_largest(costs: Float[Array, 'n h w']) -> Float[Array, 'n']:
   """Returns the largest value of each map.
 
-  The gradient of `jnp.max` is a share of those values that equal the largest,
-  and not a number where none does: compilers may compute values twice, and
-  round differently. Here it is 0 then.
+  The gradient is divided among values equal to the largest, as in `jnp.max`.
+  Compilers may compute values twice with different rounding, so that no value
+  equals the largest: the gradient of `jnp.max` is then NaN, and here zero.
   """
   return jnp.max(costs, axis=(1, 2))
 
@@ -64,5 +64,5 @@ def _find_largest_jvp(
   (costs,), (changes,) = primals, tangents
   largest = find_largest(costs)
   equal = (costs == largest[:, None, None]).astype(costs.dtype)
-  share = equal / jnp.maximum(jnp.sum(equal, axis=(1, 2), keepdims=True), 1)
-  return largest, jnp.sum(changes * share, axis=(1, 2))
+  count = jnp.maximum(jnp.sum(equal, axis=(1, 2), keepdims=True), 1)
+  return largest, jnp.sum(changes * (equal / count), axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Loops over the videos of a batch, the frames of a video, or terms."""
+"""Loops over the members of a batch, the frames of a video, or terms."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def map_batch(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
   """Applies `function` to each member of a batch, the first axis of arrays.
 
   For a batch of one this is a plain call: `jax.vmap` of a loop over frames
-  would first copy the features to put the frames in front.
+  would first copy the features to move the time axis to the front.
   """
   if jax.tree.leaves(arguments)[0].shape[0] != 1:
     return jax.vmap(function)(*arguments)
@@ -29,12 +29,12 @@ def map_frames(
     platform: str,
     at_once: int = 1,
 ) -> PyTree:
-  """Applies `function` to each frame of `arguments`, which lead with time.
+  """Applies `function` to each frame; time is the first axis of `arguments`.
 
-  Programs for accelerators take all frames at once. Programs for a CPU take one
-  at a time, so that activations stay in the cache; where layers are so narrow
-  that the cores share one badly, `at_once` gives each core a frame of its own,
-  for as many times the program to compile.
+  Programs for accelerators process all frames at once. Programs for a CPU
+  process one at a time, so that activations stay in the cache. For layers too
+  narrow to be divided among cores, `at_once` unrolls the loop so that each core
+  has a frame of its own; the program to compile grows by the same factor.
   """
   if platform != 'cpu':
     return jax.vmap(function)(*arguments)

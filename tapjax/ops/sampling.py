@@ -1,4 +1,4 @@
-"""Reading grids between their cells.
+"""Interpolated sampling of grids.
 
 Points are in cells with (0, 0) at the outer corner of the first cell, so cell
 centers sit at halves.
@@ -16,11 +16,11 @@ def read_at_time(
     grids: Float[Array, 't h w c'],
     points_tyx: Float[Array, 'n 3'],
 ) -> Float[Array, 'n c']:
-  """Reads `grids` between their cells, holding the border value outside.
+  """Samples `grids` trilinearly at (t, y, x), with the border value outside.
 
-  Time counts frames: 0 is the first frame and 0.5 halfway to the second. So
-  `read_at_time(grids, [[0, 0.5, 0.5]])` is `grids[0, 0, 0]`. Only the taps are
-  held at the border; their weights are those of the point as given.
+  Time counts frames: 0 is the first frame and 0.5 halfway to the second, so
+  that `read_at_time(grids, [[0, 0.5, 0.5]])` is `grids[0, 0, 0]`. The cells of
+  the taps are clipped to the border; the weights are those of the given point.
   """
   size = jnp.asarray(grids.shape[:3])[None]
   offset = jnp.asarray([0.0, 0.5, 0.5], points_tyx.dtype)[None]
@@ -45,13 +45,13 @@ def read_in_frames(
     frames: Int[Array, 'n'],
     points_yx: Float[Array, 'n 2'],
 ) -> Float[Array, 'n c']:
-  """Reads one of the grids for each point, holding the border value outside.
+  """Samples one grid for each point bilinearly, with the border value outside.
 
-  `frames` that are not there are taken as the nearest one.
+  `frames` are indices of grids, clipped to those that exist.
   """
   size = jnp.asarray(grids.shape[1:3])[None]
   frames = jnp.clip(frames, 0, grids.shape[0] - 1)
-  # Beyond the border nothing changes; a runaway cannot overflow an integer.
+  # Values beyond the border are constant; clipping avoids integer overflow.
   corner = jnp.clip(points_yx - 0.5, -1.0, size.astype(points_yx.dtype))
   base = jnp.floor(corner)
   fraction = corner - base
@@ -72,10 +72,10 @@ def read_neighborhoods_at_time(
     points_tyx: Float[Array, 'n 3'],
     radius: int,
 ) -> Float[Array, 'n p p c']:
-  """Reads `grids` at every cell offset of at most `radius` around each point.
+  """Samples `grids` at all cell offsets of at most `radius` around each point.
 
   Entry `[n, i, j]` is `read_at_time` at the n-th point moved by
-  `(0, i - radius, j - radius)`. Only whole cells are read, and each once.
+  `(0, i - radius, j - radius)`. Each whole cell is read once.
   """
   time, fraction = _split_coordinates(points_tyx[:, 0])
 
@@ -98,8 +98,8 @@ def read_neighborhoods_at_time(
 def read_neighborhoods(
     grid: Float[Array, 'h w c'], points_yx: Float[Array, 'n 2'], radius: int
 ) -> Float[Array, 'n p p c']:
-  """Reads one grid as `read_neighborhoods_at_time` reads several."""
-  # Beyond the border nothing changes; a runaway cannot overflow an integer.
+  """Samples one grid at all cell offsets, as `read_neighborhoods_at_time`."""
+  # Values beyond the border are constant; clipping avoids integer overflow.
   limit = jnp.asarray([grid.shape[:2]], points_yx.dtype) + radius
   corner = jnp.clip(points_yx - 0.5, -radius - 1.0, limit)
   return _blend_cells(
@@ -113,7 +113,7 @@ def _blend_cells(
     corners_yx: Float[Array, 'n 2'],
     radius: int,
 ) -> Float[Array, 'n p p c']:
-  """Interpolates neighborhoods, of whose cells each is read once."""
+  """Interpolates neighborhoods between cells, reading each cell once."""
   base, fraction = _split_coordinates(corners_yx)
   offsets = jnp.arange(-radius, radius + 2)[None]
   rows = jnp.clip(base[:, :1] + offsets, 0, size[0] - 1)
@@ -127,7 +127,7 @@ def _blend_cells(
 def _split_coordinates(
     coordinates: Float[Array, 'n *d'],
 ) -> tuple[Int[Array, 'n *d'], Float[Array, 'n *d']]:
-  """Returns the whole number below each coordinate, and what is left."""
+  """Returns the integer and the fractional part of each coordinate."""
   base = jnp.floor(coordinates)
   return base.astype(jnp.int32), coordinates - base
 

@@ -173,6 +173,16 @@ def estimate_peak_bytes(program: Any, *, donated: Sequence[int] = ()) -> int:
   return fixed + _find_peak(computation) + _find_workspace(computation)
 
 
+def find_workspace(program: Any) -> int:
+  """Returns the part of the peak that convolutions take besides their arrays.
+
+  XLA's own analysis of a compiled program does not count it.
+  """
+  computation = _read_computation(_open(program))
+  _drop_dead_operations(computation)
+  return _find_workspace(computation)
+
+
 def _open(program: Any) -> Any:
   """Returns the jaxpr itself of whatever holds one."""
   while not hasattr(program, 'constvars'):

@@ -29,10 +29,9 @@ from tapjax.models.contract import describe_params
 from tapjax.models.contract import flatten_params
 from tapjax.models.contract import Params
 from tapjax.models.contract import unflatten_params
-from tapjax.models.point_transformer import list_weight_names
-from tapjax.models.point_transformer import make_functions
-from tapjax.models.point_transformer import PointTransformerConfig
-from tapjax.models.point_transformer import predict_clips
+from tapjax.models.point_transformer.config import PointTransformerConfig
+from tapjax.models.point_transformer.functions import PointTransformerFunctions
+from tapjax.models.point_transformer.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training.optimizers import count_bad_steps
 from tapjax.training.step import TrainState
@@ -156,8 +155,8 @@ def compute_batch_losses(
   With a key for each clip this is training, else validation. `axis` is that of
   the mapped function whose shards are the batch together.
   """
-  prediction = predict_clips(
-      model, params, batch.video, batch.targets_unit[:, 0], keys, axis
+  prediction = PointTransformerFunctions(model).predict_clips(
+      params, batch.video, batch.targets_unit[:, 0], keys, axis
   )
   losses = compute_point_losses(
       prediction.positions_unit, batch.targets_unit, motion_weight
@@ -258,7 +257,7 @@ def convert_point_training(
         f'training.num_epochs must be more than the {num_epochs} of {origin}; '
         f'got {config.num_epochs}'
     )
-  params = describe_params(make_functions(model))
+  params = describe_params(PointTransformerFunctions(model))
   shapes = {name: array.shape for name, array in flatten_params(params).items()}
   sources = list_torch_sources(list_weight_names(model))
   arrays = convert_arrays(

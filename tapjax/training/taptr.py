@@ -25,8 +25,9 @@ from tapjax import parallel
 from tapjax.models import arrows
 from tapjax.models.arrows import get_query_frames
 from tapjax.models.contract import Params
-from tapjax.models.taptr import functions as taptr
-from tapjax.models.taptr.network import TaptrConfig
+from tapjax.models.taptr.config import TaptrConfig
+from tapjax.models.taptr.coordinates import pixels_to_normalized
+from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.training.optimizers import count_bad_steps
 from tapjax.training.step import average_parts
 from tapjax.training.step import TrainState
@@ -200,16 +201,16 @@ def compute_example_loss(
 
   The example has no `b`. Points count behind their queries.
   """
-  functions = taptr.TaptrFunctions(model)
+  functions = TaptrFunctions(model)
   features = arrows.encode_segment(functions, params, example.video[None])
   queries = arrows.describe_queries(
       functions, params, features, example.query_points[None]
   )
-  outputs = taptr.predict_layers(model, params, features, queries, dropout_key)
+  outputs = functions.predict_layers(params, features, queries, dropout_key)
   losses = compute_taptr_losses(
       jax.tree.map(lambda array: array[0], outputs),
       get_query_frames(example.query_points, example.video.shape[0]),
-      taptr.pixels_to_shares(example.target_points, model).swapaxes(0, 1),
+      pixels_to_normalized(example.target_points, model).swapaxes(0, 1),
       example.occluded.T,
       config,
   )

@@ -63,7 +63,7 @@ class TaptrLosses(NamedTuple):
 def compute_taptr_losses(
     outputs: LayerOutputs,
     query_frames: Int[Array, 'n'],
-    target_shares: Float[Array, 't n 2'],
+    targets_unit: Float[Array, 't n 2'],
     occluded: Bool[Array, 't n'],
     config: TaptrLossConfig,
 ) -> TaptrLosses:
@@ -72,18 +72,18 @@ def compute_taptr_losses(
   Args:
     outputs: of every layer, `[i, t, n, ...]`.
     query_frames: where each query is.
-    target_shares: true (x, y) as shares of the frame, as `pixels_to_shares`
-      gives them; those of occluded points count too.
+    targets_unit: true (x, y) in normalized coordinates of the network; those of
+      occluded points count too.
     occluded: the truth.
     config: the focal loss.
   """
   frames = jnp.arange(len(occluded))[:, None]
   is_updated = frames > query_frames[None]
-  is_inside = (target_shares >= 0) & (target_shares <= 1)
+  is_inside = (targets_unit >= 0) & (targets_unit <= 1)
   counts = is_updated & jnp.all(is_inside, axis=-1)
 
-  def measure(shares: Float[Array, 'i t n 4']) -> Float[Array, 'i']:
-    distance = jnp.sum(jnp.abs(shares[..., :2] - target_shares[None]), axis=-1)
+  def measure(boxes: Float[Array, 'i t n 4']) -> Float[Array, 'i']:
+    distance = jnp.sum(jnp.abs(boxes[..., :2] - targets_unit[None]), axis=-1)
     return jnp.sum(jnp.where(counts[None], distance, 0), axis=(1, 2)) / (
         jnp.sum(counts) + 1
     )

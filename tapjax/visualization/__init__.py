@@ -1,4 +1,4 @@
-"""Tracks drawn on frames; returns frames, writes nothing."""
+"""Drawing of tracks, boxes and figures; pure functions of frames."""
 
 from tapjax.visualization.boxes import draw_boxes
 from tapjax.visualization.overlay import draw_frame

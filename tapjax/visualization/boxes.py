@@ -1,4 +1,4 @@
-"""Boxes with numbers drawn over a frame."""
+"""Drawing of boxes with ids over a frame."""
 
 from jaxtyping import Float
 from jaxtyping import Int
@@ -9,7 +9,7 @@ import numpy as np
 from tapjax.visualization import strokes
 from tapjax.visualization.overlay import make_track_colors
 
-# Digits of three by five cells, a row each, its bits from left to right.
+# Bitmaps of the digits 0 to 9: five rows of three bits, leftmost bit first.
 _DIGITS = (
     (7, 5, 5, 5, 7),
     (2, 6, 2, 2, 7),
@@ -33,9 +33,8 @@ def draw_boxes(
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Draws boxes (left, top, right, bottom) and points over a copy of a frame.
 
-  Every number has a color of its own, which boxes and the points (x, y) that it
-  owns are drawn in; it is written at the box's upper left. Sizes grow with the
-  frame.
+  Each id has one color for its box and for the points (x, y) it owns, and is
+  written at the upper left of its box. Sizes scale with the frame.
   """
   drawn = frame.copy(order='C')
   colors = make_track_colors(int(max(np.max(ids, initial=0), 0)) + 1)
@@ -98,7 +97,7 @@ def _write_number(
     color: UInt8[np.ndarray, '3'],
     scale: float,
 ) -> None:
-  """Writes digits on a plate of the color, inside of the frame."""
+  """Writes the digits of an id on a colored plate inside of the frame."""
   cell = max(1, round(0.005 * scale))
   columns = []
   for digit in str(number):

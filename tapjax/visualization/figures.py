@@ -1,6 +1,6 @@
-"""Figures of training: predictions beside the truth, attention, losses.
+"""Figures of training: predictions with ground truth, attention, loss curves.
 
-They are uint8 pictures, for files and for TensorBoard alike, and need Pillow.
+Figures are uint8 pictures, for files or TensorBoard. Pillow is required.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Number = int | float
 _BLACK = (0, 0, 0)
 _GRAY = (110, 110, 110)
 _LIGHT = (222, 222, 222)
-# Of curves, in their order: blue, red, gray and so on.
+# Colors of curves in order: blue, red, gray, green, purple.
 _CURVE_COLORS = (
     (31, 98, 190),
     (208, 44, 44),
@@ -29,7 +29,7 @@ _CURVE_COLORS = (
     (46, 140, 60),
     (148, 80, 190),
 )
-# Drawn at this many times their size and shrunk, pictures are smooth.
+# Antialiasing: pictures are drawn at this many times their size, then shrunk.
 _OVERSAMPLING = 2
 _TILE = 256
 _SMALL_TILE = 132
@@ -39,12 +39,12 @@ _TITLE = 22
 _FONT = 13
 _HEADS_PER_ROW = 4
 _NUM_TICKS = 5
-# Up to here every whole number is written.
+# Axes up to this length label every integer.
 _MOST_NUMBERS = 13
 
 
 class Box(NamedTuple):
-  """A part of a picture, in its pixels."""
+  """Rectangle in pixels of a picture."""
 
   left: Number
   top: Number
@@ -53,10 +53,10 @@ class Box(NamedTuple):
 
 
 class Canvas:
-  """A picture to draw on; places are (x, y) in its pixels."""
+  """Picture to draw on; positions are (x, y) in its pixels."""
 
   def __init__(self, width: int, height: int):
-    """Begins with a white one."""
+    """Makes a white picture."""
     self._pillow = import_pillow()
     from PIL import ImageDraw
     from PIL import ImageFont
@@ -67,7 +67,7 @@ class Canvas:
     self._make_font = ImageFont.load_default
 
   def paste(self, picture: UInt8[np.ndarray, 'h w 3'], box: Box) -> None:
-    """Puts a picture into a box; single pixels of small ones stay sharp."""
+    """Resizes a picture into a box; enlarged pictures keep sharp pixels."""
     left, top, width, height = (round(_OVERSAMPLING * side) for side in box)
     is_small = picture.shape[1] < box.width
     resampling = self._pillow.Resampling
@@ -80,7 +80,7 @@ class Canvas:
     )
 
   def paste_canvas(self, other: 'Canvas', left: int, top: int) -> None:
-    """Puts another canvas on this one."""
+    """Copies another canvas to (left, top)."""
     self._image.paste(other._image, (_OVERSAMPLING * left, _OVERSAMPLING * top))
 
   def line(
@@ -90,7 +90,7 @@ class Canvas:
       width: Number = 1.5,
       dash: Number | None = None,
   ) -> None:
-    """Joins points, with dashes of a length or without a gap."""
+    """Draws a polyline, dashed if a dash length is given."""
     width = round(_OVERSAMPLING * width)
     strokes = [points] if dash is None else cut_dashes(points, dash)
     for stroke in strokes:
@@ -101,7 +101,7 @@ class Canvas:
   def circle(
       self, center: Float[np.ndarray, '2'], radius: Number, color: Color
   ) -> None:
-    """Draws a ring on a dark one, so that it shows on any ground."""
+    """Draws a ring with a dark outline."""
     for grown, shade, width in ((1, _BLACK, 4), (0, color, 2)):
       low, high = (
           _OVERSAMPLING * (center + sign * (radius + grown)) for sign in (-1, 1)
@@ -111,7 +111,7 @@ class Canvas:
   def cross(
       self, center: Float[np.ndarray, '2'], radius: Number, color: Color
   ) -> None:
-    """Draws an x on a dark one."""
+    """Draws a cross (x) with a dark outline."""
     for shade, width in ((_BLACK, 4.0), (color, 2.0)):
       for slope in (1, -1):
         arm = radius * np.asarray([1.0, slope])
@@ -120,7 +120,7 @@ class Canvas:
   def star(
       self, center: Float[np.ndarray, '2'], radius: Number, color: Color
   ) -> None:
-    """Draws a filled star of five points."""
+    """Draws a filled five-pointed star."""
     turns = np.pi * (np.arange(10) / 5 - 0.5)
     reach = np.where(np.arange(10) % 2, 0.45 * radius, radius)
     places = center + reach[:, None] * np.stack(
@@ -149,7 +149,7 @@ class Canvas:
       size: Number = _FONT,
       color: Color = _BLACK,
   ) -> None:
-    """Writes a line; the anchor is Pillow's, such as 'lm' for left middle."""
+    """Writes one line; `anchor` is Pillow's, such as 'lm' for left middle."""
     self._draw.text(
         (_OVERSAMPLING * x, _OVERSAMPLING * y),
         text,
@@ -159,7 +159,7 @@ class Canvas:
     )
 
   def upright_text(self, x: Number, y: Number, text: str) -> None:
-    """Writes a line that runs up, around its middle."""
+    """Writes one line rotated to run upward, centered at (x, y)."""
     from PIL import ImageDraw
 
     font = self._make_font(_OVERSAMPLING * _FONT)
@@ -184,11 +184,11 @@ def draw_predictions(
     positions_unit: Float[np.ndarray, 't n 2'],
     targets_unit: Float[np.ndarray, 't n 2'],
 ) -> UInt8[np.ndarray, '_ _ 3']:
-  """Draws on every frame where points are and where they should be.
+  """Draws predicted and true tracks on every frame, in two rows of frames.
 
-  Frames are in two rows. The truth is a dashed path to a ring, a prediction a
-  solid one to a cross, and on the first frame stars are where points begin.
-  Positions are (x, y) as shares of the frame.
+  The ground truth is a dashed path that ends in a ring, a prediction a solid
+  path that ends in a cross. Stars mark the first positions on the first frame.
+  Positions are normalized coordinates (x, y), 0 to 1.
   """
   num_frames, height, width = frames.shape[:3]
   columns = math.ceil(num_frames / 2)
@@ -198,8 +198,8 @@ def draw_predictions(
   canvas = Canvas(columns * step_x + _GAP, rows * step_y + _TITLE + _GAP)
   scale = np.asarray([_TILE, tall], np.float64)
   predicted, true = (
-      scale * np.asarray(shares, np.float64)
-      for shares in (positions_unit, targets_unit)
+      scale * np.asarray(coordinates, np.float64)
+      for coordinates in (positions_unit, targets_unit)
   )
   colors = _list_colors(predicted.shape[1])
   for t in range(num_frames):
@@ -230,9 +230,9 @@ def draw_attention(
     weights: Float[np.ndarray, 't t'],
     title: str = 'Attention between frames',
 ) -> UInt8[np.ndarray, '_ _ 3']:
-  """Draws frames in a row, and below how much each one takes of each other.
+  """Draws frames in a row, and the attention weights between them below.
 
-  Rows of `weights` are the frames that look, columns those that are looked at.
+  Rows of `weights` are query frames, columns are key frames.
   """
   num_frames, height, width = frames.shape[:3]
   tall = round(_SMALL_TILE * height / width)
@@ -253,7 +253,7 @@ def draw_attention(
 def draw_heads(
     weights: Float[np.ndarray, 'k s s'],
 ) -> UInt8[np.ndarray, '_ _ 3']:
-  """Draws how much each token takes of each other, a map for each head."""
+  """Draws attention maps between tokens, one for each head."""
   columns = min(_HEADS_PER_ROW, len(weights))
   rows = math.ceil(len(weights) / columns)
   step_x, step_y = _MAP + 160, _MAP + 4 * _TITLE
@@ -270,9 +270,9 @@ def draw_heads(
 def draw_curves(
     curves: Mapping[str, Sequence[float]], title: str, x_label: str
 ) -> UInt8[np.ndarray, '_ _ 3']:
-  """Draws numbers over 1, 2, 3 and so on, a line for each name.
+  """Draws curves of values over steps 1, 2, 3 and so on, one for each name.
 
-  Numbers that are not finite are left out.
+  Values that are not finite are left out.
   """
   width, height = 760, 460
   canvas = Canvas(width, height)
@@ -324,7 +324,7 @@ def draw_curves(
 
 
 def choose_ticks(low: Number, high: Number) -> list[float]:
-  """Returns round numbers, a few, of which the outer two are around both."""
+  """Returns a few round ticks that enclose both numbers."""
   span = high - low
   if not span > 0:
     span = abs(high) or 1.0
@@ -339,7 +339,7 @@ def choose_ticks(low: Number, high: Number) -> list[float]:
 def cut_dashes(
     points: Float[np.ndarray, 'n 2'], dash: Number
 ) -> list[Float[np.ndarray, '_ 2']]:
-  """Cuts the line that joins points into dashes, as long as the gaps."""
+  """Cuts a polyline into dashes with gaps of equal length."""
   lengths = np.linalg.norm(np.diff(points, axis=0), axis=-1)
   places = np.concatenate([[0.0], np.cumsum(lengths)])
   dashes = []
@@ -357,10 +357,10 @@ def cut_dashes(
 
 
 def color_heat(
-    shares: Float[np.ndarray, '*n'],
+    values: Float[np.ndarray, '*n'],
 ) -> UInt8[np.ndarray, '*n 3']:
-  """Returns black for 0, through red and yellow, to white for 1."""
-  channels = [np.clip(3 * shares - start, 0, 1) for start in range(3)]
+  """Returns heat-map colors: black at 0, red, yellow, white at 1."""
+  channels = [np.clip(3 * values - start, 0, 1) for start in range(3)]
   return np.round(255 * np.stack(channels, axis=-1)).astype(np.uint8)
 
 
@@ -371,7 +371,7 @@ def _draw_heat_map(
     row_label: str,
     column_label: str,
 ) -> None:
-  """Draws a square of colors with labels, and what the colors mean."""
+  """Draws a labelled square heat map with its color bar."""
   values = np.asarray(values, np.float64)
   high = float(values.max()) or 1.0
   canvas.paste(color_heat(values / high), box)
@@ -395,7 +395,7 @@ def _draw_heat_map(
 
 
 def _choose_numbers(last: int) -> set[int]:
-  """Returns round whole numbers up to the last one, but none close to it."""
+  """Returns round integers up to the last one, none of them close to it."""
   step = 1 if last < _MOST_NUMBERS else round(choose_ticks(0, last)[1])
   return {n for n in range(step, last + 1, step) if last - n >= 0.6 * step}
 

@@ -1,4 +1,4 @@
-"""Tracks drawn over a video: colored points with fading tails."""
+"""Drawing of tracks over a video: colored points with fading tails."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -12,15 +12,16 @@ from tapjax.types import Tracks
 from tapjax.visualization import strokes
 
 _TAIL_OPACITY = 0.9
-# Tracks whose strokes are in memory at once; the result does not depend on it.
+# Number of tracks whose strokes are held in memory; no effect on results.
 _CHUNK = 256
 
 
 def make_track_colors(num: int) -> UInt8[np.ndarray, 'num 3']:
-  """Bright RGB colors: hues far apart for neighbours, the same for ever.
+  """Returns bright RGB colors with distinct hues for successive tracks.
 
   Color i does not depend on `num`. Hues step by the golden ratio at constant
-  lightness and chroma of the OKLab space, so that no color looks darker.
+  lightness and chroma of the OKLab space, so that all colors
+  are equally bright.
   """
   turns = 2 * np.pi * ((np.arange(num) * 0.618033988749895 + 0.08) % 1)
   lightness = 0.78
@@ -52,10 +53,10 @@ def draw_tracks(
 ) -> UInt8[np.ndarray, 't h w 3']:
   """Draws the tracks over a copy of the frames.
 
-  A visible point is a dot outlined in black, a hidden one a fainter ring where
-  the tracker believes it to be. The tail joins the last `tail` positions,
-  thinner and fainter with age, and is left out where the point was hidden.
-  Sizes grow with the frame. Positions that are not finite are not drawn.
+  A visible point is a dot outlined in black, an occluded one a fainter ring at
+  its estimated position. The tail joins the last `tail` positions,
+  thinner and fainter with age, and is left out where the point was occluded.
+  Sizes scale with the frame. Positions that are not finite are not drawn.
   """
   drawn = np.empty_like(frames)
   for index, frame in enumerate(
@@ -130,8 +131,8 @@ def draw_frame(
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Draws points and tails, as `draw_tracks`, over a copy of one frame.
 
-  Positions (x, y) and visibility are those of the frames up to this one, of
-  which the last `tail` and this are enough.
+  Positions (x, y) and visibility are of the frames up to this one; at least
+  the last `tail` frames and this one are needed for whole tails.
   """
   resolution = frame.shape[:2]
   scale = np.sqrt(frame.shape[0] * frame.shape[1])

@@ -1,4 +1,4 @@
-"""Dots as the TAPIR demos paint them, for figures that should look the same."""
+"""Dots painted as in the TAPIR demos, for comparable figures."""
 
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -51,7 +51,7 @@ def paint_points(
 
 
 def _make_stamps(radius: int) -> Float[np.ndarray, '2 2 d d']:
-  """The dot's opacity shifted by (0 or 1 row, 0 or 1 column), to be mixed."""
+  """Returns the dot's opacity, shifted by 0 or 1 rows and 0 or 1 columns."""
   # PARITY: the centre at radius + 1 is off the middle by one pixel; pinned by
   # test_paint_points_matches_the_published_implementation.
   offset = np.arange(2 * radius + 1) - radius - 1

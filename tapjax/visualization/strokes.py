@@ -1,10 +1,10 @@
 """Antialiased dots, rings and tapered lines, blended into a frame.
 
-A stroke is a list of the pixels it covers with the opacity on each, computed
-from the exact distance to the pixel's center: strokes are smooth, and placed to
-a fraction of a pixel. All strokes of a kind are computed at once, and where
-they overlap the most opaque shows, so their order does not matter and a line
-made of many segments has no knots at its joints.
+A stroke is a list of covered pixels with their opacities, computed from the
+exact distance to each pixel's center: strokes are smooth and have subpixel
+positions. All strokes of one kind are computed together. Overlapping strokes
+show the most opaque one, so their order does not matter, and a line of many
+segments has no knots at its joints.
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,18 @@ import numpy as np
 
 _OUTLINE_OPACITY = 0.6
 _HIDDEN_OPACITY = 0.8
-# Pixels. Positions beyond are brought to this distance, to keep sums exact.
+# Positions are clipped to this distance in pixels, to keep sums exact.
 _FAR = 1e5
 
 
 class Strokes(NamedTuple):
-  """Covered pixels (indices into the flat frame) and the track covering each.
+  """Covered pixels with the track and opacities of each.
 
-  `fill` is the opacity of the track's color, `outline` that of the black below.
+  Attributes:
+    pixels: indices into the flattened frame.
+    rows: index of the covering track.
+    fill: opacity of the track's color.
+    outline: opacity of the black outline below it.
   """
 
   pixels: Int[np.ndarray, ' m']
@@ -43,7 +47,7 @@ def cover_points(
     outline: float,
     resolution: tuple[int, int],
 ) -> Strokes:
-  """Covers a disc around each center (x, y), or a fainter ring where hidden."""
+  """Covers a disc at each center (x, y), or a fainter ring where hidden."""
   height, width = resolution
   reach = int(np.ceil(radius + outline + 0.5))
   near = (centers > -reach) & (centers < np.array([width, height]) + reach)
@@ -64,7 +68,7 @@ def cover_points(
       & ((y >= 0) & (y < height))[:, :, np.newaxis]
   )
   point, i, j = np.nonzero(covered)
-  # A disc is the zone about a point, a ring the zone about a circle.
+  # A disc is a neighborhood of a point, a ring a neighborhood of a circle.
   band = 0.24 * radius
   distance, ring = distance[covered], hidden[point]
   return _shade(
@@ -87,12 +91,12 @@ def cover_segments(
     outline: float,
     resolution: tuple[int, int],
 ) -> Strokes:
-  """Covers round-ended lines from start to stop, both (x, y).
+  """Covers lines with round ends from start to stop, both (x, y).
 
-  `radius` is half the line's width; it and `opacity` are given at both ends.
+  `radius` is half the line width; `radius` and `opacity` are given per end.
   """
-  # Every line is walked along its longer axis, as far as the frame reaches, and
-  # tries a strip of pixels across, wide enough at any slope.
+  # Each line is rasterized along its longer axis, inside of the frame, with a
+  # strip of candidate pixels across that is wide enough for any slope.
   start, stop = np.clip([start, stop], -_FAR, _FAR).astype(np.float32)
   steep = np.abs(stop - start).argmax(axis=-1) == 1
   start[steep], stop[steep] = start[steep, ::-1], stop[steep, ::-1]
@@ -149,7 +153,7 @@ def blend_into(
 ) -> None:
   """Blends strokes into a contiguous frame, in the colors of their rows."""
   outline = np.zeros(frame.shape[0] * frame.shape[1], np.float32)
-  # The most opaque fill and, in the lower half of the number, whose it is.
+  # The largest opacity in the high bits, its track in the low 32 bits.
   fill = np.zeros(outline.shape, np.int64)
   for stroke in strokes:
     np.maximum.at(outline, stroke.pixels, stroke.outline)
@@ -158,7 +162,7 @@ def blend_into(
   pixels = np.flatnonzero(outline > 0)
   fill = fill[pixels]
   opacity = ((fill >> 32) / 65535).astype(np.float32)[:, np.newaxis]
-  # No black below the fill, lest a fading color turn muddy.
+  # No black below the fill, so that fading colors stay clear.
   shadow = outline[pixels, np.newaxis] * (1 - opacity)
   flat = frame.reshape(-1, 3)
   below = flat.take(pixels, axis=0) * (1 - shadow)
@@ -174,7 +178,7 @@ def _shade(
     opacity: Float[np.ndarray, ' m'],
     outline: float,
 ) -> Strokes:
-  """Gives each pixel its opacities from its distance to the stroke's middle."""
+  """Computes opacities from distances to the center line of the stroke."""
   edge = radius + 0.5 - distance
   fill = opacity * np.clip(edge, 0.0, 1.0)
   dark = _OUTLINE_OPACITY * opacity * np.clip(edge + outline, 0.0, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tapjax
-from tapjax.editing import edit as editing
+from tapjax import editing
 
 RESOLUTION = (90, 120)
 HOMOGRAPHIES = [

@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
 
 from tapjax.data.benchmarks.point_videos import PointEntry
 from tapjax.data.benchmarks.point_videos import PointVideo
@@ -17,6 +16,7 @@ from tapjax.evaluation import report
 from tapjax.evaluation import subjects
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.media.lazy import LazyFrames
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
 from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
 from tapjax.tracker import Tracker
 from tapjax.tracking.prepare import PreparedVideo

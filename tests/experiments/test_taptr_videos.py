@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tapjax.models.taptr.config import TAPTRV2
 
 from experiments import training
 from experiments.config import override_config
@@ -19,6 +18,7 @@ from experiments.taptr_videos import make_taptr_draw
 import tapjax
 from tapjax import parallel
 from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.models.taptr.config import TAPTRV2
 from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.training.taptr import _average_weights
 from tapjax.training.taptr import choose_queries

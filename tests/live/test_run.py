@@ -23,7 +23,7 @@ from tapjax.live import run as live
 from tapjax.live import screen as live_screen
 from tapjax.media import sources
 from tapjax.media import video as video_files
-from tapjax.media.sources import Shot
+from tapjax.media.sources import StreamFrame
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.types import Tracks
@@ -58,7 +58,7 @@ def make_frames(num_frames, seed=0):
 def make_source(frames, damaged=()):
   return sources.Frames(
       lambda: (
-          Shot(None, 'torn') if i in damaged else Shot(frame)
+          StreamFrame(None, 'torn') if i in damaged else StreamFrame(frame)
           for i, frame in enumerate(frames)
       )
   )
@@ -77,7 +77,7 @@ def run_live(source, folder, *, points=POINTS, told=None, **options):
       folder,
       lambda size, first: points,
       live.Options(**options),
-      tell=(lambda text: None) if told is None else told.append,
+      log=(lambda text: None) if told is None else told.append,
       **rest,
   )
 
@@ -333,7 +333,7 @@ def test_leading_damage_is_black(tmp_path):
   assert told == [
       'frame 0 is damaged: torn; skipped',
       f'{late}: 1',
-      'points that begin behind the last frame: 1',
+      'points that begin after the last frame: 1',
   ]
   tracked = np.isfinite(read_arrays(tmp_path / 'out')['positions']).all(-1)
   assert tracked.tolist() == [[False] * 3, [False, True, True], [False] * 3]
@@ -346,8 +346,8 @@ def test_leading_damage_is_black(tmp_path):
 
 
 def take_all(source):
-  with source.open(threading.Event()) as shots:
-    return list(shots)
+  with source.open(threading.Event()) as items:
+    return list(items)
 
 
 def write_picture(path, frame):
@@ -373,14 +373,14 @@ def test_pictures_as_they_appear(tmp_path):
     (tmp_path / 'frame_10.png').write_bytes(whole)
 
   folder = sources.find_source(str(tmp_path), patience=1.5)
-  with folder.open(threading.Event()) as shots:
-    first = next(shots)
+  with folder.open(threading.Event()) as items:
+    first = next(items)
     writer = threading.Thread(target=write_later)
     writer.start()
-    rest = list(shots)
+    rest = list(items)
     writer.join()
   assert not first.damage
-  got = [shot for shot in (first, *rest) if shot.frame is not None]
+  got = [item for item in (first, *rest) if item.frame is not None]
   np.testing.assert_array_equal(got[0].frame, frames[0])
   np.testing.assert_array_equal(got[-1].frame, frames[1])
 
@@ -393,10 +393,10 @@ def test_pictures_that_are_not_whole(tmp_path, monkeypatch):
   content = (tmp_path / 'a2.jpg').read_bytes()
   (tmp_path / 'a2.jpg').write_bytes(content[: len(content) // 2])
   write_picture(tmp_path / 'a3.jpg', frames[1][:16])
-  shots = take_all(sources.Folder(tmp_path, patience=0.0))
-  assert [shot.frame is None for shot in shots] == [False, True, True, False]
-  assert 'not a readable picture' in shots[1].damage
-  assert 'a3.jpg is 40x16, the first picture 40x32' in shots[2].damage
+  items = take_all(sources.Folder(tmp_path, patience=0.0))
+  assert [item.frame is None for item in items] == [False, True, True, False]
+  assert 'not a readable picture' in items[1].damage
+  assert 'a3.jpg is 40x16, the first picture 40x32' in items[2].damage
 
 
 @pytest.fixture(scope='module')
@@ -410,10 +410,10 @@ def clip(tmp_path_factory):
 
 def test_whole_videos(clip):
   source = sources.find_source(str(clip))
-  shots = take_all(source)
+  items = take_all(source)
   assert (source.name, source.frame_rate, source.num_frames) == ('clip', 12, 40)
   np.testing.assert_array_equal(
-      np.stack([shot.frame for shot in shots]), video_files.read_video(clip)
+      np.stack([item.frame for item in items]), video_files.read_video(clip)
   )
   with source.open(threading.Event()) as some:
     next(some)  # Leaving early ends the decoder.
@@ -431,17 +431,17 @@ def test_damaged_videos(clip, tmp_path, damage):
     del content[start:]
   path = tmp_path / 'damaged.mp4'
   path.write_bytes(content)
-  shots = take_all(sources.find_source(str(path)))
-  broken = [i for i, shot in enumerate(shots) if shot.frame is None]
+  items = take_all(sources.find_source(str(path)))
+  broken = [i for i, item in enumerate(items) if item.frame is None]
   assert broken
-  assert all(shots[i].damage for i in broken)
+  assert all(items[i].damage for i in broken)
   whole = video_files.read_video(clip)
   first = broken[0]
   assert 5 < first < 35
-  for shot, frame in zip(shots[:first], whole, strict=False):
-    np.testing.assert_array_equal(shot.frame, frame)
+  for item, frame in zip(items[:first], whole, strict=False):
+    np.testing.assert_array_equal(item.frame, frame)
   if damage == 'middle':
-    assert len(shots) == 40  # Frames that never came are counted.
+    assert len(items) == 40  # Frames that never came are counted.
 
 
 def make_opencv(pictures, *, opened=True):
@@ -498,11 +498,11 @@ def test_cameras(monkeypatch):
   camera = sources.find_source('3')
   assert (camera.name, camera.frame_rate) == ('camera3', 15)
   assert not camera.repeatable
-  shots = take_all(camera)
-  np.testing.assert_array_equal(shots[0].frame, frames[0])
-  assert shots[1].damage == 'camera 3 gave no picture'
-  np.testing.assert_array_equal(shots[2].frame, frames[1])
-  assert all(shot.frame is None for shot in shots[3:])  # Then it is gone.
+  items = take_all(camera)
+  np.testing.assert_array_equal(items[0].frame, frames[0])
+  assert items[1].damage == 'camera 3 gave no picture'
+  np.testing.assert_array_equal(items[2].frame, frames[1])
+  assert all(item.frame is None for item in items[3:])  # Then it is gone.
   assert cv2.released
   monkeypatch.setitem(sys.modules, 'cv2', make_opencv([], opened=False))
   with pytest.raises(ValueError, match='no camera 3 that can be opened'):

@@ -1,4 +1,4 @@
-"""What objects are made of: boxes, points, detections and files."""
+"""Parts of object tracking: boxes, points, detections and files."""
 
 import csv
 
@@ -33,8 +33,8 @@ def test_a_box_moves_with_most_of_its_points(angle):
   moved[:20] += generator.uniform(30, 90, (20, 2))
   motion = boxes.fit_similarity(points, moved, 3.0)
   np.testing.assert_allclose(motion.matrix, matrix, atol=0.02)
-  assert motion.agrees[20:].all()
-  assert not motion.agrees[:20].any()
+  assert motion.is_inlier[20:].all()
+  assert not motion.is_inlier[:20].any()
   box = boxes.move_box(make_box(10, 20, 50, 40), motion)
   # The box of an ellipse that was turned.
   turn = np.linspace(0, 2 * np.pi, 2000)

@@ -9,10 +9,6 @@ import struct
 from absl import flags
 from absl.testing import flagsaver
 import numpy as np
-from tapjax.models.locotrack.config import LocoTrackConfig
-from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
-from tapjax.models.point_transformer.config import PointTransformerConfig
-from tapjax.models.taptr.config import TaptrConfig
 
 import experiments
 from experiments import config as configs
@@ -23,8 +19,12 @@ from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.stored_videos import write_stored_videos
 from tapjax.media import video as video_files
 from tapjax.models import tapnet
+from tapjax.models.locotrack.config import LocoTrackConfig
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
+from tapjax.models.point_transformer.config import PointTransformerConfig
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir_tiny.config import TapirTinyConfig
+from tapjax.models.taptr.config import TaptrConfig
 from tests.support import movi_writer
 from tests.support import narrow
 

@@ -80,9 +80,7 @@ def estimate(tracker, num_frames, window):
   plan = make_plan(
       tracker.functions, num_frames, POINTS[:, :3], Options(window=window)
   )
-  return memory.estimate_memory(
-      plan, tracker.params, (48, 72), on_disk=True
-  )
+  return memory.estimate_memory(plan, tracker.params, (48, 72), on_disk=True)
 
 
 def test_budget_decides():

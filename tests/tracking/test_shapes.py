@@ -62,9 +62,7 @@ def test_chunks_of_queries(name, num_queries, devices, asked, is_round, chunk):
 
 
 def test_chunks_of_frames_are_even():
-  tapir, tapnet = (
-      make_tracker(name).functions for name in ('tapir', 'tapnet')
-  )
+  tapir, tapnet = (make_tracker(name).functions for name in ('tapir', 'tapnet'))
   assert shapes.choose_frame_chunk(tapir, 9, None) == 3
   assert shapes.choose_frame_chunk(tapir, 9, 100) == 9
   # Frames of context are encoded twice, so chunks are long.

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from tapjax import checkpoints
-from tapjax.models import point_transformer
 from tapjax.models import registry
 from tapjax.models.contract import flatten_params
+from tapjax.models.point_transformer.config import RESNET18
+from tapjax.models.point_transformer.functions import PointTransformerFunctions
+from tapjax.models.point_transformer.network import BACKBONE_PREFIX
+from tapjax.models.point_transformer.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.models.weight_names import list_torchvision_names
 from tapjax.training import backbones
@@ -17,7 +20,7 @@ from tests.support import golden
 from tests.support import torch_format
 
 SMALL = dataclasses.replace(
-    point_transformer.RESNET18,
+    RESNET18,
     resolution=(32, 32),
     backbone_blocks=(1, 1),
     backbone_channels=4,
@@ -25,7 +28,6 @@ SMALL = dataclasses.replace(
     num_blocks=1,
     num_heads=2,
 )
-_PREFIX = point_transformer.BACKBONE_PREFIX
 
 
 def to_torchvision(name):
@@ -50,9 +52,9 @@ def write_flat(path, arrays):
 
 def make_small(folder, **changes):
   """A small tracker's parameters, and a file of such a network."""
-  params = golden.make_random_params(point_transformer.make_functions(SMALL))
+  params = golden.make_random_params(PointTransformerFunctions(SMALL))
   names = list_torchvision_names(
-      _PREFIX, SMALL.resnet, ('conv1', 'bn1'), ['layer1.', 'layer2.']
+      BACKBONE_PREFIX, SMALL.resnet, ('conv1', 'bn1'), ['layer1.', 'layer2.']
   )
   sources = list_torch_sources(names)
   generator = np.random.default_rng(3)
@@ -69,7 +71,9 @@ def make_small(folder, **changes):
 
 def test_backbone_is_replaced_and_nothing_else(tmp_path):
   params, sources, arrays, path = make_small(tmp_path)
-  loaded = backbones.load_backbone(params, _PREFIX, SMALL.resnet, str(path))
+  loaded = backbones.load_backbone(
+      params, BACKBONE_PREFIX, SMALL.resnet, str(path)
+  )
   before, after = flatten_params(params), flatten_params(loaded)
   assert before.keys() == after.keys()
   for name, array in after.items():
@@ -89,7 +93,7 @@ def test_files_that_do_not_fit(tmp_path, monkeypatch):
   )
 
   def load(source, config=SMALL.resnet):
-    return backbones.load_backbone(params, _PREFIX, config, source)
+    return backbones.load_backbone(params, BACKBONE_PREFIX, config, source)
 
   with pytest.raises(ValueError, match=r'layer1\.0\.conv1\.weight: exp'):
     load(str(path))
@@ -108,7 +112,7 @@ def test_files_that_do_not_fit(tmp_path, monkeypatch):
 
   monkeypatch.setattr(checkpoints, 'fetch', fetch)
   with pytest.raises(checkpoints.DownloadError, match='begins with f37072fd'):
-    load(backbones.IMAGENET, point_transformer.RESNET18.resnet)
+    load(backbones.IMAGENET, RESNET18.resnet)
   assert asked == ['https://download.pytorch.org/models/resnet18-f37072fd.pth']
 
 
@@ -132,11 +136,11 @@ def test_torchvision_layout_gives_the_published_network(
       {to_torchvision(name): array for name, array in arrays.items()},
   )
   config = registry.get_preset(f'point_transformer_{variant}').config
-  random = golden.make_random_params(point_transformer.make_functions(config))
+  random = golden.make_random_params(PointTransformerFunctions(config))
   loaded = flatten_params(
-      backbones.load_backbone(random, _PREFIX, config.resnet, str(path))
+      backbones.load_backbone(random, BACKBONE_PREFIX, config.resnet, str(path))
   )
-  names = point_transformer.list_weight_names(config)
+  names = list_weight_names(config)
   used = set()
   for ours, source in list_torch_sources(names).items():
     if source.name in arrays:

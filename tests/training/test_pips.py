@@ -11,13 +11,15 @@ from tapjax import parallel
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.models.contract import flatten_params
 from tapjax.models.contract import unflatten_params
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
+from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
+from tapjax.models.pips_plus_plus.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training import pips
 from tests.support import golden
 
 pytestmark = pytest.mark.slow
-SMALL = pips_plus_plus.PipsPlusPlusConfig(
+SMALL = PipsPlusPlusConfig(
     resolution=(32, 40),
     channels=(8, 8, 8, 8),
     fused_channels=8,
@@ -126,11 +128,11 @@ def test_published_gradients(reference):
   with np.load(reference / 'clips.npz') as clips:
     frames = clips[meta['clip'].split()[0]][meta['frames']]
   frames = frames[:, top : top + height, left : left + width]
-  config = pips_plus_plus.PipsPlusPlusConfig(
+  config = PipsPlusPlusConfig(
       resolution=(height, width), num_iterations=settings['iters']
   )
-  functions = pips_plus_plus.make_functions(config)
-  sources = list_torch_sources(pips_plus_plus.list_weight_names(config))
+  functions = PipsPlusPlusFunctions(config)
+  sources = list_torch_sources(list_weight_names(config))
   weights = golden.load_weights_module(reference)
   arrays = weights.fill(
       weights.load_manifest(reference / 'pips2' / meta['manifest']),
@@ -205,7 +207,7 @@ def test_published_gradients(reference):
 
 @pytest.mark.slow
 def test_a_step_lowers_the_loss():
-  functions = pips_plus_plus.make_functions(SMALL)
+  functions = PipsPlusPlusFunctions(SMALL)
   params = golden.make_random_params(functions)
   key = jax.random.key(3)
   batch = pips.PipsBatch(
@@ -238,7 +240,7 @@ def test_a_step_lowers_the_loss():
 @pytest.mark.usefixtures('quick_compilation')
 def test_four_devices_learn_what_one_does():
   """Clips differ in how many positions are valid; gradients are unclipped."""
-  functions = pips_plus_plus.make_functions(SMALL)
+  functions = PipsPlusPlusFunctions(SMALL)
   params = golden.make_random_params(functions)
   keys = jax.random.split(jax.random.key(4), 3)
   chance = jnp.asarray([0.1, 0.4, 0.7, 1.0])[:, None, None]

@@ -11,8 +11,10 @@ import pytest
 import tapjax
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
-from tapjax.models import point_transformer as model
 from tapjax.models.contract import flatten_params
+from tapjax.models.point_transformer.config import PointTransformerConfig
+from tapjax.models.point_transformer.functions import PointTransformerFunctions
+from tapjax.models.point_transformer.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training import point_transformer as training
 from tests.support import golden
@@ -47,7 +49,7 @@ def test_published_learning_rates(num_epochs, stored):
 def to_published(params, config):
   """Returns arrays by their published names."""
   arrays = flatten_params(params)
-  sources = list_torch_sources(model.list_weight_names(config))
+  sources = list_torch_sources(list_weight_names(config))
   return {
       source.name: (
           np.asarray(arrays[name])
@@ -157,7 +159,7 @@ def test_published_updates(reference, tmp_path):
     close(after[qkv][:8, :8], expected['qkv0_weight_after'], atol=2e-5)
 
 
-SMALL = model.PointTransformerConfig(
+SMALL = PointTransformerConfig(
     resolution=(32, 32),
     backbone_blocks=(1,),
     backbone_channels=4,
@@ -171,7 +173,7 @@ SMALL = model.PointTransformerConfig(
 
 @pytest.mark.slow
 def test_dropout_is_on_where_there_is_a_key():
-  params = golden.make_random_params(model.make_functions(SMALL))
+  params = golden.make_random_params(PointTransformerFunctions(SMALL))
   video = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
   batch = training.PointBatch(video, jnp.full((2, 4, 3, 2), 0.4))
 
@@ -196,7 +198,7 @@ def test_dropout_is_on_where_there_is_a_key():
 def test_four_devices_learn_what_one_does():
   """Two updates with dropout, norms over the batch and unclipped gradients."""
   config = dataclasses.replace(SMALL, dropout=0.3)
-  params = golden.make_random_params(model.make_functions(config))
+  params = golden.make_random_params(PointTransformerFunctions(config))
   keys = jax.random.split(jax.random.key(1))
   batch = training.PointBatch(
       jax.random.uniform(keys[0], (4, 4, 32, 32, 3), minval=-1.0),

@@ -8,13 +8,14 @@ import pytest
 
 from tapjax import checkpoints
 from tapjax.geometry import normalize_frames
+from tapjax.models.arrows import get_query_frames
 from tapjax.models.contract import describe_params
 from tapjax.models.contract import flatten_params
 from tapjax.models.contract import unflatten_params
-from tapjax.models.taptr import functions as taptr
 from tapjax.models.taptr import weights as taptr_weights
+from tapjax.models.taptr.config import TAPTRV2
+from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.models.taptr.network import LayerOutputs
-from tapjax.models.taptr.network import TAPTRV2
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training.taptr_losses import compute_taptr_losses
 from tapjax.training.taptr_losses import TaptrLossConfig
@@ -80,7 +81,7 @@ def test_training_equals_the_published(reference):
   weights = golden.load_weights_module(reference)
   manifest = weights.load_manifest(reference / case.meta['manifest'])
   config = dataclasses.replace(TAPTRV2, resolution=(side, side))
-  functions = taptr.make_functions(config)
+  functions = TaptrFunctions(config)
   shapes = flatten_params(describe_params(functions))
   sources = list_torch_sources(taptr_weights.list_weight_names(config))
   arrays = checkpoints.convert_arrays(
@@ -101,11 +102,11 @@ def test_training_equals_the_published(reference):
     trained = params._replace(weights=weights)
     features = functions.encode_video(trained, video)
     queries = functions.describe_queries(trained, features, points)
-    outputs = taptr.predict_layers(config, trained, features, queries)
+    outputs = functions.predict_layers(trained, features, queries)
     outputs = jax.tree.map(lambda array: array[0], outputs)
     losses = compute_taptr_losses(
         outputs,
-        taptr.get_query_frames(points[0], video.shape[1]),
+        get_query_frames(points[0], video.shape[1]),
         targets.swapaxes(0, 1),
         occluded.T,
         CONFIG,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tapjax.models.taptr.network import TaptrConfig
+from tapjax.models.taptr.config import TaptrConfig
 from tapjax.models.weight_names import list_torchvision_names
 from tapjax.models.weight_names import WeightName
 

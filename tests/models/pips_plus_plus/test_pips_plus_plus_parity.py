@@ -14,13 +14,21 @@ import pytest
 
 import tapjax
 from tapjax.geometry import normalize_frames
-from tapjax.models.contract import make_stages
+from tapjax.models import arrows
 from tapjax.models.contract import unflatten_params
-from tapjax.models.pips_plus_plus import functions as pips_plus_plus
+from tapjax.models.haiku import make_network
+from tapjax.models.pips_plus_plus.config import PIPS_PLUS_PLUS
+from tapjax.models.pips_plus_plus.correlation import correlate_tracks
+from tapjax.models.pips_plus_plus.correlation import embed_motion
+from tapjax.models.pips_plus_plus.network import PipsPlusPlus
+from tapjax.models.pips_plus_plus.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.ops.correlation import correlate_patches_in_frames
 from tapjax.ops.sampling import read_in_frames
-from tapjax.tracking import whole_video
+from tapjax.tracking.options import Options
+from tapjax.tracking.prepare import PreparedVideo
+from tapjax.tracking.programs import Programs
+from tapjax.tracking.track import track
 from tests.support import golden
 
 pytestmark = pytest.mark.slow
@@ -83,7 +91,7 @@ ENCODER = {
 }
 
 
-class Exposed(pips_plus_plus.PipsPlusPlus):
+class Exposed(PipsPlusPlus):
   """With what the encoder does on its way."""
 
   def encode(self, images):
@@ -93,12 +101,13 @@ class Exposed(pips_plus_plus.PipsPlusPlus):
 def correlate(config, pyramid, positions, vectors):
   """Correlates on every frame, for raster positions [n, t, 2]."""
   frames = jnp.arange(positions.shape[1])[None]
-  return jax.jit(pips_plus_plus.correlate_tracks, static_argnums=4)(
+  return jax.jit(correlate_tracks, static_argnums=(4, 5))(
       tuple(pyramid),
       jnp.repeat(frames, len(positions), axis=0),
       jnp.asarray(positions - np.float32(0.5)) / CELL,
       jnp.asarray(vectors),
       config.radius,
+      'cpu',
   )
 
 
@@ -122,8 +131,8 @@ def test_one_window(name, reference, tmp_path):
   close = np.testing.assert_allclose
   video = normalize_frames(case.frames)[None]
 
-  encode = make_stages(
-      lambda: Exposed(config), ('encode',), lambda module: None
+  encode = make_network(
+      lambda: Exposed(config, 'cpu'), ('encode',), tuple
   ).apply
   stages = jax.jit(lambda *arguments: encode('encode', *arguments))(
       params, video[0, :1]
@@ -198,7 +207,7 @@ CHAINS = ('chain_short', 'chain12', 'chain_resized')
 @pytest.mark.slow
 @pytest.mark.parametrize('name', CHAINS)
 def test_chained_windows(name, reference, tmp_path):
-  """A video longer than a window, whole and in pieces of two windows."""
+  """A video longer than a window, whole and in segments of two windows."""
   with np.load(reference / 'pips2' / f'golden_pips2_{name}.npz') as file:
     settings = json.loads(str(file['meta']))['settings']
   size = (settings['evaluated_height'], settings['evaluated_width'])
@@ -222,19 +231,19 @@ def test_chained_windows(name, reference, tmp_path):
 
   features = jax.jit(functions.encode_video)(params, video)
   queries = jax.jit(functions.describe_queries)(params, features, points[None])
-  state = functions.initialize_tracks(params, features, queries, points[None])
-  states, _ = jax.jit(functions.refine_tracks)(params, features, queries, state)
-  tracks = functions.finalize_tracks(states)
+  tracks = jax.jit(arrows.track_segment, static_argnums=0)(
+      functions, params, features, queries, points[None]
+  ).tracks
   np.testing.assert_allclose(tracks.positions[0], expected, atol=pixels)
   np.testing.assert_allclose(
       np.asarray(tracks.positions[0, :, 0]), points[:, :0:-1], atol=1e-4
   )
 
-  prepared = whole_video.PreparedVideo(np.asarray(video[0]), size)
-  whole = whole_video.track_video(
-      functions, params, prepared, np.asarray(points)
+  prepared = PreparedVideo(np.asarray(video[0]), size)
+  segments = track(
+      functions, params, Programs(), prepared, np.asarray(points), Options()
   )
-  np.testing.assert_allclose(whole.positions, expected, atol=pixels)
+  np.testing.assert_allclose(segments.positions, expected, atol=pixels)
 
 
 @pytest.mark.slow
@@ -297,13 +306,13 @@ def test_correlation_of_all_levels(blocks):
     )
   positions = blocks['cb_xy'][0].swapaxes(0, 1) * CELL + 0.5
   vectors = blocks['cb_targets'][0].swapaxes(0, 1)[:, :, None]
-  values = correlate(pips_plus_plus.PIPS_PLUS_PLUS, pyramid, positions, vectors)
+  values = correlate(PIPS_PLUS_PLUS, pyramid, positions, vectors)
   expected = blocks['cb_out'][0].swapaxes(0, 1)
   np.testing.assert_allclose(values, expected, atol=1e-4)
 
 
 def test_motion_is_embedded(blocks):
-  values = pips_plus_plus.embed_motion(jnp.asarray(blocks['pos_xy']), 32)
+  values = embed_motion(jnp.asarray(blocks['pos_xy']), 32)
   np.testing.assert_allclose(values, blocks['pos_out'], atol=1e-4)
 
 
@@ -317,9 +326,7 @@ def test_update_network(blocks, reference):
   arrays = weights.fill(wanted, meta['seed'])
   sources = list_torch_sources(
       name
-      for name in pips_plus_plus.list_weight_names(
-          pips_plus_plus.PIPS_PLUS_PLUS
-      )
+      for name in list_weight_names(PIPS_PLUS_PLUS)
       if (name.torch or '').startswith('delta_block.')
   )
   params = unflatten_params(
@@ -328,12 +335,10 @@ def test_update_network(blocks, reference):
           for ours, source in sources.items()
       }
   )
-  update = make_stages(
-      lambda: pips_plus_plus.PipsPlusPlus(pips_plus_plus.PIPS_PLUS_PLUS),
-      ('update',),
-      lambda module: None,
+  update = make_network(
+      lambda: PipsPlusPlus(PIPS_PLUS_PLUS, 'cpu'), ('update',), tuple
   ).apply
-  motion = pips_plus_plus.embed_motion(jnp.asarray(blocks['block_flow']), 32)
+  motion = embed_motion(jnp.asarray(blocks['block_flow']), 32)
   inputs = jnp.concatenate([blocks['block_corr'], motion], axis=-1)
   # Frames behind the end change nothing.
   inputs = jnp.pad(inputs, ((0, 0), (0, 3), (0, 0)), constant_values=7.0)

@@ -11,14 +11,18 @@ import pytest
 import tapjax
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import resize_video
-from tapjax.models.contract import make_stages
-from tapjax.models.taptr import functions as taptr
-from tapjax.models.taptr import network as taptr_network
+from tapjax.models.arrows import get_query_frames
+from tapjax.models.haiku import make_network
+from tapjax.models.taptr.functions import make_start
+from tapjax.models.taptr.layers import compute_logit
+from tapjax.models.taptr.network import embed_cells
+from tapjax.models.taptr.network import Taptr
+from tapjax.models.taptr.windows import track_windows
 from tests.support import golden
 
 PIXELS = 5e-4
 LOGITS = 5e-5
-SHARES = 2e-6
+NORMALIZED = 2e-6
 # Of the standard deviation of an array.
 FEATURES = 5e-5
 
@@ -87,16 +91,14 @@ def test_stages(name, reference, tmp_path):
   last = min(len(video), 24) - 1
   ends = np.asarray([0, last])
 
-  class Exposed(taptr_network.Taptr):
+  class Exposed(Taptr):
 
     def backbone(self, frame):
       levels = self._backbone(frame[None])
       projection = self._projections[2](levels[2])
       return levels, self._projection_norms[2](projection)
 
-  exposed = make_stages(
-      lambda: Exposed(config), ('backbone',), lambda module: None
-  )
+  exposed = make_network(lambda: Exposed(config, 'cpu'), ('backbone',), tuple)
   colors = (video[ends] + 1) / 2 - np.asarray([0.485, 0.456, 0.406])
   colors = jnp.asarray(colors / np.asarray([0.229, 0.224, 0.225]), jnp.float32)
   levels, projected = jax.jit(
@@ -110,7 +112,7 @@ def test_stages(name, reference, tmp_path):
   projected = projected[:, 0, ::4, ::4, ::16].transpose(channels_first)
   assert_features(projected, expected['input_proj_2'])
   height, width = config.sizes[0]
-  position = taptr_network._embed_cells((height, width), config.channels)
+  position = embed_cells((height, width), config.channels)
   position = position.reshape(height, width, -1)[::8, ::8].transpose(2, 0, 1)
   np.testing.assert_allclose(position, expected['pos_embed_0'], atol=1e-5)
 
@@ -123,11 +125,10 @@ def test_stages(name, reference, tmp_path):
   assert_features(queries.vectors[0], expected['init_features'])
 
   state = functions.initialize_tracks(params, tokens, queries, points)
-  stages = taptr._make_stages(config)
   windows = []
 
   def apply(method, *arguments):
-    outputs = stages.apply(method, params, *arguments)
+    outputs = functions._network.apply(method, params, *arguments)
     if method == 'decode_window':
       before = jax.nn.sigmoid(arguments[0].boxes)
       jax.debug.callback(
@@ -140,13 +141,13 @@ def test_stages(name, reference, tmp_path):
 
   @jax.jit
   def track(tokens, vectors, points, state):
-    return taptr.track_windows(
+    return track_windows(
         apply,
         config,
         tokens,
         vectors,
-        taptr.get_query_frames(points, len(tokens)),
-        taptr._make_start(state, config),
+        get_query_frames(points, len(tokens)),
+        make_start(state, config),
         jnp.asarray(True),
     )
 
@@ -160,13 +161,11 @@ def test_stages(name, reference, tmp_path):
   assert num_windows >= 1
   for i, (before, layers, fused) in enumerate(windows[:num_windows]):
     boxes = np.concatenate([before[None], jax.nn.sigmoid(layers.boxes)])
-    close(boxes, expected[f'win{i}_ref'], atol=SHARES)
-    moved = jax.nn.sigmoid(
-        taptr_network.compute_logit(jnp.asarray(layers.moved))
-    )
-    close(moved, expected[f'win{i}_ref_apu'], atol=SHARES)
+    close(boxes, expected[f'win{i}_ref'], atol=NORMALIZED)
+    moved = jax.nn.sigmoid(compute_logit(jnp.asarray(layers.moved)))
+    close(moved, expected[f'win{i}_ref_apu'], atol=NORMALIZED)
     assert_features(fused[..., ::8], expected[f'win{i}_hs_last'])
   boxes = jax.nn.sigmoid(outputs.boxes[-1]).swapaxes(0, 1)
-  close(boxes, expected['boxes'], atol=SHARES)
+  close(boxes, expected['boxes'], atol=NORMALIZED)
   logits = outputs.classes[-1].swapaxes(0, 1)
   close(logits, expected['vis_logits'], atol=LOGITS)

@@ -12,9 +12,13 @@ import pytest
 
 import tapjax
 from tapjax.geometry import normalize_frames
-from tapjax.models import point_transformer
-from tapjax.models.contract import make_stages
-from tapjax.tracking import whole_video
+from tapjax.models.haiku import make_network
+from tapjax.models.point_transformer.network import PointTransformer
+from tapjax.models.point_transformer.windows import sample_points
+from tapjax.tracking.options import Options
+from tapjax.tracking.prepare import split_frames
+from tapjax.tracking.programs import Programs
+from tapjax.tracking.track import track
 from tests.support import golden
 
 FORWARD = (
@@ -47,7 +51,7 @@ def write_checkpoint(reference, meta, folder):
   )
 
 
-class Exposed(point_transformer.PointTransformer):
+class Exposed(PointTransformer):
   """With what happens on the way."""
 
   def encode_stages(self, images):
@@ -83,10 +87,8 @@ def test_forward(name, reference, tmp_path):
   tolerance = meta['tolerance']
   close = np.testing.assert_allclose
 
-  exposed = make_stages(
-      lambda: Exposed(config),
-      ('encode_stages', 'transform_stages'),
-      lambda module: None,
+  exposed = make_network(
+      lambda: Exposed(config), ('encode_stages', 'transform_stages'), tuple
   ).apply
   colors = jnp.asarray(frames, jnp.float32) / 255
   stages, features = jax.jit(
@@ -105,7 +107,7 @@ def test_forward(name, reference, tmp_path):
 
   height, width = frames.shape[1:3]
   points = expected['query_points'][:, :0:-1] / np.float32([width, height])
-  samples = point_transformer.sample_points(
+  samples = sample_points(
       features, jnp.arange(len(frames)), jnp.asarray(points)
   )
   tokens, blocks = jax.jit(
@@ -116,8 +118,8 @@ def test_forward(name, reference, tmp_path):
   for i, block in enumerate(blocks):
     close(block[0, ..., :16], expected[f'block{i}_out'], atol=atol)
 
-  prediction = jax.jit(point_transformer.predict_clips, static_argnums=0)(
-      config, params, normalize_frames(frames)[None], jnp.asarray(points)[None]
+  prediction = jax.jit(tracker.functions.predict_clips)(
+      params, normalize_frames(frames)[None], jnp.asarray(points)[None]
   )
   close(
       prediction.positions_unit[0],
@@ -137,9 +139,14 @@ def test_forward(name, reference, tmp_path):
     close(pairs.mean(axis=(2, 4)), stored, atol=atol)
 
   # Some points lie outside, which `track` does not take.
-  prepared = tracker.prepare(whole_video.split_frames(frames))
-  tracks = whole_video.track_video(
-      tracker.functions, params, prepared, expected['query_points']
+  prepared = tracker.prepare(split_frames(frames))
+  tracks = track(
+      tracker.functions,
+      params,
+      Programs(),
+      prepared,
+      expected['query_points'],
+      Options(),
   )
   close(tracks.positions, expected['tracks'], atol=tolerance['tracks_px'])
   assert tracks.visible.all()

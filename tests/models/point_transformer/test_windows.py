@@ -1,27 +1,15 @@
-"""The point transformer by itself: sets, windows, both directions of time."""
-
-import dataclasses
+"""Sets of points, windows, both directions of time."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tapjax.models import point_transformer
-from tests.support import golden
+from tapjax.models.point_transformer.windows import assign_sets
+from tapjax.models.point_transformer.windows import sample_points
+from tapjax.models.point_transformer.windows import track_set
 
 pytestmark = pytest.mark.slow
-
-SMALL = point_transformer.PointTransformerConfig(
-    resolution=(32, 32),
-    backbone_blocks=(1,),
-    backbone_channels=4,
-    channels=8,
-    num_blocks=1,
-    num_heads=2,
-    window=4,
-    num_points=3,
-)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +23,7 @@ SMALL = point_transformer.PointTransformerConfig(
 )
 def test_sets_are_of_one_frame_and_in_order(frames, sets):
   """Rows behind the last are those of nobody."""
-  rows = jax.jit(point_transformer.assign_sets, static_argnums=1)(
+  rows = jax.jit(assign_sets, static_argnums=1)(
       jnp.asarray(frames), 3, len(frames)
   )
   assert rows.shape == (len(frames), 3)
@@ -72,7 +60,7 @@ def test_windows_begin_where_the_last_ended(num_frames, query_frame, window):
     return points[None] + jnp.cumsum(samples, axis=0) + 1
 
   ours = jax.jit(
-      lambda grids, points, frame: point_transformer.follow_points(
+      lambda grids, points, frame: track_set(
           predict, window, grids, points, frame, num_frames
       )
   )(jnp.asarray(grids), jnp.asarray(start), jnp.asarray(query_frame))
@@ -86,7 +74,7 @@ def test_windows_begin_where_the_last_ended(num_frames, query_frame, window):
     samples = np.stack(
         [
             np.asarray(
-                point_transformer.sample_points(
+                sample_points(
                     jnp.asarray(grids),
                     jnp.asarray([frame]),
                     jnp.asarray(points),
@@ -105,59 +93,13 @@ def test_windows_begin_where_the_last_ended(num_frames, query_frame, window):
     )
 
 
-def test_shares_reach_from_the_first_cell_to_the_last():
+def test_coordinates_reach_from_the_first_cell_to_the_last():
   """And fade to zero one cell further out."""
   grids = jnp.arange(12.0).reshape(1, 3, 4, 1) + 1
   points = jnp.asarray(
       [[0, 0], [1, 1], [1, 0], [0.5, 0.5], [4 / 3, 1], [-1 / 6, 0], [9, -9]]
   )
-  values = point_transformer.sample_points(grids, jnp.asarray([0]), points)
+  values = sample_points(grids, jnp.asarray([0]), points)
   np.testing.assert_allclose(
       values[0, :, 0], [1, 12, 4, 6.5, 0, 0.5, 0], atol=1e-5
   )
-
-
-@pytest.mark.parametrize('token_time', ['published', 'frame'])
-def test_the_published_index_is_no_time(token_time):
-  """With as many points as frames, frames may come in any order."""
-  config = dataclasses.replace(SMALL, num_points=4, token_time=token_time)
-  params = golden.make_random_params(point_transformer.make_functions(config))
-  video = jax.random.uniform(jax.random.key(0), (1, 4, 32, 32, 3))
-  points = jax.random.uniform(jax.random.key(1), (1, 4, 2))
-  predict = jax.jit(point_transformer.predict_clips, static_argnums=0)
-  order = jnp.asarray([2, 0, 3, 1])
-  there = predict(config, params, video, points).positions_unit[:, order]
-  back = predict(config, params, video[:, order], points).positions_unit
-  assert (np.abs(there - back).max() < 1e-5) == (token_time == 'published')
-
-
-@pytest.mark.parametrize(
-    ('settings', 'message'),
-    [
-        ({'window': 1}, 'window must be at least 2'),
-        ({'num_points': 0}, 'num_points must be at least 1'),
-        ({'channels': 6, 'num_heads': 4}, 'multiple of num_heads'),
-        ({'backbone_blocks': ()}, 'backbone_blocks must have'),
-        ({'dropout': 1.0}, 'less than 1'),
-    ],
-    ids=str,
-)
-def test_impossible_settings(settings, message):
-  with pytest.raises(ValueError, match=message):
-    point_transformer.make_functions(dataclasses.replace(SMALL, **settings))
-
-
-@pytest.mark.parametrize(
-    ('config', 'gigaflops'),
-    [
-        (point_transformer.RESNET18, 4.75),
-        (point_transformer.RESNET34, 9.59),
-        (point_transformer.RESNET50, 10.74),
-    ],
-)
-def test_operations_are_those_published(config, gigaflops):
-  one = point_transformer.count_operations(config, 1, 0)
-  assert one / 1e9 == pytest.approx(gigaflops, rel=0.005)
-  # Of eight frames and eight points, beside the frames.
-  both = point_transformer.count_operations(config, 8, 8)
-  assert (both - 8 * one) / 1e9 == pytest.approx(0.42, abs=0.01)
