@@ -12,7 +12,7 @@ from tapjax.data.kubric.panning import PanningConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
 from tapjax.data.point_odyssey.window_batches import PointDataConfig
 from tapjax.data.point_odyssey.windows import WindowConfig
-from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.data.procedural.distractors import DistractorConfig
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.videos import ProceduralConfig
@@ -299,7 +299,7 @@ class TaptrTrainConfig(RunConfig):
       downloads those of torchvision, or a file in that layout; None draws them
       at random. `initial` goes before it.
     data: what is learned from.
-    disturbance: how videos to learn from are made harder; None leaves them.
+    distractors: added to training videos; None disables them.
     panning: how their cameras are then moved; None leaves them, as for
       procedural videos, whose cameras move.
     validation: what weights are judged by.
@@ -311,8 +311,8 @@ class TaptrTrainConfig(RunConfig):
   data: PoolConfig | KubricConfig = dataclasses.field(
       default_factory=PoolConfig
   )
-  disturbance: DisturbanceConfig | None = dataclasses.field(
-      default_factory=DisturbanceConfig
+  distractors: DistractorConfig | None = dataclasses.field(
+      default_factory=DistractorConfig
   )
   panning: PanningConfig | None = None
   validation: ValidationConfig = dataclasses.field(

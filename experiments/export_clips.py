@@ -14,7 +14,7 @@ from experiments.config import override_config
 from tapjax import tables
 from tapjax.data.point_odyssey.clip_export import export_clips
 from tapjax.data.point_odyssey.clip_export import ExportConfig
-from tapjax.data.point_odyssey.clip_export import Progress
+from tapjax.data.point_odyssey.clip_export import ExportProgress
 
 
 def run(workdir: str, changes: list[str]) -> None:
@@ -22,7 +22,7 @@ def run(workdir: str, changes: list[str]) -> None:
   config = override_config(ExportConfig(), changes)
   with tqdm(unit='clip', desc=config.name, file=sys.stderr) as bar:
 
-    def show(progress: Progress) -> None:
+    def show(progress: ExportProgress) -> None:
       if bar.total is None:
         # What was there before says nothing of how fast it goes.
         bar.reset(progress.total)
@@ -35,7 +35,7 @@ def run(workdir: str, changes: list[str]) -> None:
   sys.stdout.write(f'{describe(progress)}\n')
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: ExportProgress) -> str:
   """Returns a row for what was written, and one for each reason not to."""
   reasons = progress.reasons.most_common()
   return tables.format_table(

@@ -48,5 +48,5 @@ def run(workdir: str, changes: list[str]) -> None:
         num_scenes,
         config,
         _SEED.value,
-        report=lambda done: bar.update(done - bar.n),
+        progress=lambda done: bar.update(done - bar.n),
     )

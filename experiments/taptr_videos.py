@@ -1,8 +1,7 @@
-"""The recipe of TAPTRv2 that learns from procedural videos or from Kubric.
+"""The recipe of TAPTRv2 on procedural videos or on Kubric.
 
-Videos are disturbed, as published, by rectangles, colors, blur and a camera
-that pans before they are learned from. What is judged and left is the running
-average of the weights.
+As published, training videos get distractors (rectangles, colors, blur) and a
+panning camera. The running average of the weights is validated and saved.
 """
 
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.batches import open_clips
 from tapjax.data.kubric.panning import pan_example
 from tapjax.data.kubric.panning import PanningConfig
-from tapjax.data.procedural.distractors import disturb_example
-from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.data.procedural.distractors import add_distractors
+from tapjax.data.procedural.distractors import DistractorConfig
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.training.backbones import load_backbone
@@ -100,17 +99,17 @@ def make_taptr_draw(
     draw = make_draw(data_key, data, mesh)
   else:
     draw = make_kubric_draw(data, config.seed, mesh)
-  if config.disturbance is None and config.panning is None:
+  if config.distractors is None and config.panning is None:
     return draw
   return change_batches(
-      draw, change_key, config.disturbance, config.panning, mesh
+      draw, change_key, config.distractors, config.panning, mesh
   )
 
 
 def change_batches(
     draw: Callable[[int], Example],
     key: Array,
-    disturbance: DisturbanceConfig | None,
+    distractors: DistractorConfig | None,
     panning: PanningConfig | None,
     mesh: Mesh,
 ) -> Callable[[int], Example]:
@@ -118,8 +117,8 @@ def change_batches(
 
   def change(pair: tuple[Array, Example]) -> Example:
     keys, example = jax.random.split(pair[0]), pair[1]
-    if disturbance is not None:
-      example = disturb_example(keys[0], example, disturbance)
+    if distractors is not None:
+      example = add_distractors(keys[0], example, distractors)
     if panning is not None:
       example = pan_example(keys[1], example, panning)
     return example

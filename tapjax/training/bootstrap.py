@@ -25,11 +25,11 @@ import optax
 
 from tapjax import parallel
 from tapjax.data.unlabeled.clips import UnlabeledBatch
-from tapjax.data.unlabeled.degradation import change_video
-from tapjax.data.unlabeled.degradation import CorruptionConfig
+from tapjax.data.unlabeled.degradation import DegradationConfig
+from tapjax.data.unlabeled.degradation import degrade_video
 from tapjax.data.unlabeled.degradation import draw_motion
-from tapjax.data.unlabeled.degradation import map_forth
-from tapjax.data.unlabeled.degradation import map_home
+from tapjax.data.unlabeled.degradation import from_canvas
+from tapjax.data.unlabeled.degradation import to_canvas
 from tapjax.geometry import rescale_positions
 from tapjax.models.arrows import finalize_tracks
 from tapjax.models.arrows import get_query_frames
@@ -65,7 +65,7 @@ class SelfTrainingConfig:
       teacher's query for its track to count.
     least_confidence: of the teacher in a position for it to count; where it
       takes a point for hidden, that counts.
-    corruption: how the student's videos are changed.
+    degradation: of the student's videos.
     accumulated: see `StepConfig`.
   """
 
@@ -78,8 +78,8 @@ class SelfTrainingConfig:
   teacher_decay: float = 0.999
   cycle_threshold: float = 4.0
   least_confidence: float = 0.25
-  corruption: CorruptionConfig = dataclasses.field(
-      default_factory=CorruptionConfig
+  degradation: DegradationConfig = dataclasses.field(
+      default_factory=DegradationConfig
   )
   accumulated: int = 1
 
@@ -286,11 +286,11 @@ def compute_self_training_losses(
       functions, teacher, batch, config.least_confidence, keys[0]
   )
   count = batch.video.shape[0]
-  draw = jax.vmap(lambda key: draw_motion(key, config.corruption))
+  draw = jax.vmap(lambda key: draw_motion(key, config.degradation))
   motions = draw(jax.random.split(keys[1], count))
   change = jax.vmap(
-      lambda key, video, motion: change_video(
-          key, video, motion, config.corruption
+      lambda key, video, motion: degrade_video(
+          key, video, motion, config.degradation
       )
   )
   video = change(jax.random.split(keys[2], count), batch.video, motions)
@@ -301,7 +301,7 @@ def compute_self_training_losses(
       labels.query_points[:, :, None, :0:-1],
       (*labels.query_points.shape[:2], num_frames, 2),
   )
-  moved = jax.vmap(lambda p, m: map_forth(p, m, size))(places, motions)
+  moved = jax.vmap(lambda p, m: to_canvas(p, m, size))(places, motions)
   frames = _get_frames(labels.query_points, num_frames)
   begin = jnp.take_along_axis(moved, frames[..., None, None], axis=2)[:, :, 0]
   query_points = jnp.concatenate(
@@ -314,7 +314,7 @@ def compute_self_training_losses(
       query_points,
   ).states
   home = jax.vmap(
-      jax.vmap(lambda p, m: map_home(p, m, size)), in_axes=(0, None)
+      jax.vmap(lambda p, m: from_canvas(p, m, size)), in_axes=(0, None)
   )
   states = states._replace(positions=home(states.positions, motions))
   returned = find_returned(
