@@ -1,7 +1,7 @@
-"""The recipe of TAPTRv2 on procedural videos or on Kubric.
+"""Recipe of TAPTRv2 trained on procedural or Kubric videos.
 
-As published, training videos get distractors (rectangles, colors, blur) and a
-panning camera. The running average of the weights is validated and saved.
+As published, training videos are augmented by occluding rectangles, colors,
+blur and camera motion. The evaluated and saved weights are the running average.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from tapjax.types import Example
 
 
 def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on all devices."""
+  """Returns the recipe, on all devices."""
   mesh = parallel.make_mesh()
   weight_key, _, update_key, _ = jax.random.split(
       jax.random.key(config.seed), 4
@@ -71,7 +71,7 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
 
 
 def _describe_input(config: TaptrTrainConfig) -> str:
-  """Returns what there is to learn from, in words."""
+  """Returns a description of the training data."""
   if isinstance(config.data, PoolConfig):
     return 'procedural videos, made on the way'
   return f'{len(open_clips(config.data)):,} videos in {config.data.root}'
@@ -80,9 +80,10 @@ def _describe_input(config: TaptrTrainConfig) -> str:
 def make_taptr_draw(
     config: TaptrTrainConfig, mesh: Mesh
 ) -> Callable[[int], Example]:
-  """Returns the function from a step to its batch, made harder.
+  """Returns the function from a step to its augmented batch.
 
-  Raises ValueError for settings that do not go together.
+  Raises:
+    ValueError: settings are inconsistent.
   """
   data = config.data
   if isinstance(data, PoolConfig):
@@ -113,7 +114,7 @@ def change_batches(
     panning: PanningConfig | None,
     mesh: Mesh,
 ) -> Callable[[int], Example]:
-  """Returns what draws the same batches with their videos made harder."""
+  """Returns the function from a step to its batch, with augmented videos."""
 
   def change(pair: tuple[Array, Example]) -> Example:
     keys, example = jax.random.split(pair[0]), pair[1]
