@@ -73,11 +73,11 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
   ValueError if the rows are not a multiple of the local devices.
   """
   sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-  share = mesh.local_mesh.size
+  num_local = mesh.local_mesh.size
   for leaf in jax.tree.leaves(tree):
-    if leaf.shape[0] % share:
+    if leaf.shape[0] % num_local:
       raise ValueError(
-          f'a batch must be a multiple of the {share} local devices; got '
+          f'a batch must be a multiple of the {num_local} local devices; got '
           f'{leaf.shape[0]} - change the batch size'
       )
   return jax.tree.map(

@@ -1,4 +1,4 @@
-"""The seam over devices, on eight virtual ones."""
+"""Data parallelism on eight virtual devices."""
 
 import functools
 
@@ -42,7 +42,7 @@ def test_equals_one_call(num_devices):
 
 @pytest.mark.parametrize('num_devices', [4, 8])
 def test_equals_pmap(num_devices):
-  """Line by line the same function, under `jax.pmap`."""
+  """Reference: the same function under `jax.pmap`."""
   devices = jax.devices()[:num_devices]
   mesh = parallel.make_mesh(devices)
   mapped = parallel.map_devices(update, mesh, donate_state=False)

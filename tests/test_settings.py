@@ -1,4 +1,4 @@
-"""Settings by name: what replaces a field, and what is refused."""
+"""Replacement of config fields by name: accepted and refused values."""
 
 import dataclasses
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Tables are as wide as what they hold, and survive what fails."""
+"""Text tables: widths, alignment, and rows that fail."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Confidence: what all trackers tell of a point, whatever heads they have."""
+"""Confidence of tracks, for trackers with and without heads."""
 
 import jax
 import jax.numpy as jnp

@@ -26,8 +26,8 @@ def make_draws(
         f'batch_size must be a multiple of the {mesh.size} devices; got '
         f'{batch_size}'
     )
-  share = batch_size * mesh.local_mesh.size // mesh.size
-  first = share * jax.process_index()
+  num_local = batch_size * mesh.local_mesh.size // mesh.size
+  first = num_local * jax.process_index()
 
   @functools.lru_cache(maxsize=2)
   def get_order(epoch: int) -> Int[np.ndarray, 'k']:
@@ -38,8 +38,8 @@ def make_draws(
     generator = np.random.default_rng([seed, 1, position])
     return int(get_order(epoch)[place]), generator
 
-  def draw_share(step: int) -> list[Draw]:
+  def draw_local(step: int) -> list[Draw]:
     start = step * batch_size + first
-    return [draw(position) for position in range(start, start + share)]
+    return [draw(position) for position in range(start, start + num_local)]
 
-  return draw_share
+  return draw_local

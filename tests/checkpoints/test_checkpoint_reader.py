@@ -56,7 +56,7 @@ def test_folders_and_empty_files_are_refused(tmp_path):
 
 
 def _fill_folder(folder):
-  """A folder as training leaves it: two checkpoints and something else."""
+  """A folder of a training run: two checkpoints and another file."""
   folder.mkdir()
   (folder / 'notes.txt').write_text('nothing')
   for step, value in ((20_000, 1.0), (3, 2.0)):

@@ -19,7 +19,7 @@ _SHA256 = hashlib.sha256(_CONTENT).hexdigest()
 
 
 class _Server(http.server.ThreadingHTTPServer):
-  """Serves `content` under every path, with as many faults as it is told."""
+  """An HTTP server of `content` at every path, with scripted faults."""
 
   daemon_threads = True
 

@@ -80,7 +80,7 @@ def test_writing_into_a_missing_folder_says_so(tmp_path):
 
 
 class _Unknown:
-  """Stands for an optimizer state."""
+  """A stand-in for an optimizer state."""
 
   def __init__(self):
     self.count = 3

@@ -281,7 +281,7 @@ def test_flipped_bytes_give_a_value_or_a_value_error(protocol):
 
 
 def test_mapped_arrays_stay_on_the_disk(tmp_path):
-  """Large arrays are views of the file; the rest is as `load_pickle` reads."""
+  """Large arrays are views of the file; other values equal `load_pickle`."""
   root = {
       'large': np.arange(50_000, dtype=np.float64),
       'small': np.arange(3),

@@ -1,4 +1,4 @@
-"""Runs of training programs in PyTorch, read to go on from."""
+"""Training checkpoints of PyTorch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Query points of known tracks."""
+"""Query points of ground-truth tracks."""
 
 import numpy as np
 import pytest

@@ -7,7 +7,7 @@ from tapjax.data.read_ahead import read_ahead
 
 @pytest.mark.parametrize('num_threads', [0, 1, 3])
 def test_results_are_those_of_the_index(num_threads):
-  """Also where indices jump, as after a resume."""
+  """Indices may jump, as after a resume."""
   read = read_ahead(lambda index: index**2, num_threads)
   indices = [0, 1, 2, 3, 10, 11, 5, 5]
   assert [read(index) for index in indices] == [i**2 for i in indices]

@@ -1,4 +1,4 @@
-"""Result files: what they hold, and that they come whole or not at all."""
+"""Track files: content, and atomic writing."""
 
 import csv
 import errno

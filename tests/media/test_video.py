@@ -11,7 +11,7 @@ from tapjax.media import video as video_files
 
 
 def make_frames(num, height, width):
-  """Smooth moving colors whose brightness grows from frame to frame."""
+  """Smooth moving colors with a brightness that grows over time."""
   t, y, x = np.ogrid[:num, :height, :width]
   waves = [
       60 * np.sin(x / 20 + t / 3 + c) * np.cos(y / 15 + c) for c in range(3)
@@ -29,7 +29,7 @@ def run_ffmpeg(*arguments):
 
 
 def write_with_sound(path, source):
-  """A video with its index in front and a soundtrack longer than it."""
+  """A video with its index at the start and a longer soundtrack."""
   run_ffmpeg(
       *('-i', str(source), '-f', 'lavfi', '-i', 'sine=d=5', '-c:v', 'copy'),
       *('-movflags', '+faststart', str(path)),

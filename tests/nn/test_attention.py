@@ -9,7 +9,7 @@ from tapjax.nn.embeddings import embed_sines
 
 
 def attend_slowly(params, x, values, mask, num_heads):
-  """One query of one head after the other."""
+  """Reference by plain loops over heads and queries."""
   channels = x.shape[-1]
   width = channels // num_heads
   w, b = params['attention']['w'], params['attention']['b']
@@ -56,7 +56,7 @@ def test_attention_equals_a_slow_one(masked):
 
 
 def test_sines_by_hand():
-  """Of four channels the second pair turns slower by the root of ten."""
+  """With four channels the second pair is slower by the root of ten."""
   embedded = embed_sines(jnp.asarray([[0.25, 0.0]]), 4, 10.0)
   slow = np.pi / 2 / np.sqrt(10)
   expected = [1, 0, np.sin(slow), np.cos(slow), 0, 1, 0, 1]

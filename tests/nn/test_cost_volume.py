@@ -54,7 +54,7 @@ def test_scores_are_chances_between_cells():
 
 
 def test_scores_pull_where_a_heatmap_is_wrong():
-  """Its peak is far away, and yet the cell of the target gains."""
+  """The logit of the target's cell grows, even with a distant peak."""
   logits = jnp.zeros((1, 8, 8)).at[0, 7, 7].set(30.0)
 
   def score(logits):

@@ -43,7 +43,7 @@ def test_depthwise_convolution(size, stride, padding, shape):
     ],
 )
 def test_paddings_of_strided_blocks(trunk, expected):
-  """They follow the size that the trunk was meant for: 260 for b2."""
+  """Paddings are those of the nominal size: 260 for b2."""
   blocks = list(list_blocks(TRUNKS[trunk]))
   strided = {
       i: block.padding for i, block in enumerate(blocks) if block.stride == 2

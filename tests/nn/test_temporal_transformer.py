@@ -29,7 +29,7 @@ def test_bias_of_either_direction(num_heads, slopes):
 @pytest.mark.slow
 @pytest.mark.parametrize(('half', 'seen'), [(0, [0, 1, 2, 3]), (1, [3, 4, 5])])
 def test_heads_see_one_side(half, seen):
-  """What frame 3 attends to, by the half of the heads."""
+  """Frames that frame 3 attends to, by half of the heads."""
   attend = hk.transform(
       lambda x: DirectedAttention(8, 4, name='a')(x, np.asarray(6))
   )

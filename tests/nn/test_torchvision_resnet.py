@@ -53,7 +53,7 @@ def test_sizes_are_those_of_torchvision(name, num_parameters, gigaflops):
 
 @pytest.mark.parametrize('name', RESNETS)
 def test_names_are_those_of_torchvision(name, reference):
-  """A published file that begins with such a network has these arrays."""
+  """Parity of array names and shapes with published files."""
   from tests.support import golden
 
   config = RESNETS[name]

@@ -13,7 +13,7 @@ _read = jax.jit(deformable.read_samples, static_argnums=1)
 
 
 def read_slowly(tokens, points):
-  """One sample of one level after the other, cell by cell."""
+  """Reference by plain loops over samples, levels and cells."""
   tokens, points = np.asarray(tokens), np.asarray(points)
   values = np.zeros((*points.shape[:-1], tokens.shape[-1]))
   inside = np.zeros(points.shape[:-1])
@@ -62,7 +62,7 @@ def test_reading_is_bilinear_and_zero_outside():
     ids=str,
 )
 def test_reading_where_the_answer_is_known(point, expected, inside):
-  """Cells of the first level hold their number."""
+  """Cells of the first level hold their index."""
   tokens = jnp.arange(NUM_TOKENS, dtype=jnp.float32)[:, None]
   points = np.broadcast_to(np.float32(point), (1, 1, 2, 1, 2))
   samples = _read(tokens, SIZES, points, jnp.zeros(1, jnp.int32))

@@ -42,7 +42,7 @@ def test_mean_around_the_peak(logits, expected):
 
 @pytest.mark.slow
 def test_it_is_that_over_all_cells():
-  """Written again over all cells, with what is far left out."""
+  """Reference over all cells, with zero weight for distant ones."""
   generator = np.random.default_rng(0)
   logits = generator.normal(size=(40, 12, 9)).astype(np.float32) * 3
   peaks = [(0, 0), (11, 8), (0, 8), (5, 4), (11, 0)]

@@ -269,9 +269,9 @@ def _run_processes(
   with contextlib.ExitStack() as stack:
     for first in range(min(config.num_processes, len(rows))):
       outlet, sender = context.Pipe(duplex=False)
-      share = [i for row in rows[first :: config.num_processes] for i in row]
+      indices = [i for row in rows[first :: config.num_processes] for i in row]
       process = context.Process(
-          target=_serve, args=(config, root, share, sender), daemon=True
+          target=_serve, args=(config, root, indices, sender), daemon=True
       )
       process.start()
       sender.close()
@@ -298,7 +298,7 @@ def _run_processes(
 def _serve(
     config: ExportConfig,
     root: pathlib.Path,
-    share: list[int],
+    indices: list[int],
     sender: connection.Connection,
 ) -> None:
   """Exports some of the clips; entry point of a process."""
@@ -306,13 +306,13 @@ def _serve(
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   # The parent process may have ended.
   with contextlib.suppress(BrokenPipeError):
-    _work(config, root, share, sender.send)
+    _work(config, root, indices, sender.send)
 
 
 def _work(
     config: ExportConfig,
     root: pathlib.Path,
-    share: list[int],
+    indices: list[int],
     send: Callable[[Any], None],
 ) -> None:
   """Exports some of the clips, and sends the outcome of each."""
@@ -320,7 +320,7 @@ def _work(
   get_annotations = functools.lru_cache(maxsize=1)(read_annotations)
   parent = os.getppid()
   failures = 0
-  for index in share:
+  for index in indices:
     # The parent process may have ended.
     if os.getppid() != parent:
       return

@@ -345,9 +345,9 @@ def _mirror(places: np.ndarray, length: int) -> np.ndarray:
 
 def _to_lab(frame: Frame) -> Float[np.ndarray, 'h w 3']:
   """Converts sRGB to CIE L*a*b*."""
-  shares = np.arange(_LEVELS) / 255
+  encoded = np.arange(_LEVELS) / 255
   linear = np.where(
-      shares > 0.04045, ((shares + 0.055) / 1.055) ** 2.4, shares / 12.92
+      encoded > 0.04045, ((encoded + 0.055) / 1.055) ** 2.4, encoded / 12.92
   )
   xyz = linear[frame] @ _TO_XYZ.T
   roots = np.where(
@@ -365,7 +365,7 @@ def _from_lab(lab: Float[np.ndarray, 'h w 3']) -> Frame:
       roots > _LAB_STEP, roots**3, 3 * _LAB_STEP**2 * (roots - 4 / 29)
   )
   linear = np.clip(xyz @ np.linalg.inv(_TO_XYZ).T, 0, 1)
-  shares = np.where(
+  encoded = np.where(
       linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear
   )
-  return _to_levels(255 * shares)
+  return _to_levels(255 * encoded)

@@ -1,4 +1,4 @@
-"""Readers of PointOdyssey, CroHD and TAP-Vid as PIPs++ evaluates on them."""
+"""Readers of PointOdyssey, CroHD and TAP-Vid in the protocol of PIPs++."""
 
 import json
 
@@ -18,7 +18,7 @@ def stored(reference):
 
 
 def assert_tracks(tracks, stored, prefix, suffix=''):
-  """Compares with arrays that are stored frames first."""
+  """Compares with stored arrays, whose first axis is time."""
   positions, visible, valid = (
       stored[f'{prefix}_{name}{suffix}'].swapaxes(0, 1)
       for name in ('trajs', 'visibs', 'valids')
@@ -41,7 +41,7 @@ def test_tracks_of_whole_scenes(num_points, stored):
 
 
 def test_a_sequence_and_its_scores(reference):
-  """From the folder to the metrics that were published for it."""
+  """From the folder to its published metrics."""
   with np.load(reference / 'tapvid' / 'golden_point_odyssey.npz') as file:
     stored = dict(file)
   settings = json.loads(str(stored['meta']))['settings']

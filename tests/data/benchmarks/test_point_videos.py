@@ -1,4 +1,4 @@
-"""The videos that PIPs++ is tested on, in the coordinates of that test."""
+"""Benchmark videos of PIPs++, in the coordinates of its protocol."""
 
 import pickle
 

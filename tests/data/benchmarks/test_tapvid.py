@@ -171,7 +171,7 @@ def test_jhmdb(samples, stored):
 
 @pytest.fixture
 def davis(tmp_path):
-  """A small benchmark file that may be spoiled."""
+  """A small benchmark file, with an optional defect."""
   generator = np.random.default_rng(0)
 
   def make(length):

@@ -1,4 +1,4 @@
-"""Windows and colors, against stored outputs of the published pipeline."""
+"""Crops and colors, against stored outputs of the published pipeline."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Cameras that pan and zoom over training videos, and mirrors."""
+"""Augmentation by a panning and zooming camera, and by mirroring."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ STILL = panning.PanningConfig(
 
 
 def make_example():
-  """Colors are ramps, so that they tell where a pixel was: x, y and frame."""
+  """A video whose colors encode the position of a pixel: x, y and frame."""
   x = (jnp.arange(WIDTH) + 0.5) / WIDTH
   y = (jnp.arange(HEIGHT) + 0.5) / HEIGHT
   frame = jnp.stack(
@@ -58,7 +58,7 @@ def pan(seed, config):
 
 
 def read_colors(video, points):
-  """Reads a video at points (x, y), between centers of pixels."""
+  """Interpolates a video at points (x, y)."""
   x, y = np.clip(points - 0.5, 0, [WIDTH - 1.001, HEIGHT - 1.001]).T
   left, top = np.floor(x).astype(int), np.floor(y).astype(int)
   right, down = (x - left)[:, None], (y - top)[:, None]
@@ -69,7 +69,7 @@ def read_colors(video, points):
 
 @pytest.mark.parametrize('seed', range(4))
 def test_points_keep_their_colors(seed):
-  """Through padding, zoom, drift and mirrors, to a tenth of a pixel."""
+  """After padding, zoom, drift and mirroring, to a tenth of a pixel."""
   config = panning.PanningConfig(largest_padding=8, zoom_change=0.2, drift=4.0)
   before, after = pan(seed, config)
   assert (np.asarray(after.target_points != before.target_points)).any()
@@ -102,7 +102,7 @@ def test_outside_is_occluded_and_queries_are_on_their_points(seed):
 
 
 def test_what_was_no_frame_is_black():
-  """In frames that are smaller than the crop and its spare pixels."""
+  """For frames smaller than the crop and its spare pixels."""
   config = dataclasses.replace(STILL, largest_padding=30)
   shares = []
   for seed in range(6):
@@ -115,7 +115,7 @@ def test_what_was_no_frame_is_black():
 
 
 def test_the_camera_drifts_smoothly():
-  """And begins with the visible points in its middle."""
+  """The first crop is centered on the visible points."""
   example = make_example()
   config = panning.PanningConfig(
       smallest_zoom=1.5, largest_zoom=2.0, largest_padding=0

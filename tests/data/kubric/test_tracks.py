@@ -207,7 +207,7 @@ def test_too_many_segments_are_refused():
 
 @pytest.mark.slow
 def test_throughput():
-  """At least five times the plain computation, at the published size."""
+  """At least five times as fast as plain loops, at the published size."""
   record = make_video(7, num_frames=24, resolution=(256, 256), num_objects=8)
   config = movi_tracks.MoviTrackConfig()
   crop = movi_tracks.CropWindow(0, 0, 256, 256)

@@ -1,4 +1,4 @@
-"""Exported clips: what is written is read, and a killed export goes on."""
+"""Exported clips: round trips, and resuming a killed export."""
 
 import csv
 import dataclasses
@@ -35,7 +35,7 @@ MILD = AugmentationConfig(
 
 
 def write_split(split, num_scenes=1, num_points=40):
-  """Scenes of noise that moves by a pixel a frame."""
+  """Scenes of noise that moves by one pixel per frame."""
   for index in range(num_scenes):
     generator = np.random.default_rng(index)
     wide = generator.integers(0, 256, (60, 120, 3), np.uint8)
@@ -60,7 +60,7 @@ def split(tmp_path):
 
 @pytest.fixture
 def without_processes(monkeypatch):
-  """Everything happens here, which is quick to begin."""
+  """Runs the work in this process, without the start of others."""
 
   def run(config, root, rows):
     sent = []
@@ -307,7 +307,7 @@ def run_export(split, workdir, **kwargs):
 @pytest.mark.slow
 @pytest.mark.heavy
 def test_a_killed_export_ends_like_an_undisturbed_one(tmp_path):
-  """Four processes, all of them killed; then the same command again."""
+  """Kills an export with four processes, and resumes it."""
   split = tmp_path / 'split'
   write_split(split, num_scenes=8)
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
@@ -339,7 +339,7 @@ def test_a_killed_export_ends_like_an_undisturbed_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_dies_is_told(split, tmp_path, monkeypatch):
-  """What it has finished is kept, and processes without a parent end."""
+  """Finished clips are kept, and processes without a parent end."""
   monkeypatch.setattr(clip_export, '_serve', _die)
   with pytest.raises(OSError, match='ended early, with status 3'):
     clip_export.export_clips(make_config(split, num_processes=1), tmp_path)

@@ -1,4 +1,4 @@
-"""Training clips of PointOdyssey: parity without chance, sense with it."""
+"""Training clips of PointOdyssey: parity without randomness, and properties."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def make_config(settings):
 
 
 def test_published_choice_of_tracks(stored, settings):
-  """Everything but what is drawn at random, for frames that are resized."""
+  """Parity of the deterministic steps, for resized frames."""
   config = make_config(settings)
   masks = stored['train_masks']
   raw = clips.RawClip(
@@ -103,7 +103,7 @@ def test_edges_are_those_of_canny(block):
 
 
 def make_ramp_clip(num_frames=8, height=250, width=250, num_points=300):
-  """Still frames whose color is the position, and points anywhere on them."""
+  """Still frames whose colors encode the position, with random points."""
   generator = np.random.default_rng(5)
   y, x = np.meshgrid(np.arange(height), np.arange(width), indexing='ij')
   frame = np.stack([x, y, 0 * x + 50], axis=-1).astype(np.uint8)
@@ -144,7 +144,7 @@ STILL = clips.AugmentationConfig(
     ],
 )
 def test_tracks_stay_on_what_they_follow(augmentation):
-  """The color under a visible point is still that of where it came from."""
+  """The color at a visible point encodes its original position."""
   raw, points = make_ramp_clip()
   hidden, made, errors = 0, 0, []
   for seed in range(8):
@@ -176,7 +176,7 @@ def test_tracks_stay_on_what_they_follow(augmentation):
 
 
 def read_color(frame, x, y):
-  """Reads red and green between the centers of pixels."""
+  """Interpolates red and green between the centers of pixels."""
   left, top = int(x), int(y)
   dx, dy = x - left, y - top
   cells = frame[top : top + 2, left : left + 2, :2].astype(float)

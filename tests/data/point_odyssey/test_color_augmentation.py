@@ -1,4 +1,4 @@
-"""Changes of colors: each kind by itself, and what a clip gets of them."""
+"""Color augmentation: single changes, and their combination for clips."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ KINDS = (
 
 @pytest.fixture(scope='module')
 def frame():
-  """A smooth picture with edges and all kinds of colors."""
+  """A smooth picture with edges and many colors."""
   y, x = np.meshgrid(np.arange(40), np.arange(56), indexing='ij')
   channels = [4 * x + 10, 5 * y + 20, 128 + 90 * np.sin(x / 5) * np.cos(y / 4)]
   picture = np.stack(channels, axis=-1).astype(np.uint8)

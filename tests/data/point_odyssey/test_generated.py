@@ -1,4 +1,4 @@
-"""Generated scenes: what is written is what the readers find."""
+"""Generated scenes: round trips through the readers."""
 
 import jax
 import numpy as np
@@ -67,7 +67,7 @@ def test_scenes_are_read_as_they_were_made(tmp_path):
 
 
 def test_segments_are_those_that_points_lie_on():
-  """A visible point is of the layer that its pixel shows."""
+  """A visible point belongs to the layer shown by its pixel."""
   scene = generated_scenes.make_scene_video(jax.random.key(2), SMALL)
   found = []
   for t, n in np.argwhere(scene.annotations.visible):

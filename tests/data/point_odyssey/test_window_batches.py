@@ -1,4 +1,4 @@
-"""Batches of windows: their order, their split, and what stops them."""
+"""Batches of windows: order, split and errors."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ SMALL = WindowConfig(num_frames=3, num_points=2, resolution=(8, 8))
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-  """Five scenes of six frames, whose color tells scene and frame."""
+  """Five scenes of six frames, with colors that encode scene and frame."""
   pillow = import_pillow()
   folder = tmp_path_factory.mktemp('split')
   for scene in range(5):

@@ -1,4 +1,4 @@
-"""Windows of PointOdyssey: parity without chance, sense with it."""
+"""Windows of PointOdyssey: parity without randomness, and properties."""
 
 import json
 
@@ -31,7 +31,7 @@ def stored(reference):
 
 
 def test_published_examples(stored, tmp_path):
-  """Everything but the draw, for the rows that were drawn."""
+  """Parity of windows for given rows, without the random draw."""
   meta = json.loads(str(stored['meta']))
   scene = tmp_path / 'scene'
   write_scene(scene, stored['raw_frames'], stored['trajs_2d'], stored['visibs'])

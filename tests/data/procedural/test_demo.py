@@ -1,4 +1,4 @@
-"""The demo clip's truth, proven from its pictures and by brute force."""
+"""Tracks of the demo clip, against its pictures and brute force."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def clip():
 
 
 def find_layer(layers, x, y, time):
-  """The nearest layer whose outline holds a pixel position, and where in it."""
+  """Returns the nearest layer at a pixel position, and its point."""
   for depth in reversed(range(len(layers))):
     center, matrix = demo.compute_pose(layers[depth], time, RESOLUTION)
     point = np.linalg.inv(matrix) @ (np.array([x, y]) - center)
@@ -84,7 +84,7 @@ def test_marked_texture_is_seen_at_the_true_position_or_not_at_all(clip):
 
 
 def test_occlusion_agrees_with_brute_force(clip):
-  """What lies nearest at the position is another layer, or the border."""
+  """Occluded positions show another layer, or are outside of the frame."""
   layers = demo.make_layers(RESOLUTION)
   for row, (time, y, x) in enumerate(clip.query_points):
     own, point = find_layer(layers, x, y, int(time))

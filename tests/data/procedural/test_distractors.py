@@ -1,4 +1,4 @@
-"""Rectangles, colors and blur that training videos get."""
+"""Distractors of training videos: rectangles, colors and blur."""
 
 import dataclasses
 

@@ -25,7 +25,7 @@ TINY = PoolConfig(
 
 
 def make_example(height, width, seed=0):
-  """A video that says where and when each pixel is, and points anywhere."""
+  """A video whose colors encode position and time, with random points."""
   generator = np.random.default_rng(seed)
   ramps = np.meshgrid(
       np.arange(FRAMES) + 0.0,
@@ -49,7 +49,7 @@ def make_example(height, width, seed=0):
 
 
 def read_targets(example):
-  """What the video shows at every target: numbers that belong together."""
+  """Returns the colors of the video at every target."""
   times = jnp.broadcast_to(
       jnp.arange(FRAMES, dtype=jnp.float32)[None, :, None],
       (QUERIES, FRAMES, 1),

@@ -1,4 +1,4 @@
-"""The truth of procedural scenes, from their pictures and by brute force."""
+"""Tracks of procedural scenes, against their pictures and brute force."""
 
 import dataclasses
 import functools
@@ -43,7 +43,7 @@ def get_scene(seed):
 
 @functools.cache
 def get_tracer():
-  """From a scene to queries' frames, layers and points, and their tracks."""
+  """Returns query frames, layers, points and tracks of a scene."""
 
   def trace(key, scene):
     frames, layers, points = procedural._choose_points(key, scene, CONFIG)
@@ -73,7 +73,7 @@ def get_renderer():
 
 @functools.cache
 def get_layer_finder():
-  """From a scene and pixel positions to the nearest layers there."""
+  """Returns the nearest layers at pixel positions."""
 
   def find(scene, time, pixels):
     pose = planes.compute_pose(scene, time, CONFIG.resolution)
@@ -110,7 +110,7 @@ def bend(pose, layer, axis, values):
 
 
 def find_point(pose, layer, pixel):
-  """The point of a layer's plane that a pixel shows, in double precision."""
+  """Returns the point of a layer's plane at a pixel, in double precision."""
   x, y, depth = np.linalg.inv(pose.to_pixel[layer]) @ [*pixel, 1.0]
   if depth <= 0:
     return np.array([1e9, 1e9])
@@ -120,7 +120,7 @@ def find_point(pose, layer, pixel):
 
 
 def measure_inside(outline, point):
-  """Reads the grid of distances between its cells, the slow way."""
+  """Interpolates the grid of distances, by plain loops."""
   size = len(outline)
   place = (point + planes.OUTLINE_REACH) / (2 * planes.OUTLINE_REACH) * size
   column, row = np.clip(place - 0.5, 0, size - 1.001)
@@ -178,7 +178,7 @@ def test_maps_undo_each_other(seed):
 
 
 def mark_textures(scene, layer, point):
-  """All surfaces black, but for a soft bright spot at a point of one."""
+  """Makes all surfaces black, except for a soft bright spot at a point."""
   period = scenes.get_texture_periods(CONFIG)[layer]
 
   def paint(texture, point):

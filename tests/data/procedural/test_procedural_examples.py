@@ -1,4 +1,4 @@
-"""What examples of the procedural videos promise, on small ones."""
+"""Properties of procedural examples, on small ones."""
 
 import functools
 
@@ -90,7 +90,7 @@ def test_batch_is_made_of_examples():
 
 
 def measure_difference(example, shift):
-  """How much colors at the targets differ from those at the queries."""
+  """Returns differences of colors at the targets to those at the queries."""
   times = np.broadcast_to(np.arange(6.0)[None, :, None], (24, 6, 1))
   points = np.concatenate(
       [times, example.target_points[..., ::-1] + shift], axis=-1
@@ -104,7 +104,7 @@ def measure_difference(example, shift):
 
 
 def test_targets_look_like_their_queries():
-  """Nowhere beside the targets do colors agree as well as on them."""
+  """Colors agree at the targets better than at displaced positions."""
   on_target = np.mean([measure_difference(e, 0) for e in get_examples()])
   for shift in ([3, 0], [-3, 0], [0, 3], [0, -3]):
     beside = np.mean(

@@ -1,4 +1,4 @@
-"""Stored videos: what is drawn of them shows what it says."""
+"""Stored videos: pixels of drawn clips agree with their points."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def make_stored(seed=0):
-  """A video that says when and where each pixel is, and points anywhere."""
+  """A video whose colors encode time and position, with random points."""
   generator = np.random.default_rng(seed)
   t, y, x = np.meshgrid(
       np.arange(FRAMES) * 40,
@@ -52,7 +52,7 @@ def make_stored(seed=0):
 
 
 def read_points(example):
-  """The colors, as numbers of the stored video, that a clip has at points."""
+  """Returns the colors of a clip at points, as values of the stored video."""
   num_points, num_frames, _ = example.target_points.shape
   times = np.broadcast_to(
       np.arange(num_frames)[None, :, None], (num_points, num_frames, 1)

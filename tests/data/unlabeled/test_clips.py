@@ -1,4 +1,4 @@
-"""Clips of videos without truth."""
+"""Clips of unlabeled videos."""
 
 import dataclasses
 
