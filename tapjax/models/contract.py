@@ -92,8 +92,8 @@ class TrackerFunctions(abc.ABC):
     queries_independent: whether a track depends on its own query alone. Queries
       of other trackers are tracked together.
     guesses_first: whether `initialize_tracks` guesses a whole track before it
-      is refined. Otherwise the guess on a frame builds on refined earlier frames,
-      and `refine_tracks` makes it.
+      is refined. Otherwise the guess on a frame builds on refined earlier
+      frames, and `refine_tracks` makes it.
     shortest_padded: number of frames from which on a video may be padded; the
       network itself adapts to a shorter one.
   """

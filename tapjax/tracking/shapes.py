@@ -15,8 +15,8 @@ from tapjax.types import PyTree
 from tapjax.types import Tracks
 
 # Queries times frames that are refined at once on each device, unless the
-# caller says. On a CPU of two cores a chunk of this size fits the caches and still
-# occupies both (`--task=benchmark`).
+# caller says. On a CPU of two cores a chunk of this size fits the caches and
+# still occupies both (`--task=benchmark`).
 _ROWS_ON_CPU = 2560
 _ROWS_ON_ACCELERATOR = 2**15
 # Frames encoded at once for each frame of context, to either side.
@@ -225,7 +225,9 @@ def describe_tracks(functions: TrackerFunctions, num_frames: int) -> Tracks:
 
   def track(params, features, points):  # type: ignore[no-untyped-def]
     queries = arrows.describe_queries(functions, params, features, points)
-    valid = arrows.ValidLength(np.int32(num_frames), np.int32(1))
+    valid = arrows.ValidLength(
+        np.asarray(num_frames, np.int32), np.asarray(1, np.int32)
+    )
     segment = arrows.track_segment(
         functions, params, features, queries, points, None, valid
     )
