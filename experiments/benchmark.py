@@ -1,20 +1,19 @@
 """Speed and memory of a tracker on this machine.
 
-Efficiency compares the arithmetic that a tracker needs with what the machine
-does in the same process in plain matrix products of 2048x2048 float32 numbers:
-1 means that nothing but such products takes time.
+Efficiency is the rate of floating-point operations of a tracker, relative to
+products of 2048x2048 float32 matrices in the same process: 1 means that only
+such products take time.
 
-Each row runs in a process of its own, so that peak memory is its own.
+Each row runs in a separate process, so that its peak memory is its own.
 
-With --lazy, frames are made as they are wanted, so that memory of a tracker
-that goes through a video piece by piece does not grow with its length.
+With --lazy, frames are generated on demand, so that the memory of a tracker
+that processes a video in parts does not grow with its length.
 
-With --export, the same numbers in a file for ONNX Runtime are timed beside the
-program that JAX compiles, in turns, and compared.
+With --export, an exported file in ONNX Runtime and the compiled program of JAX
+are timed in turns, and their outputs are compared.
 
-With --streaming, trackers that see only the past are timed frame by frame: how
-long a step takes from a frame to its tracks, half of the time and at most but
-for one in twenty, and how many points a second that makes.
+With --streaming, causal trackers are timed frame by frame: the median and the
+95th percentile of the time of a step, and points per second.
 """
 
 from collections.abc import Callable
@@ -131,14 +130,14 @@ class ExportRow(NamedTuple):
 
 
 class _Kind(NamedTuple):
-  """What is measured."""
+  """Kind of measurement."""
 
   row: type[Row | StreamRow | ExportRow]
   measure: Callable[[str, int, int], tuple]
 
 
 def run() -> None:
-  """Prints a row for every combination of the flags."""
+  """Prints a row for each combination of the flags."""
   combinations = [
       (model, frames, queries)
       for model in MODELS.value
@@ -240,7 +239,7 @@ def measure(model: str, num_frames: int, num_queries: int) -> Row:
 def _make_video(
     generator: np.random.Generator, num_frames: int, resolution: Resolution
 ) -> prepare.PreparedVideo:
-  """Returns noise, held as floats or made as it is wanted."""
+  """Returns noise, held in memory or generated lazily."""
   if _LAZY.value:
     # What each frame is made of: making noise anew would take time.
     noise = generator.integers(256, size=(*resolution, 3), dtype=np.uint8)
@@ -253,7 +252,7 @@ def _make_video(
 
 
 def measure_steps(model: str, num_steps: int, num_queries: int) -> StreamRow:
-  """Times steps of a session of a preset with random weights."""
+  """Times the steps of a session of a preset with random weights."""
   tracker = make_random_tracker(model)
   resolution = tracker.functions.resolution
   generator = np.random.default_rng(0)
@@ -328,7 +327,7 @@ def measure_export(model: str, num_frames: int, num_queries: int) -> ExportRow:
 
 
 def make_random_tracker(model: str) -> Tracker:
-  """Returns a preset with random weights, at the resolution of the flag."""
+  """Returns a preset with random weights, at the resolution of --resolution."""
   preset = registry.get_preset(model)
   settings = {}
   if RESOLUTION.value is not None:
@@ -340,7 +339,7 @@ def make_random_tracker(model: str) -> Tracker:
 
 
 def _time_compilation() -> list[float]:
-  """Returns a list that grows by the seconds of whatever is compiled."""
+  """Returns a list to which the seconds of each compilation are appended."""
   compile_seconds: list[float] = []
 
   def listen(event: str, duration_secs: float, **details: str | int) -> None:
@@ -353,7 +352,7 @@ def _time_compilation() -> list[float]:
 
 
 def measure_product_rate() -> float:
-  """Returns operations per second of products of large matrices in a row."""
+  """Returns floating-point operations per second of successive products."""
   matrix = jnp.ones((_PRODUCT_SIZE, _PRODUCT_SIZE))
   product = jax.jit(lambda a: jnp.dot(a, a, precision='highest'))
   jax.block_until_ready(product(matrix))
@@ -365,7 +364,7 @@ def measure_product_rate() -> float:
 
 
 def measure_peak_memory() -> float:
-  """Returns GB: of the device where it says so, else of the process."""
+  """Returns peak memory in GB, of the device if available, else the process."""
   statistics = jax.devices()[0].memory_stats() or {}
   if 'peak_bytes_in_use' in statistics:
     return statistics['peak_bytes_in_use'] / 1e9

@@ -1,4 +1,4 @@
-"""Configs of experiments: read from a file, changed by `--set a.b=c`."""
+"""Configs of experiments, from files, with overrides `--set a.b=c`."""
 
 import ast
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from tapjax.data.kubric.panning import PanningConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
 from tapjax.data.point_odyssey.window_batches import PointDataConfig
 from tapjax.data.point_odyssey.windows import WindowConfig
-from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.data.procedural.distractors import DistractorConfig
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.videos import ProceduralConfig
@@ -39,12 +39,12 @@ PUBLISHED = 'published'
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-  """Held-out procedural videos, the same ones at every evaluation.
+  """Held-out procedural videos, the same at every evaluation.
 
   Attributes:
-    video: what they are like.
-    num_videos: how many.
-    seed: of the videos; training ones come from other keys.
+    video: settings of the videos.
+    num_videos: number of videos.
+    seed: seed of the videos; training videos use other keys.
   """
 
   video: ProceduralConfig = dataclasses.field(
@@ -56,15 +56,15 @@ class ValidationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-  """What every training run depends on.
+  """Settings of every training run.
 
   Attributes:
-    preset: whose architecture is trained.
-    model: its settings; those of the preset by default, also where another
-      preset is chosen.
-    initial: weights to begin with: a file, or 'published' for those of the
-      preset; None draws them at random.
-    seed: of the weights and of the data.
+    preset: preset of the trained architecture.
+    model: config of the architecture; None for that of the preset, also after
+      an override of `preset`.
+    initial: initial weights: a file, or 'published' for those of the preset;
+      None for random ones.
+    seed: seed of the weights and of the data.
   """
 
   preset: str
@@ -83,10 +83,10 @@ class TrainConfig(RunConfig):
   """Training on procedural videos.
 
   Attributes:
-    data: what is learned from: videos made on the way, or stored ones.
-    validation: what weights are judged by.
+    data: training videos, generated during training or stored.
+    validation: videos of the evaluation.
     step: losses and optimizer.
-    loop: how often what happens.
+    loop: intervals of the loop.
   """
 
   data: PoolConfig | StoredConfig = dataclasses.field(
@@ -104,10 +104,10 @@ class MatchingTrainConfig(RunConfig):
   """Training of a TAPIR's features on stored procedural videos.
 
   Attributes:
-    data: what is learned from.
-    validation: what weights are judged by.
+    data: training videos.
+    validation: videos of the evaluation.
     matching: loss and optimizer.
-    loop: how often what happens.
+    loop: intervals of the loop.
   """
 
   data: StoredConfig = dataclasses.field(
@@ -130,13 +130,13 @@ class KubricTrainConfig(RunConfig):
   """Training on videos of Kubric.
 
   Attributes:
-    data: what is learned from.
-    validation_split: of the same data set, from which come the videos that
-      weights are judged by; None takes procedural videos, as does CoTracker's
-      format, which has no splits.
-    num_validation: how many.
+    data: training videos.
+    validation_split: split of the same data set with the videos of the
+      evaluation; None for procedural videos, which are also used for
+      CoTracker's format, as it has no splits.
+    num_validation: number of videos of the evaluation.
     step: losses and optimizer.
-    loop: how often what happens.
+    loop: intervals of the loop.
   """
 
   data: KubricConfig = dataclasses.field(default_factory=KubricConfig)
@@ -152,18 +152,20 @@ class KubricTrainConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class SelfTrainConfig(RunConfig):
-  """Training on videos whose tracks nobody knows, by what the tracker believes.
+  """Self-training on unlabeled videos.
 
   Attributes:
-    data: what is learned from; clips are of the model's resolution, which
+    data: unlabeled clips, at the resolution of the model, which
       `data.resolution` repeats.
-    labeled: procedural videos to learn from at the same time, so that nothing
-      is forgotten; their weight is `labeled_batch`.
-    labeled_batch: how many of them at once, over all devices; 0 for none.
-    held_out: videos of the folder, the last ones by name, that are not learned
-      from; weights are judged by how many points come back to where they began.
+    labeled: procedural videos for simultaneous supervised training, against
+      forgetting.
+    labeled_batch: number of labeled videos per update, over all devices; 0 for
+      none.
+    held_out: number of videos of the folder, the last ones by name, that are
+      held out; the score of weights is the fraction of their points with a
+      small forward-backward error.
     training: losses and optimizer.
-    loop: how often what happens.
+    loop: intervals of the loop.
   """
 
   initial: str | None = PUBLISHED
@@ -186,14 +188,14 @@ class SelfTrainConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class EpochLoopConfig:
-  """How often what happens where training goes by epochs.
+  """Intervals of training by epochs.
 
-  After each one weights are judged and everything is saved.
+  Each epoch ends with an evaluation and a snapshot.
 
   Attributes:
-    report_every: updates between scalars.
-    draw_every: updates of an epoch between figures of what is trained on.
-    num_latest: snapshots kept to resume from, besides the best one.
+    report_every: interval of scalars, in updates.
+    draw_every: interval of figures of training batches, in updates of an epoch.
+    num_latest: number of latest snapshots to keep, besides the best one.
   """
 
   report_every: int = 1
@@ -212,19 +214,19 @@ class EpochLoopConfig:
 class PointTrainConfig(RunConfig):
   """Training of a point transformer on windows of PointOdyssey.
 
-  How many frames and points a window has, and its resolution, are those of the
+  Numbers of frames and points and the resolution of windows are those of the
   model.
 
   Attributes:
-    backbone: weights of the residual network to begin with: 'imagenet', which
-      downloads those of torchvision, or a file in that layout; None draws them
-      at random. `initial` goes before it.
-    resume: a latest.pth of the published program to go on from: with its
-      weights, optimizer, epoch and losses. `initial` takes weights alone. A run
-      that has snapshots goes on from these.
-    data: what is learned from.
+    backbone: initial weights of the residual network: 'imagenet', which
+      downloads those of torchvision, or a file in that layout; None for random
+      ones. `initial` takes precedence.
+    resume: a latest.pth of the published program to resume from, with its
+      weights, optimizer, epoch and losses; `initial` takes only weights.
+      Existing snapshots of the run take precedence.
+    data: training windows.
     training: loss and optimizer.
-    loop: how often what happens.
+    loop: intervals of the loop.
   """
 
   backbone: str | None = IMAGENET
@@ -250,7 +252,7 @@ class PointTrainConfig(RunConfig):
 
   @property
   def windows(self) -> WindowConfig:
-    """Settings of the windows that the model is trained on."""
+    """Settings of the training windows."""
     return WindowConfig(
         num_frames=self.model.window,
         num_points=self.model.num_points,
@@ -263,12 +265,12 @@ class PointTrainConfig(RunConfig):
 class PipsTrainConfig(RunConfig):
   """Training of PIPs++ on clips of PointOdyssey.
 
-  Clips are of the model's resolution, which `data.clips.crop` repeats.
+  Clips have the resolution of the model, which `data.clips.crop` repeats.
 
   Attributes:
-    data: what is learned from.
+    data: training clips.
     training: loss and optimizer.
-    loop: how often what happens; a line is printed with every report.
+    loop: intervals of the loop; a line is printed with every report.
   """
 
   data: ClipDataConfig = dataclasses.field(default_factory=ClipDataConfig)
@@ -291,28 +293,28 @@ class PipsTrainConfig(RunConfig):
 class TaptrTrainConfig(RunConfig):
   """Training of TAPTRv2 on procedural videos, or those of Kubric.
 
-  Videos are of the model's resolution, which `data.video.resolution` repeats,
-  or `data.resolution` of Kubric.
+  Videos have the resolution of the model, which `data.video.resolution`, or
+  `data.resolution` of Kubric, repeats.
 
   Attributes:
-    backbone: weights of the residual network to begin with: 'imagenet', which
-      downloads those of torchvision, or a file in that layout; None draws them
-      at random. `initial` goes before it.
-    data: what is learned from.
-    disturbance: how videos to learn from are made harder; None leaves them.
-    panning: how their cameras are then moved; None leaves them, as for
-      procedural videos, whose cameras move.
-    validation: what weights are judged by.
+    backbone: initial weights of the residual network: 'imagenet', which
+      downloads those of torchvision, or a file in that layout; None for random
+      ones. `initial` takes precedence.
+    data: training videos.
+    distractors: added to training videos; None for none.
+    panning: settings of the camera motion added after them; None for none, as
+      in procedural videos, whose cameras move.
+    validation: videos of the evaluation.
     training: losses and optimizer.
-    loop: how often what happens.
+    loop: intervals of the loop.
   """
 
   backbone: str | None = IMAGENET
   data: PoolConfig | KubricConfig = dataclasses.field(
       default_factory=PoolConfig
   )
-  disturbance: DisturbanceConfig | None = dataclasses.field(
-      default_factory=DisturbanceConfig
+  distractors: DistractorConfig | None = dataclasses.field(
+      default_factory=DistractorConfig
   )
   panning: PanningConfig | None = None
   validation: ValidationConfig = dataclasses.field(
@@ -342,7 +344,7 @@ ExperimentConfig = (
 
 
 def read_config(path: str) -> ExperimentConfig:
-  """Runs a config file and returns what its `get_config` does."""
+  """Runs a config file and returns the result of its `get_config`."""
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(
         f'--config must be a Python file, such as those in experiments/configs;'
@@ -363,8 +365,11 @@ def read_config(path: str) -> ExperimentConfig:
 def override_config(config: Any, changes: Iterable[str]) -> Any:
   """Applies changes such as `step.optimizer.peak_lr=3e-4`, in order.
 
-  Values are Python literals, or else strings. Raises ValueError for a field
-  that does not exist, with those that do, or a value of the wrong type.
+  Values are Python literals, or else strings.
+
+  Raises:
+    ValueError: a field does not exist, or a value has the wrong type; the
+      message lists the existing fields.
   """
   for change in changes:
     path, equals, text = change.partition('=')
@@ -395,7 +400,7 @@ def _replace(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _parse(text: str) -> Any:
-  """Returns a literal, with tuples for lists, or the text itself."""
+  """Parses a literal, with tuples for lists; returns other texts unchanged."""
   try:
     value = ast.literal_eval(text)
   except (ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Forward-backward cycle errors of trackers on videos without any truth."""
+"""Forward-backward errors of trackers on unlabeled videos."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _COLUMNS = ('preset', 'video', 'size', 'points', 'back', 'median px', '< 4 px')
 
 
 def run(models: list[str], load: Callable[[str], pretrained.Tracker]) -> None:
-  """Prints a row for every preset and video, in pixels of the video."""
+  """Prints a row for each preset and video, in pixels of the video."""
   if not VIDEOS.value:
     raise ValueError('--task=cycle needs --videos=FILE or FOLDER, or several')
   paths = [path for name in VIDEOS.value for path in list_videos(name)]
@@ -57,7 +57,7 @@ def _measure(
 
 
 def list_videos(name: str) -> list[pathlib.Path]:
-  """Returns a file, or the videos of a folder in order."""
+  """Lists a file, or the videos of a folder sorted by name."""
   path = pathlib.Path(name)
   if path.is_file():
     return [path]

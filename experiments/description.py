@@ -1,4 +1,4 @@
-"""The head of a training's log: model, data, devices and parameters."""
+"""Header of a training log: model, data, devices and parameters."""
 
 from collections.abc import Mapping
 import math
@@ -11,13 +11,13 @@ _FEWEST = 100_000
 
 
 def describe_run(name: str, params: Params, data: str, hardware: str) -> str:
-  """Returns the lines that a training run begins with.
+  """Returns the header of a training log.
 
   Args:
-    name: of the model.
-    params: what is trained.
-    data: what was found to learn from.
-    hardware: what is trained on.
+    name: name of the model.
+    params: trained parameters.
+    data: description of the training data.
+    hardware: description of the devices.
   """
   counts = count_parameters(params)
   total = sum(counts.values())
@@ -33,7 +33,7 @@ def describe_run(name: str, params: Params, data: str, hardware: str) -> str:
 
 
 def count_parameters(params: Params) -> dict[str, int]:
-  """Returns how many numbers each module learns, without statistics."""
+  """Returns numbers of trained parameters by module."""
   return {
       module: sum(math.prod(array.shape) for array in arrays.values())
       for module, arrays in params.weights.items()
@@ -41,7 +41,7 @@ def count_parameters(params: Params) -> dict[str, int]:
 
 
 def _tabulate_modules(counts: Mapping[str, int], total: int) -> str:
-  """Returns a table of the large modules, and what the others add up to."""
+  """Returns a table of the large modules and the sum of the others."""
   large = {name: n for name, n in counts.items() if n > _FEWEST}
   rows: list[tuple[str, str]] = [
       (name, f'{number:,}') for name, number in large.items()

@@ -1,4 +1,4 @@
-"""Evaluation of trackers on benchmarks, and the report of what came out."""
+"""Evaluation of trackers on benchmarks, and reports of results."""
 
 from collections.abc import Sequence
 import pathlib
@@ -45,7 +45,7 @@ _LATEX = flags.DEFINE_bool('latex', False, 'Also print rows for LaTeX.')
 
 
 def run(workdir: str) -> None:
-  """Evaluates every model on every benchmark and prints one table."""
+  """Evaluates each model on each benchmark and prints one table."""
   results = []
   for model in speed.MODELS.value:
     subject = _make_subject(model)
@@ -58,7 +58,7 @@ def run(workdir: str) -> None:
 
 
 def show_report(workdir: str) -> None:
-  """Prints what was evaluated below a folder, beside the published scores."""
+  """Prints all results below a folder, with published scores."""
   results = list(iterate_results(pathlib.Path(workdir)))
   if not results:
     raise ValueError(f'workdir must have results; {workdir} has none')
@@ -70,7 +70,7 @@ def show_report(workdir: str) -> None:
 
 
 def parse_settings(model: str, changes: Sequence[str]) -> dict[str, Any]:
-  """Returns what `--set NAME=VALUE` replaces in the config of a preset."""
+  """Parses `--set NAME=VALUE` as settings of a preset."""
   config = override_config(registry.get_preset(model).config, changes)
   names = {change.partition('=')[0].partition('.')[0] for change in changes}
   return {name: getattr(config, name) for name in sorted(names)}
@@ -105,9 +105,10 @@ def run_one(
     workdir: pathlib.Path,
     share: Share | None = None,
 ) -> dict | None:
-  """Evaluates a tracker on a benchmark, or its share, that of the flags.
+  """Evaluates a tracker on a benchmark, or on a share of its videos.
 
-  None where other processes are not finished.
+  The share is that of the flags by default. Returns None while other processes
+  are not finished.
   """
   benchmark = benchmarks.get_benchmark(name)
   data = None if _DATA.value is None else pathlib.Path(_DATA.value)

@@ -1,6 +1,6 @@
-"""Training that begins with the weights of a tracker that exists.
+"""Fine-tuning of a pretrained tracker.
 
-On the data of any config, or on videos without truth: `--videos=FOLDER`.
+On the data of any config, or on unlabeled videos: `--videos=FOLDER`.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ _FROZEN = flags.DEFINE_list(
 
 
 def run(workdir: str) -> None:
-  """Trains on what the flags say, from weights that they name."""
+  """Trains on the data and from the weights named by the flags."""
   training.train_tracker(make_config(), pathlib.Path(workdir))
 
 
 def make_config() -> ExperimentConfig:
-  """Returns the config that the flags describe."""
+  """Returns the config described by the flags."""
   path, videos = training.CONFIG.value, cycle.VIDEOS.value or []
   if (path is None) == (not videos):
     raise ValueError(
@@ -61,7 +61,7 @@ def make_config() -> ExperimentConfig:
 
 
 def make_self_training_config(name: str, videos: str) -> SelfTrainConfig:
-  """Returns how a preset is trained on videos without truth."""
+  """Returns a config of self-training of a preset on unlabeled videos."""
   preset = registry.get_preset(name)
   resolution = preset.config.resolution
   return SelfTrainConfig(
@@ -74,7 +74,7 @@ def make_self_training_config(name: str, videos: str) -> SelfTrainConfig:
 def freeze_parts(
     config: ExperimentConfig, patterns: tuple[str, ...]
 ) -> ExperimentConfig:
-  """Returns a config whose optimizer leaves some modules as they are."""
+  """Returns a config with frozen modules, by patterns of their names."""
   if not patterns:
     return config
   for field in ('step', 'training'):

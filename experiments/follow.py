@@ -1,7 +1,7 @@
-"""Evaluation that follows a training run, in a process of its own.
+"""Evaluation of a training run in progress, in a separate process.
 
-DIR/latest.safetensors is evaluated whenever it is new, until the run is at its
-end; results are in DIR/evaluations/STEP, and in TensorBoard's files.
+Each new DIR/latest.safetensors is evaluated until the run ends; results are in
+DIR/evaluations/STEP and in TensorBoard's files.
 """
 
 from collections.abc import Callable
@@ -52,9 +52,9 @@ def run(workdir: str) -> None:
 
 
 def read_steps(path: pathlib.Path) -> tuple[int, int | None] | None:
-  """Returns steps behind weights, and of the whole training; None without.
+  """Returns the steps of weights and of the whole training, or None.
 
-  Files appear whole, by a change of name.
+  Files appear atomically, by renaming.
   """
   if not path.exists():
     return None
@@ -64,7 +64,7 @@ def read_steps(path: pathlib.Path) -> tuple[int, int | None] | None:
 
 
 def evaluate_weights(folder: pathlib.Path, step: int) -> dict[str, float]:
-  """Evaluates what is there now on the benchmarks of the flags."""
+  """Evaluates the current weights on the benchmarks of the flags."""
   tracker = tapjax.load(checkpoint=folder / LATEST)
   subject = subjects.make_subject(tracker)
   scalars = {}
@@ -80,7 +80,7 @@ def evaluate_weights(folder: pathlib.Path, step: int) -> dict[str, float]:
 
 
 def make_measure(workdir: str) -> Callable[[int], Mapping[str, float]] | None:
-  """Returns what evaluates during training; None without `--benchmark`."""
+  """Returns the evaluation during training; None without `--benchmark`."""
   if not evaluate.BENCHMARK.present:
     return None
   return functools.partial(evaluate_weights, pathlib.Path(workdir))

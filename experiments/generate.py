@@ -1,8 +1,8 @@
-"""Writes procedural videos of known tracks, without a download.
+"""Writes labeled procedural videos, without downloads.
 
-In PointOdyssey's format they are enough to try a recipe that reads that;
-'stored' ones are what `tapir_tiny` learns from. An interrupted run goes on
-where it was, and several processes share stored videos.
+Videos in PointOdyssey's format suffice to try its recipes; 'stored' ones are
+training data of `tapir_tiny`. An interrupted run resumes, and several processes
+can divide stored videos among them.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ _FORMAT = flags.DEFINE_enum(
 
 
 def run(workdir: str, changes: list[str]) -> None:
-  """Writes scenes into a folder, with changes of `ProceduralConfig`."""
+  """Writes scenes into a folder, with overrides of `ProceduralConfig`."""
   config = override_config(ProceduralConfig(), changes)
   folder = pathlib.Path(workdir)
   num_scenes = _NUM_SCENES.value
@@ -48,5 +48,5 @@ def run(workdir: str, changes: list[str]) -> None:
         num_scenes,
         config,
         _SEED.value,
-        report=lambda done: bar.update(done - bar.n),
+        progress=lambda done: bar.update(done - bar.n),
     )

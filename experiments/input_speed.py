@@ -1,4 +1,4 @@
-"""How fast what is learned from is read, or made, for any config."""
+"""Speed of the input pipeline of any config."""
 
 from collections.abc import Callable
 import dataclasses
@@ -37,7 +37,7 @@ _EXAMPLES = flags.DEFINE_integer(
 
 
 def run() -> None:
-  """Prints where the time goes, and examples a second."""
+  """Prints times of the stages, and examples per second."""
   if training.CONFIG.value is None:
     raise ValueError('--task=input needs --config=FILE')
   config = read_config(training.CONFIG.value)
@@ -46,7 +46,7 @@ def run() -> None:
 
 
 def print_profile(config: RunConfig, num_examples: int) -> None:
-  """Times as many examples, in whole batches, one after the other."""
+  """Times examples, in whole batches, sequentially."""
   if num_examples < 1:
     raise ValueError(f'--examples must be at least 1; got {num_examples}')
   rows: list[tuple[str, float]] = []
@@ -77,9 +77,9 @@ def print_profile(config: RunConfig, num_examples: int) -> None:
 
 
 def make_input(config: RunConfig) -> tuple[Callable[[int], Any], int]:
-  """Returns what draws the batches of a config, and how large they are.
+  """Returns the function from a step to its batch, and the batch size.
 
-  On one device, and without reading ahead.
+  Batches are on one device, without reading ahead.
   """
   mesh = parallel.make_mesh(jax.devices()[:1])
   data = getattr(config, 'data', None)

@@ -1,4 +1,4 @@
-"""The recipe of a tracker that learns from Kubric's videos."""
+"""Recipe of a tracker trained on Kubric videos."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ from tapjax.types import Example
 
 
 def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on all devices of all processes."""
+  """Returns the recipe, on all devices of all processes."""
   check_resolutions(config.model.resolution, config.data.resolution)
   mesh = parallel.make_mesh()
   # What is wrong with the data is told before anything is compiled.
@@ -59,9 +59,9 @@ def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
 
 
 def read_examples(config: KubricConfig, count: int) -> Iterator[Example]:
-  """Reads the first videos of a split, with points drawn by their number.
+  """Reads the first videos of a split, with points drawn by video index.
 
-  Nothing else about them is random.
+  Nothing else is random.
   """
   config = dataclasses.replace(
       config, random_crop=False, recolor=False, batch_size=1

@@ -1,4 +1,4 @@
-"""The recipe of features that learn to match, before tracking is learned."""
+"""Recipe of contrastive training of features, before tracking."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ from tapjax.types import Example
 
 
 def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on all devices."""
+  """Returns the recipe, on all devices."""
   del place  # There are no tracks to draw.
   functions = make_functions(config)
   mesh = parallel.make_mesh()
@@ -55,9 +55,9 @@ def _make_evaluate(
     config: MatchingConfig,
     validation: ValidationConfig,
 ) -> Callable[[int, Params], Evaluation]:
-  """Returns the judgment of weights, by the loss of coarse features.
+  """Returns the evaluation of weights, by the loss of coarse features.
 
-  It still falls where nearly all matches are right.
+  The loss still falls when nearly all matches are correct.
   """
   examples = make_examples(validation)
 

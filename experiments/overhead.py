@@ -1,7 +1,7 @@
-"""What evaluation costs over bare calls: padding, chunks and few programs.
+"""Overhead of evaluation over bare calls: padding, chunks and few programs.
 
-Videos of different lengths and numbers of queries are tracked as evaluation
-does it, and then each by a call that was compiled for its very shape.
+Videos of different lengths and numbers of queries are tracked as in evaluation,
+and then each by a program compiled for exactly its shape.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _COLUMNS = ('preset', 'videos', 'programs', 'evaluation_s', 'bare_s', 'ratio')
 
 
 def run() -> None:
-  """Prints a row for every model."""
+  """Prints a row for each model."""
   rows = map(_make_row, speed.MODELS.value)
   tables.write_table(_COLUMNS, rows, num_rows=len(speed.MODELS.value))
 
@@ -39,7 +39,7 @@ def _make_row(model: str) -> tuple[str | int, ...]:
 
 
 def measure(tracker: Tracker) -> tuple[int, float, float]:
-  """Returns programs, then seconds a video in evaluation and by itself."""
+  """Returns the number of programs, and seconds per video of both ways."""
   generator = np.random.default_rng(0)
   resolution = tracker.functions.resolution
   clips = [
@@ -79,7 +79,7 @@ def measure(tracker: Tracker) -> tuple[int, float, float]:
 def _make_bare_call(
     tracker: Tracker,
 ) -> Callable[[subjects.Clip], Tracks]:
-  """Returns the five arrows in one program, compiled for every shape."""
+  """Returns the stage functions as one program, compiled for each shape."""
   functions = tracker.functions
 
   @jax.jit

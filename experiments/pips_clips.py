@@ -1,8 +1,8 @@
-"""The recipe of PIPs++ that learns from clips of PointOdyssey.
+"""Recipe of PIPs++ trained on clips of PointOdyssey.
 
-With every report it prints a line as users of PIPs++ know it: seconds that
-reading and the update took, the loss, its mean, and the mean d_avg of training
-and of validation, over the last thousand values.
+Every report prints a line in the format of PIPs++: seconds of reading and of
+the update, the loss, its mean, and the mean d_avg of training and of
+validation, over the last 1000 values.
 """
 
 import collections
@@ -54,7 +54,7 @@ _TRANSPOSED_SHARE = 0.5
 
 
 def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on as many devices as share a batch evenly."""
+  """Returns the recipe, on as many devices as divide a batch evenly."""
   if config.model.resolution != config.data.clips.crop:
     raise ValueError(
         'model.resolution and data.clips.crop must be the same; got '
@@ -93,7 +93,7 @@ def make_input(config: PipsTrainConfig) -> Callable[[int], ClipBatch]:
 
 
 class _Run:
-  """Updates and judges, and prints how it goes."""
+  """Updates and evaluations of a run, with printed reports."""
 
   def __init__(
       self,
@@ -134,7 +134,7 @@ class _Run:
     self._judge = _make_judge(config)
 
   def draw(self, step: int) -> ClipBatch:
-    """Returns the batch of a step, and notes how long that took."""
+    """Returns the batch of a step, and records its time."""
     before = time.monotonic()
     batch = self._draw(step)
     self._reading = time.monotonic() - before
@@ -143,7 +143,7 @@ class _Run:
   def update(
       self, state: TrainState, batch: ClipBatch
   ) -> tuple[TrainState, PipsMetrics]:
-    """Updates a state, half of the time with clips lying on their side."""
+    """Updates a state; half of the updates use transposed clips."""
     before = time.monotonic()
     chance = np.random.default_rng([self._config.seed, 1, self._step]).random()
     swaps = chance < _TRANSPOSED_SHARE
@@ -157,7 +157,7 @@ class _Run:
     return state, metrics
 
   def evaluate(self, step: int, params: Params) -> Evaluation:
-    """Judges weights by clips without augmentation, from standing tracks."""
+    """Evaluates weights on clips without augmentation, from static tracks."""
     rows = []
     for index in range(self._config.data.num_validation):
       batch = self._judged(index)
@@ -238,7 +238,7 @@ def _prepare(
     batch: ClipBatch,
     is_transposed: bool = False,  # noqa: FBT001, FBT002
 ) -> PipsBatch:
-  """Puts a batch on the device, or leaves it on those that share it."""
+  """Puts a batch on the device, unless it is already sharded."""
   clips = PipsBatch(
       normalize_frames(batch.frames),
       jnp.asarray(batch.target_points),

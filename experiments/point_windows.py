@@ -1,11 +1,11 @@
-"""The recipe of a point transformer that learns from windows of PointOdyssey.
+"""Recipe of a point transformer trained on windows of PointOdyssey.
 
-Besides what every run leaves, with epochs counted from 0 in names of files,
+Besides the files of every run, with epochs counted from 0 in names of files,
 
 DIR/history.csv                                 losses of every epoch
 DIR/visualizations/loss_history_epoch0.png      the same as curves
-DIR/visualizations/val_predictions_epoch0.png   where points are and should be
-DIR/visualizations/val_attention_epoch0.png     which frame looks at which
+DIR/visualizations/val_predictions_epoch0.png   predicted and true tracks
+DIR/visualizations/val_attention_epoch0.png     attention between frames
 DIR/visualizations/predictions_epoch0_batch50.png, attention_epoch0_batch50.png
 """
 
@@ -60,7 +60,7 @@ from tapjax.visualization.figures import draw_predictions
 
 
 class EpochLosses(NamedTuple):
-  """What an epoch came to; `still` is the loss of points that never move."""
+  """Losses of an epoch; `still` is the loss of static predictions."""
 
   train: float
   validation: float
@@ -68,10 +68,10 @@ class EpochLosses(NamedTuple):
 
 
 class _Judgment(NamedTuple):
-  """What a batch of windows gives without training on it.
+  """Evaluation of a batch of windows.
 
-  `attention` is how much each frame of the first window takes of each other, in
-  the first head of the first block.
+  `attention` is the attention between frames of the first window, in the first
+  head of the first block.
   """
 
   losses: PointLosses
@@ -81,7 +81,7 @@ class _Judgment(NamedTuple):
 
 
 def make_recipe(config: PointTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on as many devices as share a batch evenly."""
+  """Returns the recipe, on as many devices as divide a batch evenly."""
   # What would stop the run later is told before anything is read.
   functions = make_functions(config)
   import_pillow()
@@ -146,7 +146,7 @@ def make_input(config: PointTrainConfig) -> Callable[[int], WindowBatch]:
 
 
 class _Run:
-  """Updates and judges, and remembers the losses of each epoch."""
+  """Updates and evaluations of a run, with the losses of all epochs."""
 
   def __init__(
       self,
@@ -175,9 +175,9 @@ class _Run:
     self._judge = _make_judge(config)
 
   def go_on(self, saved: TorchTraining) -> None:
-    """Goes on after the epochs of a run of the published program.
+    """Restores the losses of a run of the published program.
 
-    That run does not say what loss points would have that never move.
+    The losses of static predictions are unknown for its epochs.
     """
     self._step = (saved.epoch + 1) * self._num_batches
     self._history = [
@@ -190,7 +190,7 @@ class _Run:
   def update(
       self, state: TrainState, batch: WindowBatch
   ) -> tuple[TrainState, PointMetrics]:
-    """Updates a state, and now and then draws what it makes of the batch."""
+    """Updates a state, and draws predictions at intervals."""
     epoch, index = divmod(self._step, self._num_batches)
     if index and index % self._draw_every == 0:
       first = WindowBatch(*(array[:1] for array in batch))
@@ -208,10 +208,9 @@ class _Run:
   def _share(
       self, state: TrainState, batch: WindowBatch, key: Array
   ) -> tuple[TrainState, PointMetrics]:
-    """Updates a state on the devices that share a batch.
+    """Updates a state on as many devices as divide a batch evenly.
 
-    For the last batch of an epoch, which may have fewer windows, these may be
-    fewer devices as well.
+    The last batch of an epoch may have fewer windows, and so fewer devices.
     """
     mesh = parallel.make_batch_mesh(len(batch.frames))
     if mesh not in self._updates:
@@ -227,7 +226,7 @@ class _Run:
     return state, metrics
 
   def evaluate(self, step: int, params: Params) -> Evaluation:
-    """Judges weights on all windows kept for it, after an epoch."""
+    """Evaluates weights on all validation windows, after an epoch."""
     epoch = step // self._num_batches - 1
     rows = []
     for index in range(self._judged.num_batches):
@@ -299,14 +298,14 @@ class _Run:
 def draw_history(
     history: list[EpochLosses],
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Draws losses over epochs, beside that of points that never move."""
+  """Draws losses over epochs, with the loss of static predictions."""
   train, validation, still = zip(*history, strict=True)
   curves = {'train': train, 'validation': validation, 'no motion': still}
   return draw_curves(curves, 'Loss', 'epoch')
 
 
 def read_history(path: pathlib.Path) -> list[EpochLosses]:
-  """Returns the losses of all epochs so far."""
+  """Reads the losses of all epochs."""
   if not path.exists():
     return []
   with path.open(encoding='utf-8', newline='') as file:
@@ -346,7 +345,7 @@ def _make_judge(
 
 
 def _check_last_batch(num_windows: int, batch_size: int) -> None:
-  """Raises ValueError if several processes cannot share the last batch."""
+  """Raises ValueError if the last batch cannot be divided among processes."""
   if jax.process_count() == 1:
     return
   last = num_windows % batch_size
@@ -361,7 +360,7 @@ def _check_last_batch(num_windows: int, batch_size: int) -> None:
 
 @jax.jit
 def _prepare(batch: WindowBatch) -> PointBatch:
-  """Puts a batch on the device, or leaves it on those that share it."""
+  """Puts a batch on the device, unless it is already sharded."""
   return PointBatch(
       normalize_frames(batch.frames), jnp.asarray(batch.positions_unit)
   )

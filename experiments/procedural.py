@@ -1,4 +1,4 @@
-"""The recipe of a tracker that learns from procedural videos."""
+"""Recipe of a tracker trained on procedural videos."""
 
 from collections.abc import Callable
 import functools
@@ -27,7 +27,7 @@ from tapjax.types import Example
 
 
 def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on all devices."""
+  """Returns the recipe, on all devices."""
   functions = make_functions(config)
   mesh = parallel.make_mesh()
   weight_key, _, update_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -52,7 +52,7 @@ def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:
 
 
 def describe_input(config: TrainConfig | MatchingTrainConfig) -> str:
-  """Returns what there is to learn from, in words."""
+  """Returns a description of the training data."""
   if isinstance(config.data, StoredConfig):
     number = len(list_stored_videos(config.data))
     return f'{number:,} stored videos in {config.data.folder}'

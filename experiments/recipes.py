@@ -1,9 +1,9 @@
-"""What a training run is made of, whatever is trained and on what data.
+"""Recipes: the parts of a training run, for any tracker and data.
 
 config ──make_recipe──► Recipe ──training.train_tracker──► weights, summaries
 
-Each kind of config has a module that makes its recipe; `training.py` does what
-all of them share.
+Each kind of config has a module that makes its recipe; `training.py` runs any
+recipe.
 """
 
 from collections.abc import Callable
@@ -33,12 +33,12 @@ WritePicture = Callable[[int, str, UInt8[np.ndarray, 'h w 3']], None]
 
 
 class Workplace(NamedTuple):
-  """Where a recipe may leave what the loop does not.
+  """Folder and writers of a run, for outputs of its recipe.
 
   Attributes:
-    folder: of the run.
-    write_picture: for TensorBoard.
-    latest_step: from which the run goes on, 0 for a new one.
+    folder: folder of the run.
+    write_picture: function that writes a picture for TensorBoard.
+    latest_step: step from which the run resumes, 0 for a new run.
   """
 
   folder: pathlib.Path
@@ -47,18 +47,19 @@ class Workplace(NamedTuple):
 
 
 class Recipe(NamedTuple):
-  """Everything that the training loop takes.
+  """Arguments of the training loop.
 
   Attributes:
-    state: before the first update, on the devices.
-    update: from a state, which is given up, and a batch to the next state and
-      its metrics; see `UpdateMetrics`.
-    draw: from a step to its batch, which depends on nothing else.
-    num_steps: updates of the whole training.
-    max_bad_steps: in a row that are not finite, after which it stops.
-    loop: how often what happens.
-    evaluate: judges weights after a step.
-    data: what was found to learn from, in words.
+    state: initial state, on the devices.
+    update: function from a state, which is donated, and a batch to the next
+      state and its metrics; see `UpdateMetrics`.
+    draw: pure function from a step to its batch.
+    num_steps: number of updates of the whole training.
+    max_bad_steps: number of consecutive non-finite updates at which training
+      stops.
+    loop: intervals of the loop.
+    evaluate: function from a step and weights to their evaluation.
+    data: description of the training data.
   """
 
   state: TrainState
@@ -72,20 +73,20 @@ class Recipe(NamedTuple):
 
 
 def make_functions(config: RunConfig) -> TrackerFunctions:
-  """Returns what is trained as pure functions."""
+  """Returns the pure functions of the trained tracker."""
   preset = registry.get_preset(config.preset)
   return preset.architecture.make_functions(config.model)
 
 
 def make_tracker(config: RunConfig, params: Params) -> pretrained.Tracker:
-  """Returns the tracker that has come of a training so far."""
+  """Returns the trained tracker."""
   return pretrained.Tracker(
       config.preset, config.model, make_functions(config), params
   )
 
 
 def check_resolutions(model: Resolution, data: Resolution) -> None:
-  """Raises ValueError unless videos are of the size that the model takes."""
+  """Raises ValueError if resolutions of model and data differ."""
   if model != data:
     raise ValueError(
         'model.resolution and data.resolution must be the same; got '
@@ -94,7 +95,7 @@ def check_resolutions(model: Resolution, data: Resolution) -> None:
 
 
 def load_initial(config: RunConfig) -> Params | None:
-  """Returns the weights that the config begins with; None for random ones."""
+  """Loads the initial weights of the config; None for random ones."""
   if config.initial is None:
     return None
   settings = {
@@ -109,10 +110,10 @@ def load_initial(config: RunConfig) -> Params | None:
 def bind_key(
     update: Callable[..., tuple[TrainState, Any]], key: jax.Array
 ) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
-  """Returns `update(state, batch)` with the key of what is random in it."""
+  """Returns `update(state, batch)` with a fixed key."""
   return lambda state, batch: update(state, batch, key)
 
 
 def describe_scalars(scalars: Mapping[str, float]) -> dict[str, str]:
-  """Returns numbers as they stand in the metadata of weights."""
+  """Formats scalars for the metadata of weights."""
   return {name: f'{value:.4g}' for name, value in scalars.items()}

@@ -1,7 +1,7 @@
 """Packs the best weights of a training run for the package.
 
-They become half as large, see videos at the preset's own resolution, and carry
-how they were made: see `metadata` of the file.
+Packed weights have half precision, the preset's own resolution, and a record of
+their training in the `metadata` of the file.
 """
 
 import pathlib
@@ -22,14 +22,14 @@ _RESOLUTIONS = ('resolution', 'initial_resolution')
 
 
 def run(workdir: str) -> None:
-  """Packs `workdir`'s best weights as the flags say."""
+  """Packs the best weights of `workdir`, by the flags."""
   if _OUTPUT.value is None:
     raise ValueError('--task=release needs --output=FILE')
   pack(pathlib.Path(workdir) / 'best.safetensors', _OUTPUT.value)
 
 
 def pack(best: pathlib.Path, output: str) -> None:
-  """Writes a file of weights in half precision, with what made it."""
+  """Writes weights in half precision, with a record of their training."""
   file = checkpoints.read_checkpoint(best)
   preset = registry.get_preset(loading.identify_preset(file))
   settings = {name: getattr(preset.config, name) for name in _RESOLUTIONS}
@@ -44,7 +44,7 @@ def pack(best: pathlib.Path, output: str) -> None:
 
 
 def _read_commit() -> str:
-  """Returns the commit of the working tree, or says that it has none."""
+  """Returns the commit of the working tree, or a note that there is none."""
   answer = subprocess.run(
       ['git', 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False
   )

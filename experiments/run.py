@@ -1,35 +1,34 @@
 """Runs an experiment: `python -m experiments.run --task=TASK ...`.
 
 --task=train --config=experiments/configs/FILE.py --workdir=DIR [--set a.b=c]
-    Trains, or goes on from where DIR has come to; with --benchmark, also
-    evaluates on it whenever weights are judged. On several machines:
+    Trains, or resumes the run in DIR; with --benchmark, each evaluation also
+    runs that benchmark. On several machines:
     --coordinator=HOST:PORT --num_processes=2 --process=0, and 1.
 --task=finetune --model=tapir_tiny --videos=FOLDER --workdir=DIR
-    Trains on from a preset's weights, or those of --checkpoint, by what the
-    tracker itself believes of videos; --config=FILE has other data instead.
-    --frozen=PATTERN keeps modules as they are.
+    Fine-tunes a preset's weights, or those of --checkpoint, by self-training on
+    videos, or on the data of --config=FILE. --frozen=PATTERN freezes modules.
 --task=follow --workdir=DIR --benchmark=davis_first --data=DATA
-    Evaluates the weights that a training run in DIR leaves, as they come.
+    Evaluates each new checkpoint of a training run in DIR.
 --task=input --config=experiments/configs/tapir_kubric.py --set data.root=DIR
-    Times how the data of a config is read, or made.
+    Times the input pipeline of a config.
 --task=generate --workdir=DIR --num_scenes=16 [--set num_frames=24]
-    Writes procedural scenes in PointOdyssey's format, to train on.
+    Writes procedural training scenes in PointOdyssey's format.
 --task=export_clips --workdir=DIR --set root=POINT_ODYSSEY/train
-    Writes training clips of PIPs++ as videos; goes on where it was killed.
+    Writes training clips of PIPs++ as videos; resumes a killed run.
 --task=cycle --model=tapir_tiny --videos=FOLDER
-    Tracks videos there and back, and prints how far points are from home.
+    Prints forward-backward errors on unlabeled videos.
 --task=release --workdir=DIR --output=FILE.safetensors
     Packs the best weights of a training run in half precision.
 --task=benchmark --model=tapir --frames=50 --queries=100
-    Times a tracker on this machine and prints one row a setting; with
+    Times a tracker on this machine and prints one row per setting; with
     --streaming --queries=16,256,1024 the steps of a session; with --export
-    ONNX Runtime beside JAX.
+    ONNX Runtime and JAX.
 --task=overhead --model=tapir
-    Times what evaluation costs over bare calls.
+    Times the overhead of evaluation over bare calls.
 --task=evaluate --model=tapir --benchmark=davis_first --data=DIR --workdir=DIR
-    Evaluates trackers on benchmarks; goes on where it was interrupted.
+    Evaluates trackers on benchmarks; resumes an interrupted run.
 --task=report --workdir=DIR
-    Prints what was evaluated beside the published scores.
+    Prints all results with published scores.
 """
 
 import sys
@@ -85,7 +84,7 @@ _WITHOUT_FOLDER = ('benchmark', 'cycle', 'input', 'overhead')
 
 
 def main(argv: list[str]) -> None:
-  """Runs the task that the flags name; bad input is told in one line."""
+  """Runs the task named by the flags; bad input is a one-line error."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   if _TASK.value not in _WITHOUT_FOLDER and _WORKDIR.value is None:
@@ -101,7 +100,7 @@ def main(argv: list[str]) -> None:
 
 
 def _join(coordinator: str) -> None:
-  """Makes this one of several processes that work on the same."""
+  """Joins a group of processes that train together."""
   number, process = evaluate.NUM_PROCESSES.value, evaluate.PROCESS.value
   if number is None or process is None or not 0 <= process < number:
     raise ValueError(

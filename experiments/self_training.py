@@ -1,4 +1,4 @@
-"""The recipe of a tracker that learns from videos without any truth."""
+"""Recipe of self-training on unlabeled videos."""
 
 from collections.abc import Callable
 import pathlib
@@ -37,7 +37,7 @@ Batch = tuple[UnlabeledBatch, Example | None]
 
 
 def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on all devices of all processes."""
+  """Returns the recipe, on all devices of all processes."""
   del place  # There are no pictures.
   mesh = parallel.make_mesh()
   weight_key, _, update_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -68,7 +68,7 @@ def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:
 def make_input(
     config: SelfTrainConfig, mesh: jax.sharding.Mesh
 ) -> Callable[[int], tuple[UnlabeledBatch, Example | None]]:
-  """Returns the function from a step to its clips and labeled videos."""
+  """Returns the function from a step to its unlabeled and labeled batch."""
   check_resolutions(config.model.resolution, config.data.resolution)
   paths = list_videos(config.data.videos)
   if len(paths) <= config.held_out:
@@ -106,9 +106,9 @@ def _make_labeled_draw(
 def _make_evaluate(
     config: SelfTrainConfig, paths: list[pathlib.Path]
 ) -> Callable[[int, Params], Evaluation]:
-  """Returns the judgment of weights by cycles of videos that are held out.
+  """Returns the evaluation of weights by forward-backward errors.
 
-  Errors are in pixels of the model's resolution.
+  Errors are on held-out videos, in pixels of the model's resolution.
   """
   resolution = config.data.resolution
   videos = [read_frames(path, resolution, _CYCLE_LENGTH) for path in paths]

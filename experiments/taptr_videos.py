@@ -1,8 +1,7 @@
-"""The recipe of TAPTRv2 that learns from procedural videos or from Kubric.
+"""Recipe of TAPTRv2 trained on procedural or Kubric videos.
 
-Videos are disturbed, as published, by rectangles, colors, blur and a camera
-that pans before they are learned from. What is judged and left is the running
-average of the weights.
+As published, training videos are augmented by occluding rectangles, colors,
+blur and camera motion. The evaluated and saved weights are the running average.
 """
 
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.batches import open_clips
 from tapjax.data.kubric.panning import pan_example
 from tapjax.data.kubric.panning import PanningConfig
-from tapjax.data.procedural.distractors import disturb_example
-from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.data.procedural.distractors import add_distractors
+from tapjax.data.procedural.distractors import DistractorConfig
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.training.backbones import load_backbone
@@ -38,7 +37,7 @@ from tapjax.types import Example
 
 
 def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
-  """Returns what to train, on all devices."""
+  """Returns the recipe, on all devices."""
   mesh = parallel.make_mesh()
   weight_key, _, update_key, _ = jax.random.split(
       jax.random.key(config.seed), 4
@@ -72,7 +71,7 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
 
 
 def _describe_input(config: TaptrTrainConfig) -> str:
-  """Returns what there is to learn from, in words."""
+  """Returns a description of the training data."""
   if isinstance(config.data, PoolConfig):
     return 'procedural videos, made on the way'
   return f'{len(open_clips(config.data)):,} videos in {config.data.root}'
@@ -81,9 +80,10 @@ def _describe_input(config: TaptrTrainConfig) -> str:
 def make_taptr_draw(
     config: TaptrTrainConfig, mesh: Mesh
 ) -> Callable[[int], Example]:
-  """Returns the function from a step to its batch, made harder.
+  """Returns the function from a step to its augmented batch.
 
-  Raises ValueError for settings that do not go together.
+  Raises:
+    ValueError: settings are inconsistent.
   """
   data = config.data
   if isinstance(data, PoolConfig):
@@ -100,26 +100,26 @@ def make_taptr_draw(
     draw = make_draw(data_key, data, mesh)
   else:
     draw = make_kubric_draw(data, config.seed, mesh)
-  if config.disturbance is None and config.panning is None:
+  if config.distractors is None and config.panning is None:
     return draw
   return change_batches(
-      draw, change_key, config.disturbance, config.panning, mesh
+      draw, change_key, config.distractors, config.panning, mesh
   )
 
 
 def change_batches(
     draw: Callable[[int], Example],
     key: Array,
-    disturbance: DisturbanceConfig | None,
+    distractors: DistractorConfig | None,
     panning: PanningConfig | None,
     mesh: Mesh,
 ) -> Callable[[int], Example]:
-  """Returns what draws the same batches with their videos made harder."""
+  """Returns the function from a step to its batch, with augmented videos."""
 
   def change(pair: tuple[Array, Example]) -> Example:
     keys, example = jax.random.split(pair[0]), pair[1]
-    if disturbance is not None:
-      example = disturb_example(keys[0], example, disturbance)
+    if distractors is not None:
+      example = add_distractors(keys[0], example, distractors)
     if panning is not None:
       example = pan_example(keys[1], example, panning)
     return example

@@ -7,10 +7,10 @@ tapjax export --model=causal_tapir --step --queries=64 --output=files
 python experiments/track_onnx.py video.mp4 files/causal_tapir_start.onnx \
     files/causal_tapir_step.onnx
 
-The first form tracks through as many frames as the file is made for, and the
-second through all of the video, frame by frame. Both print a line for every
-frame and point: `frame,point,x,y,visible`, in pixels of the video. Nothing of
-tapjax or JAX is needed: pip install numpy onnxruntime imageio-ffmpeg.
+The first form tracks through the number of frames of the file, the second
+through the whole video, frame by frame. Both print a line for each frame and
+point: `frame,point,x,y,visible`, in pixels of the video. Neither tapjax nor JAX
+is required: pip install numpy onnxruntime imageio-ffmpeg.
 """
 
 import itertools
@@ -22,7 +22,7 @@ import onnxruntime
 
 
 def read_frames(path, height, width):
-  """Yields frames, uint8 RGB [height, width, 3]; first the video's size."""
+  """Yields the size of the video, then frames, uint8 RGB [height, width, 3]."""
   scale = ['-vf', f'scale={width}:{height}']
   reader = imageio_ffmpeg.read_frames(path, output_params=scale)
   video_width, video_height = next(reader)['source_size']
@@ -32,7 +32,7 @@ def read_frames(path, height, width):
 
 
 def make_grid(num_points, height, width):
-  """Returns (y, x) of points in rows and columns, pixels of the frames."""
+  """Returns a grid of points (y, x) in pixels of the frames."""
   side = int(np.ceil(np.sqrt(num_points)))
   centers = (np.arange(side) + 0.5) / side
   y, x = np.meshgrid(centers * height, centers * width, indexing='ij')
@@ -47,7 +47,7 @@ def run(session, inputs):
 
 
 def print_frame(index, positions, visible, scale):
-  """Prints where all points are on one frame."""
+  """Prints the positions of all points on one frame."""
   for point, ((x, y), shown) in enumerate(
       zip(positions * scale, visible, strict=True)
   ):
@@ -55,7 +55,7 @@ def print_frame(index, positions, visible, scale):
 
 
 def track_video(path, file):
-  """Tracks through the beginning of a video, all frames at once."""
+  """Tracks through the first frames of a video, all at once."""
   session = onnxruntime.InferenceSession(file)
   frames_input, points_input = session.get_inputs()
   num_frames, height, width, _ = frames_input.shape
@@ -97,7 +97,7 @@ def track_stream(path, start_file, step_file):
 
 
 def main(arguments):
-  """Runs what the command line names."""
+  """Runs the files named on the command line."""
   if len(arguments) not in (2, 3):
     sys.exit(__doc__)
   print('frame,point,x,y,visible')

@@ -1,12 +1,12 @@
-"""Runs a recipe: config in; snapshots, summaries and weights out.
+"""Training of a recipe: snapshots, summaries and weights in a folder.
 
-DIR/snapshots           what to resume from
+DIR/snapshots           states of resumed runs
 DIR/latest.safetensors  the weights at the last evaluation, for `tapjax.load`
-DIR/best.safetensors    those with the best score
-DIR/final.npy           the last ones, as published programs in JAX read them
+DIR/best.safetensors    the weights with the best score
+DIR/final.npy           the last weights, in the published JAX format
 DIR/summaries           for TensorBoard
-DIR/curves.csv          the numbers of these: step,name,value
-DIR/config.txt          what was trained, with the command
+DIR/curves.csv          scalars of the summaries: step,name,value
+DIR/config.txt          config and command
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def run(
     workdir: str,
     measure: Callable[[int], Mapping[str, float]] | None = None,
 ) -> None:
-  """Trains what the flags say, going on from where `workdir` has come to.
+  """Trains the config of the flags, or resumes the run in `workdir`.
 
   See `train_tracker` for `measure`.
   """
@@ -77,7 +77,7 @@ def run(
 
 
 def make_recipe(config: ExperimentConfig, place: Workplace) -> Recipe:
-  """Returns the recipe of a config, which its kind decides."""
+  """Returns the recipe of a config, by its class."""
   if isinstance(config, PointTrainConfig):
     return point_windows.make_recipe(config, place)
   if isinstance(config, PipsTrainConfig):
@@ -98,11 +98,13 @@ def train_tracker(
     folder: pathlib.Path,
     measure: Callable[[int], Mapping[str, float]] | None = None,
 ) -> TrainState:
-  """Trains a tracker in a folder, from its latest snapshot if it has one.
+  """Trains a tracker in a folder, from its latest snapshot if there is one.
 
-  Of several processes, which share the folder, the first one writes. `measure`
-  looks further at the weights that each evaluation has left, of a step, and
-  returns numbers to write down.
+  Args:
+    config: config of the run.
+    folder: folder of the run, which several processes share; the first writes.
+    measure: function from a step to further scalars of the weights saved by its
+      evaluation.
   """
   is_first = jax.process_index() == 0
   folder.mkdir(parents=True, exist_ok=True)
@@ -182,13 +184,13 @@ def train_tracker(
 
 
 def _ignore(*arguments: Any) -> None:
-  """Takes what the first process writes."""
+  """Ignores outputs that only the first process writes."""
 
 
 def _write_published(
     path: pathlib.Path, config: RunConfig, params: Params
 ) -> None:
-  """Writes weights as the published program does, where there is one in JAX."""
+  """Writes weights in the format of the published JAX program, if any."""
   architecture = registry.get_preset(config.preset).architecture
   names = architecture.list_weight_names(config.model)
   if not any(name.haiku for name in names):
@@ -206,7 +208,7 @@ def _describe_run(path: pathlib.Path, config: RunConfig) -> None:
 
 
 def _describe_devices(state: TrainState) -> str:
-  """Returns how many devices share the work, and of what kind they are."""
+  """Returns the number and kind of the devices."""
   used = len(state.num_updates.sharding.device_set)
   kind = jax.devices()[0].device_kind
   return f'{used} of {jax.device_count()} ({kind})'

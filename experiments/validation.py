@@ -1,4 +1,4 @@
-"""Judges weights during training, by procedural videos kept for it."""
+"""Evaluation of weights during training, on held-out procedural videos."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -37,17 +37,17 @@ def make_evaluate(
     config: ValidationConfig,
     write_picture: WritePicture,
 ) -> Callable[[int, Params], Evaluation]:
-  """Returns the judgment of weights: percent, query first.
+  """Returns the evaluation of weights, in percent, query first.
 
-  The score that counts is the Average Jaccard. The first video is drawn with
-  its tracks, and with the true ones below.
+  The score is the Average Jaccard. The first video is drawn with its predicted
+  tracks, and with the true ones below.
   """
   examples = make_examples(config)
   return make_evaluate_examples(make_tracker, examples, write_picture)
 
 
 def make_examples(config: ValidationConfig) -> list[Example]:
-  """Makes the videos that weights are judged by."""
+  """Generates the videos of the evaluation."""
   keys = jax.random.split(jax.random.key(config.seed), config.num_videos)
   return [render_example(key, config.video) for key in keys]
 
@@ -57,7 +57,7 @@ def make_evaluate_examples(
     examples: Iterable[Example],
     write_picture: WritePicture,
 ) -> Callable[[int, Params], Evaluation]:
-  """Returns the judgment of weights by videos; see `make_evaluate`."""
+  """Returns the evaluation of weights on examples; see `make_evaluate`."""
   videos = [_prepare(example) for example in examples]
 
   def evaluate(step: int, params: Params) -> Evaluation:
@@ -83,7 +83,7 @@ def make_evaluate_examples(
 def draw_comparison(
     frames: UInt8[np.ndarray, 't h w 3'], queries: Queries, tracks: Tracks
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Puts a few frames with tracks side by side, above those with the truth."""
+  """Draws a row of frames with predicted tracks above one with true tracks."""
   truth = Tracks(queries.target_points, ~queries.occluded, None, None)
   chosen = np.linspace(0, len(frames) - 1, _SHOWN_FRAMES).astype(int)
   rows = [

@@ -1,1 +1,1 @@
-"""What is trained: a file for each tracker and its data."""
+"""Configs of training runs: a file for each tracker and data set."""

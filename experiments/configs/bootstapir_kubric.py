@@ -5,10 +5,10 @@ python -m experiments.run --task=train \
   --set data.root=KUBRIC
 
 Hardware: see `tapir_kubric.py`, whose data and recipe this is; the extra
-convolutions double its hours. Behind it comes `bootstapir_videos.py`, which
-learns from videos without truth. Expected Average Jaccard, query first, behind
-both stages: 62.4 on TAP-Vid-DAVIS, 55.8 on Kinetics, 69.2 on RoboTAP. It has
-not been run to its end here.
+convolutions double its hours. The second stage is `bootstapir_videos.py`, on
+unlabeled videos. Expected Average Jaccard, query first, after both stages: 62.4
+on TAP-Vid-DAVIS, 55.8 on Kinetics, 69.2 on RoboTAP. The full run has not been
+completed here.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from experiments.configs import tapir_kubric
 
 
 def get_config() -> KubricTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   # Without a model, it is the preset's.
   return dataclasses.replace(
       tapir_kubric.get_config(), preset='bootstapir', model=None

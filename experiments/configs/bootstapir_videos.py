@@ -1,21 +1,21 @@
-"""BootsTAPIR's second stage: it learns from videos without truth.
+"""BootsTAPIR's second stage: self-training on unlabeled videos.
 
 python -m experiments.run --task=finetune --model=bootstapir \
   --config=experiments/configs/bootstapir_videos.py --workdir=DIR \
   --checkpoint=FIRST_STAGE/best.safetensors --set data.videos=FOLDER
 
 `bootstapir_kubric.py` is the first stage. A running average of the weights, the
-teacher, tracks random points of clean clips; the student is shown them shrunk,
-moving and degraded, begins at another point of a track, and learns what the
-teacher says where it finds back to within 4 pixels. Procedural videos go on
-beside it, with an optimizer of their own, in the place of Kubric's.
+teacher, tracks random points of clean clips. The student sees these clips
+shrunk, moving and degraded, starts at another point of a track, and is trained
+on the teacher's track if its forward-backward error is below 4 pixels.
+Procedural videos replace those of Kubric, with a separate optimizer.
 
 Hardware: not published; about 15 million clips. By the count of operations, a
 clip and a procedural video take five times as long as one of `tapir_kubric.py`.
-Expected Average Jaccard, query first, behind both stages: 62.4 on
-TAP-Vid-DAVIS, 55.8 on Kinetics, 69.2 on RoboTAP. The learning rate, the
-teacher's decay, the sizes of frames and the quality of pictures are not those
-of the paper, which were not at hand. It has not been run to its end here.
+Expected Average Jaccard, query first, after both stages: 62.4 on TAP-Vid-DAVIS,
+55.8 on Kinetics, 69.2 on RoboTAP. The learning rate, the teacher's decay, the
+sizes of frames and the quality of pictures are not those of the paper, which
+are not known here. The full run has not been completed here.
 """
 
 from experiments.config import SelfTrainConfig
@@ -28,7 +28,7 @@ from tapjax.training.optimizers import OptimizerConfig
 
 
 def get_config() -> SelfTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   return SelfTrainConfig(
       preset='bootstapir',
       data=UnlabeledConfig(batch_size=4, num_queries=128),

@@ -6,7 +6,7 @@ python -m experiments.run --task=train \
 
 Hardware: see `tapir_kubric.py`, whose data and recipe this is. Expected Average
 Jaccard, query first: 56.2 on TAP-Vid-DAVIS, 51.2 on Kinetics, 59.1 on RoboTAP.
-It has not been run to its end here.
+The full run has not been completed here.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from experiments.configs import tapir_kubric
 
 
 def get_config() -> KubricTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   # Without a model, it is the preset's.
   return dataclasses.replace(
       tapir_kubric.get_config(), preset='causal_tapir', model=None

@@ -7,7 +7,7 @@ python -m experiments.run --task=train \
 Hardware: GPUs with 4 videos each, how many is not published; 300 000 steps.
 Expected Average Jaccard, query first: 62.6 on TAP-Vid-DAVIS, as measured by
 others on the published weights. `--set preset=locotrack_small` trains the small
-network. It has not been run to its end here.
+network. The full run has not been completed here.
 
 Of Kubric's data sets, published weights were trained on panning MOVi-E: 24
 frames of 256x256, 256 points of each video, spread over its objects, windows of
@@ -24,7 +24,7 @@ from tapjax.training.step import StepConfig
 
 
 def get_config() -> KubricTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   return KubricTrainConfig(
       preset='locotrack_base',
       data=KubricConfig(batch_size=4, tracks=MoviTrackConfig(most_segments=40)),

@@ -14,7 +14,7 @@ from tapjax.models import registry
 
 
 def get_config() -> TrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   preset = 'locotrack_base'
   return dataclasses.replace(
       locotrack_small_procedural.get_config(),

@@ -3,11 +3,11 @@
 python -m experiments.run --task=train \
   --config=experiments/configs/locotrack_small_procedural.py --workdir=DIR
 
-The recipe is that of the JAX program: the first guess and each of four
-iterations weigh the same, and gradients of norm 1 at most go to Adam, with a
-weight decay of 1e-3, a warm-up of 1000 steps to a learning rate of 1e-3, and
-half a cosine down to 0 at step 300 000. Videos are as long and as large, and
-have as many tracks, as its own: 24 frames of 256x256 with 256 tracks.
+The recipe is that of the JAX program: equal weights for the first guess and
+each of four iterations, gradients clipped to norm 1, Adam with a weight decay
+of 1e-3, a warm-up of 1000 steps to a learning rate of 1e-3, and a half-cosine
+decay to 0 at step 300 000. Videos have the format of
+that program: 24 frames of 256x256 with 256 tracks.
 
 Made for GPUs; no run has been made to its end, and there is no score yet.
 """
@@ -23,7 +23,7 @@ from tapjax.training.step import StepConfig
 
 
 def get_config() -> TrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   video = ProceduralConfig(
       num_frames=24, resolution=(256, 256), num_queries=256
   )

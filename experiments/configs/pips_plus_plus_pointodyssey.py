@@ -5,7 +5,7 @@ python -m experiments.run --task=train \
   --workdir=DIR --set data.root=POINT_ODYSSEY/train
 
 One GPU; the published weights, with the second stage, score a d_avg of 70.6 on
-TAP-Vid-DAVIS. Tests load what comes of it with resolution=(512, 896) and
+TAP-Vid-DAVIS. For tests, load the weights with resolution=(512, 896) and
 num_iterations=16.
 """
 
@@ -19,7 +19,7 @@ from tapjax.training.pips import PipsTrainingConfig
 
 
 def get_config() -> PipsTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   side = (256, 384)
   model = registry.get_preset('pips_plus_plus').config
   return PipsTrainConfig(

@@ -16,7 +16,7 @@ from tapjax.data.point_odyssey.clips import ClipConfig
 
 
 def get_config() -> PipsTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   first = pips_plus_plus_pointodyssey.get_config()
   side = (512, 896)
   return dataclasses.replace(

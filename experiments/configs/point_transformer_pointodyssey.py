@@ -5,7 +5,7 @@ python -m experiments.run --task=train \
   --workdir=DIR --set data.root=POINT_ODYSSEY/train
 
 One GPU; no weights or scores are published. Options of the training program,
-with what they are here and their defaults:
+with their names here and their defaults:
 
   --data_root             data.root
   --video_dirs a,b        data.scenes=('a','b')       None: all
@@ -19,20 +19,20 @@ with what they are here and their defaults:
   --backbone resnet34     preset=point_transformer_resnet34
   --no_pretrained         backbone=None               'imagenet'
   --save_dir, --log_dir   --workdir
-  --resume                the same command again; resume=latest.pth goes on
+  --resume                the same command again; resume=latest.pth resumes
                           from a file of the training program, with optimizer,
-                          epoch and losses; initial=latest.pth begins anew with
-                          its weights
+                          epoch and losses; initial=latest.pth starts a new run
+                          from its weights
 
-and what was fixed there: training.max_norm, a cosine from the first epoch to
+and fixed values of it: training.max_norm, a cosine from the first epoch to
 the last, data.train_share and data.most_frames. Whole scenes are kept for
-validation; data.split=window keeps windows, as published, of which nearly all
-frames are trained on.
+validation; data.split=window keeps windows, as published, nearly all of
+whose frames are in training windows as well.
 """
 
 from experiments.config import PointTrainConfig
 
 
 def get_config() -> PointTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   return PointTrainConfig(preset='point_transformer_resnet18')

@@ -9,7 +9,7 @@ published config, as this one, has 100 000 steps and 8 videos for every device,
 so pass `--set data.batch_size=` 8 times their number. By the count of
 operations, 22 hours on a GPU that makes 30 TFLOP/s of float32; not measured.
 Expected Average Jaccard, query first: 58.5 on TAP-Vid-DAVIS, 50.0 on Kinetics,
-59.6 on RoboTAP. It has not been run to its end here.
+59.6 on RoboTAP. The full run has not been completed here.
 
 Of Kubric's data sets, published weights were trained on panning MOVi-E: 24
 frames of 256x256, 256 points of each video, spread over its objects, windows of
@@ -24,7 +24,7 @@ from tapjax.training.step import StepConfig
 
 
 def get_config() -> KubricTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   return KubricTrainConfig(
       preset='tapir',
       step=StepConfig(

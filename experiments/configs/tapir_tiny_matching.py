@@ -1,4 +1,4 @@
-"""The features of tapir_tiny, which learn to match before it learns to track.
+"""Contrastive training of tapir_tiny's features, before tracking.
 
 python -m experiments.run --task=generate --scene_format=stored \
   --workdir=VIDEOS --num_scenes=1000 --scene_seed=20 \
@@ -7,7 +7,7 @@ python -m experiments.run --task=train \
   --config=experiments/configs/tapir_tiny_matching.py --workdir=DIR \
   --set data.folder=VIDEOS
 
-Two CPU cores. What comes of it is where `tapir_tiny_stored.py` begins.
+Two CPU cores. `tapir_tiny_stored.py` starts from the resulting weights.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _SIDE = (192, 192)
 
 
 def get_config() -> MatchingTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   model = registry.get_preset('tapir_tiny').config
   video = ProceduralConfig(num_frames=12, num_queries=64, resolution=_SIDE)
   return MatchingTrainConfig(

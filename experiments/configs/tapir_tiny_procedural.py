@@ -19,7 +19,7 @@ from tapjax.training.step import StepConfig
 
 
 def get_config() -> TrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   side = (128, 128)
   video = ProceduralConfig(
       num_frames=12,

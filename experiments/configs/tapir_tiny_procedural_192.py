@@ -1,4 +1,4 @@
-"""tapir_tiny at 192x192, from weights that `tapir_tiny_procedural.py` made.
+"""tapir_tiny at 192x192, from weights of `tapir_tiny_procedural.py`.
 
 python -m experiments.run --task=train \
   --config=experiments/configs/tapir_tiny_procedural_192.py --workdir=DIR \
@@ -17,7 +17,7 @@ _SIDE = (192, 192)
 
 
 def get_config() -> TrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   first = tapir_tiny_procedural.get_config()
   assert isinstance(first.data, PoolConfig)
   # As large and as fast, in pixels, as in videos of 256x256.

@@ -1,12 +1,11 @@
-"""tapir_tiny on stored procedural videos, from features that match.
+"""tapir_tiny on stored procedural videos, from pretrained features.
 
 python -m experiments.run --task=train \
   --config=experiments/configs/tapir_tiny_stored.py --workdir=DIR \
   --set data.folder=VIDEOS --set initial=MATCHING/latest.safetensors
 
-VIDEOS and MATCHING are what `tapir_tiny_matching.py` tells how to make. Its
-features stay as they are, which halves the time of a step; all learn together
-in a run behind this one, with
+`tapir_tiny_matching.py` documents how to make VIDEOS and MATCHING. Features are
+frozen, which halves the time of a step; a second run trains all weights, with
 
   --set initial=DIR/latest.safetensors --set 'step.optimizer.frozen=()' \
   --set step.optimizer.peak_lr=6e-4
@@ -28,7 +27,7 @@ _SIDE = (224, 224)
 
 
 def get_config() -> TrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   first = tapir_tiny_matching.get_config()
   return TrainConfig(
       preset=first.preset,

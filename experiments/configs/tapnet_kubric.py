@@ -8,7 +8,7 @@ Hardware: as published 64 TPU-v3 cores with 4 videos each, 100 000 steps; here 8
 videos for every device, so pass `--set data.batch_size=` 8 times their number.
 By the count of operations, 4 hours on a GPU that makes 30 TFLOP/s of float32;
 not measured. Expected Average Jaccard, query first: 33.0 on TAP-Vid-DAVIS, 38.5
-on Kinetics, 45.1 on RoboTAP. It has not been run to its end here.
+on Kinetics, 45.1 on RoboTAP. The full run has not been completed here.
 
 Of Kubric's data sets, published weights were trained on panning MOVi-E: 24
 frames of 256x256, 256 points of each video, spread over its objects, windows of
@@ -23,7 +23,7 @@ from tapjax.training.step import StepConfig
 
 
 def get_config() -> KubricTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   return KubricTrainConfig(
       preset='tapnet',
       step=StepConfig(

@@ -9,22 +9,22 @@ up; 32 videos at once here, four for each of eight GPUs of 80 GB. By the count
 of operations, 37 hours on eight GPUs that make 30 TFLOP/s of float32 each; not
 measured.
 Expected Average Jaccard on TAP-Vid, query first: 63.5 on DAVIS, 49.7 on
-Kinetics. It has not been run to its end here.
+Kinetics. The full run has not been completed here.
 
 KUBRIC_MOVIF is the folder of CoTracker's MOVi-F, about 11 000 videos, with
 0000/0000.npy beside the images of 0000/frames. Of each, 24 frames of 512x512
 and 800 points that are visible on the first frame or on the middle one, each
-asked where it is first visible, but for a quarter that are asked on any frame
-that shows them. Videos with fewer points are replaced by others. On frames
-after the first, rectangles of one color or of another frame hide what is there;
-some videos get other colors, or blur; then the camera pans and zooms, and
-videos are mirrored. Colors are RGB, in training as in evaluation; the published
-program trains on BGR.
+queried where it is first visible, except for a quarter that are queried on any
+frame where they are visible. Videos with fewer points are replaced by others.
+On frames after the first, rectangles of one color or of another frame occlude
+the video; some videos get other colors, or blur; then the camera pans and
+zooms, and videos are mirrored. Colors are RGB, in training as in evaluation;
+the published program trains on BGR.
 
 The residual network begins with torchvision's ImageNet weights, which are
 downloaded; `--set backbone=FILE` takes a file. The optimizer is that of
-`taptrv2_procedural.py`. Weights are judged by procedural videos, as this set
-has no split for it. On one GPU, `--set data.batch_size=4
+`taptrv2_procedural.py`. Weights are evaluated on procedural videos, as this
+set has no validation split. On one GPU, `--set data.batch_size=4
 --set training.average_parts=1`.
 """
 
@@ -39,7 +39,7 @@ from tapjax.training.taptr import TaptrTrainingConfig
 
 
 def get_config() -> TaptrTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   preset = registry.get_preset('taptrv2')
   return TaptrTrainConfig(
       preset=preset.name,

@@ -5,16 +5,16 @@ python -m experiments.run --task=train \
 
 The recipe was made for Kubric, on which `taptrv2_kubric.py` trains; the videos
 here are as long and as large, with as many points, as those: 24 frames of
-512x512 with 800 points, each of which begins on the first frame that shows it,
-but for a quarter that begins on any. On all frames but the first, rectangles of
-one color or of another frame hide what is behind them; some videos get other
-colors, or blur. They are mirrored, and their cameras move, so nothing is
+512x512 with 800 points, each of which is queried on its first visible frame,
+except for a quarter that is queried on any. On all frames except for the first,
+rectangles of one color or of another frame occlude the video; some videos get
+other colors, or blur. They are mirrored, and their cameras move, so nothing is
 cropped. The residual network begins with torchvision's ImageNet weights, which
-are downloaded; `--set backbone=FILE` takes a file. AdamW, with gradients of
-norm 0.1 at most, takes 32 videos at once: a learning rate of 2e-4, 1e-5 for the
-residual network, a tenth of it after 100 of 150 epochs of 11 000 videos and
-again after 130. The running average of the weights, 0.9997 with every quarter
-of an update, is what is kept.
+are downloaded; `--set backbone=FILE` takes a file. AdamW, with gradients
+clipped to norm 0.1, takes batches of 32 videos: a learning rate of 2e-4, 1e-5
+for the residual network, a tenth of it after 100 of 150 epochs of 11 000 videos
+and again after 130. The saved weights are their running average, with a decay
+of 0.9997 for every quarter of an update.
 
 Hardware: eight large GPUs; the hours are not measured. No run has been made to
 its end. Expected of the published weights, trained on Kubric: an Average
@@ -32,7 +32,7 @@ from tapjax.training.taptr import TaptrTrainingConfig
 
 
 def get_config() -> TaptrTrainConfig:
-  """Returns what is run by default."""
+  """Returns the default config."""
   preset = registry.get_preset('taptrv2')
   video = ProceduralConfig(
       num_frames=24, resolution=preset.config.resolution, num_queries=800

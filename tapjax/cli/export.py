@@ -48,7 +48,8 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'queries',
       '64',
-      'Number of points; `any` for a free number, in StableHLO, for models that '
+      'Number of points; `any` for a free number, in StableHLO, for models '
+      'that '
       'track each point independently.',
       flag_values=values,
   )

@@ -1,1 +1,1 @@
-"""Videos to track and to learn from."""
+"""Data sets for evaluation and training."""

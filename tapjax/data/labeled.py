@@ -1,4 +1,4 @@
-"""Videos whose tracks people or programs know, as benchmarks come in."""
+"""Videos with ground-truth tracks, the common form of all benchmarks."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ _FORMATS = ('JPEG', 'PNG')
 
 
 class AnnotatedVideo(NamedTuple):
-  """A video and its true tracks.
+  """A video and its ground-truth tracks.
 
-  Frames are RGB. Points are (x, y) as fractions of the frame: (0, 0) is its
-  upper-left outer corner and (1, 1) the lower-right one, so that resizing does
-  not move them. Those of hidden points are arbitrary.
+  Frames are RGB. Points are (x, y) in normalized coordinates: (0, 0) is the
+  upper-left outer corner of the frame and (1, 1) the lower-right one, so that
+  resizing does not move them. Positions of occluded points are arbitrary.
   """
 
   name: str
@@ -31,7 +31,7 @@ class AnnotatedVideo(NamedTuple):
   occluded: Bool[np.ndarray, 'm t']
 
   def resize(self, resolution: Resolution | None) -> 'AnnotatedVideo':
-    """Returns the video with frames of another size; None keeps it."""
+    """Returns the video with resized frames; None keeps their size."""
     if resolution is None:
       return self
     return self._replace(frames=resize_frames(self.frames, resolution))
@@ -47,9 +47,9 @@ class Entry(NamedTuple):
 
   Attributes:
     name: unique in the benchmark.
-    num_frames: its length; None where only reading tells.
-    read: returns an `AnnotatedVideo`, or what the protocol of PIPs++ has, a
-      `point_videos.PointEntry`; ValueError or OSError if it is damaged.
+    num_frames: length of the video; None if unknown before reading.
+    read: returns an `AnnotatedVideo`, or a `point_videos.PointEntry` in the
+      protocol of PIPs++; raises ValueError or OSError for a damaged video.
   """
 
   name: str
@@ -58,11 +58,11 @@ class Entry(NamedTuple):
 
 
 class Source(NamedTuple):
-  """The videos of a benchmark, in order, and what should be there but is not.
+  """The videos of a benchmark, in order.
 
   Attributes:
-    entries: yields the videos one by one; may be asked for again.
-    missing: names of clips that are annotated and whose video is absent.
+    entries: returns an iterator over the videos; may be called repeatedly.
+    missing: names of annotated clips without a video.
   """
 
   entries: Callable[[], Iterator[Entry]]
@@ -75,7 +75,14 @@ def make_annotated_video(
     points_unit: np.ndarray,
     occluded: np.ndarray,
 ) -> AnnotatedVideo:
-  """Puts a video together, or raises ValueError that names it."""
+  """Returns a checked video; raises ValueError, naming the video.
+
+  Args:
+    name: of the video.
+    frames: RGB, at least one.
+    points_unit: floats [n, t, 2]; visible ones must lie in [0, 1].
+    occluded: booleans [n, t].
+  """
   if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
     raise ValueError(
         f'{name}: frames must be [t, h, w, 3], at least one; got {frames.shape}'
@@ -111,10 +118,10 @@ def make_annotated_video(
 def resize_frames(
     frames: UInt8[np.ndarray, 't h w 3'], resolution: Resolution
 ) -> UInt8[np.ndarray, 't _ _ 3']:
-  """Resizes as the benchmarks do: Lanczos of Pillow, on 8 bits.
+  """Resizes as the benchmarks do: Pillow's Lanczos filter, on 8 bits.
 
-  Another filter changes scores measurably. Frames of that size are returned as
-  they are. Needs the extra `evaluate`.
+  Another filter changes scores measurably. Frames of this resolution are
+  returned unchanged. Needs the extra `evaluate`.
   """
   if frames.shape[1:3] == tuple(resolution):
     return frames
@@ -135,7 +142,11 @@ def resize_frames(
 def decode_images(
     images: Sequence[bytes], name: str
 ) -> UInt8[np.ndarray, 't h w 3']:
-  """Returns JPEG or PNG images of one size as RGB; errors name the video."""
+  """Decodes JPEG or PNG images of one size as RGB.
+
+  Raises ValueError, with the name of the video, for images that are damaged or
+  differ in size.
+  """
   image = import_pillow()
   pictures = []
   for index, content in enumerate(images):

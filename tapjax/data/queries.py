@@ -1,7 +1,7 @@
-"""Where a benchmark starts its tracks: the query points of known tracks.
+"""Query points of ground-truth tracks, by the protocols of benchmarks.
 
-A query may only be where its point is visible; positions of hidden points are
-arbitrary numbers in many files and are never read.
+Queries are visible points only; positions of occluded points are arbitrary in
+many files and never used.
 """
 
 from typing import NamedTuple
@@ -15,10 +15,10 @@ STRIDE = 5
 
 
 class Queries(NamedTuple):
-  """Query points, and for each of them its true track.
+  """Query points and their ground-truth tracks.
 
-  Queries are float64 (t, y, x), targets (x, y) of the type they came in, both
-  in raster pixels. `track_group` is the index of the track that a query is on.
+  Queries are float64 (t, y, x), targets (x, y) of their original type, both in
+  raster pixels. `track_group` is the index of the track of each query.
   """
 
   query_points: Float[np.ndarray, 'n 3']
@@ -32,7 +32,10 @@ def sample_queries(
     occluded: Bool[np.ndarray, 'm t'],
     query_mode: str,
 ) -> Queries:
-  """Returns the queries of a protocol, 'first' or 'strided' by 5 frames."""
+  """Returns the queries of a protocol, 'first' or 'strided' by 5 frames.
+
+  Raises ValueError for another protocol, or if there is no query.
+  """
   if query_mode == 'first':
     return sample_queries_first(target_points, occluded)
   if query_mode == 'strided':
@@ -46,9 +49,9 @@ def sample_queries_first(
     target_points: Float[np.ndarray, 'm t 2'],
     occluded: Bool[np.ndarray, 'm t'],
 ) -> Queries:
-  """Queries every track on its first visible frame, in order of the tracks.
+  """Queries each track on its first visible frame, in order of tracks.
 
-  Tracks that are never visible are dropped; ValueError if all are.
+  Tracks that are never visible are dropped. Raises ValueError if all are.
   """
   tracks = np.flatnonzero(~occluded.all(axis=1))
   frames = np.argmin(occluded, axis=1)[tracks]
@@ -60,10 +63,10 @@ def sample_queries_strided(
     occluded: Bool[np.ndarray, 'm t'],
     stride: int = STRIDE,
 ) -> Queries:
-  """Queries every track that is visible on every `stride`-th frame.
+  """Queries all tracks visible on each `stride`-th frame.
 
-  Frame after frame, in order of the tracks, which repeat. ValueError if there
-  is none.
+  Queries are in order of frames and, within a frame, of tracks. Raises
+  ValueError if there is none.
   """
   if stride < 1:
     raise ValueError(f'stride must be at least 1; got {stride}')
@@ -77,9 +80,10 @@ def sample_queries_random(
     num_queries: int,
     generator: np.random.Generator,
 ) -> Queries:
-  """Queries visible points at random, each frame of each track alike.
+  """Queries visible points, uniformly over all frames of all tracks.
 
-  None is drawn twice unless there are fewer than `num_queries`.
+  Points are drawn without replacement, or with it if there are fewer than
+  `num_queries`. Raises ValueError if there is none.
   """
   tracks, frames = np.nonzero(~occluded)
   if not len(tracks):

@@ -1,4 +1,4 @@
-"""Reading in threads what will be wanted next."""
+"""Prefetching of items in threads."""
 
 from collections.abc import Callable
 from concurrent import futures
@@ -10,11 +10,11 @@ Item = TypeVar('Item')
 def read_ahead(
     read: Callable[[int], Item], num_threads: int
 ) -> Callable[[int], Item]:
-  """Returns `read`, working ahead while indices come in order.
+  """Returns `read` with prefetching for indices in ascending order.
 
-  Each thread reads one item, so as many are held as there are threads; with
-  none, nothing is read before it is asked for. What `read` returns must depend
-  on the index alone, so that the threads change nothing but the time.
+  Each thread reads one item, so `num_threads` items are held; zero disables
+  prefetching. The result of `read` must depend on the index alone, so that
+  threads change the time only. Raises ValueError for negative `num_threads`.
   """
   if num_threads < 0:
     raise ValueError(f'num_threads must be at least 0; got {num_threads}')

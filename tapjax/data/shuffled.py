@@ -1,4 +1,4 @@
-"""The order in which a run reads what it learns from."""
+"""Shuffled order of training items."""
 
 from collections.abc import Callable
 import functools
@@ -8,18 +8,18 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 import numpy as np
 
-# An item's number, and what its random choices are made with.
+# Index of an item, and the generator for its random choices.
 Draw = tuple[int, np.random.Generator]
 
 
 def make_draws(
     num_items: int, batch_size: int, seed: int, mesh: Mesh
 ) -> Callable[[int], list[Draw]]:
-  """Returns the function from a step to this process's share of its batch.
+  """Returns a function from a step to the items of this process.
 
-  Every epoch takes each item once, in another order. What is drawn depends on
-  the step and the seed alone. Raises ValueError for a batch that the devices
-  cannot share.
+  Every epoch has each item once, in a new order. Draws depend on the step and
+  the seed alone. Raises ValueError if `batch_size` is not a multiple of the
+  devices.
   """
   if batch_size % mesh.size:
     raise ValueError(

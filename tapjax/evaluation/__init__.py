@@ -1,1 +1,1 @@
-"""Scores of trackers on benchmarks, and exactly how they were made."""
+"""Evaluation of trackers on benchmarks, with reproducible settings."""

@@ -1,4 +1,4 @@
-"""Every benchmark: where its videos come from and how it is measured."""
+"""Benchmarks: data sources, protocols and published scores."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from tapjax.data.procedural import heldout
 from tapjax.geometry import Resolution
 from tapjax.models import registry
 
-# Pixels are measured at this (height, width), whatever the network sees.
+# Errors are measured in pixels of this (height, width), at every resolution.
 METRIC_RESOLUTION: Resolution = (256, 256)
 
 
@@ -24,9 +24,9 @@ class PublishedPoints(NamedTuple):
   """Published scores of PIPs++'s protocol.
 
   Attributes:
-    d_avg: in percent.
-    survival: in percent.
-    median_l2: in pixels of a 256x256 frame.
+    d_avg: average accuracy over thresholds, in percent.
+    survival: survival rate, in percent.
+    median_l2: median error in pixels of a 256x256 frame.
     source: publication of the scores; editions of it may differ.
   """
 
@@ -37,20 +37,22 @@ class PublishedPoints(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-  """A set of videos and a protocol.
+  """Benchmark: videos and a protocol.
 
   Attributes:
-    name: what `--benchmark` takes.
-    open: from the folder or file of the data to its videos; None for videos
-      that are made here.
-    make: makes the videos, where they are made here.
-    query_mode: which points are queried and which frames count.
+    name: value of `--benchmark`.
+    open: function from the folder or file of the data to its videos; None for
+      generated videos.
+    make: function that generates the videos; None for published data.
+    query_mode: 'first' or 'strided' queries and counted frames.
     metric: `tapvid` for Average Jaccard and its parts, `pck` for joints, `pips`
       for the scores of PIPs++.
-    address: where the files are published.
-    scores_key: the name in `Preset.scores` of published Average Jaccard.
-    published: Average Jaccard by preset, in percent, where it is not there.
-    published_points: scores of PIPs++'s protocol by preset, from every source.
+    address: web page of the published files.
+    scores_key: key in `Preset.scores` of the published Average Jaccard.
+    published: published Average Jaccard by preset, in percent, if it is not in
+      `Preset.scores`.
+    published_points: published scores of PIPs++'s protocol by preset, from all
+      sources.
   """
 
   name: str
@@ -83,7 +85,7 @@ _STRIDED = {
 }
 # fmt: off
 _DAVIS_POINTS = {'pips_plus_plus': (PublishedPoints(70.6, 89.3, 6.9, 'README'),)}  # noqa: E501
-# No source explains the differences between the other two.
+# The difference between the other two is not explained in any source.
 _CROHD_POINTS = {
     'pips_plus_plus': (
         PublishedPoints(50.6, 50.6, 19.7, 'one edition of the README'),
@@ -96,7 +98,7 @@ _ODYSSEY_POINTS = {'pips_plus_plus': (PublishedPoints(31.3, 32.7, 33.0, 'README'
 
 
 def _open_kinetics(path: pathlib.Path) -> Source:
-  """Reads shards, or the table as published with the clips below it."""
+  """Opens shards, or the published table with the clips below its folder."""
   table = path / 'tapvid_kinetics.csv'
   if table.is_file() and not any(path.rglob('*_of_*.pkl')):
     return point_tables.open_kinetics_table(table, path)
@@ -130,7 +132,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def get_benchmark(name: str) -> Benchmark:
-  """Returns a benchmark; ValueError for an unknown one lists those known."""
+  """Returns a benchmark by name.
+
+  Raises:
+    ValueError: the name is unknown; the message lists all names.
+  """
   if name in BENCHMARKS:
     return BENCHMARKS[name]
   close = difflib.get_close_matches(name, BENCHMARKS, 1)
@@ -141,7 +147,7 @@ def get_benchmark(name: str) -> Benchmark:
 
 
 def open_benchmark(benchmark: Benchmark, data: pathlib.Path | None) -> Source:
-  """Returns the videos of a benchmark; `data` is its file, zip or folder."""
+  """Opens the videos of a benchmark; `data` is its file, zip or folder."""
   if benchmark.make is not None:
     return benchmark.make()
   assert benchmark.open is not None
@@ -154,7 +160,7 @@ def open_benchmark(benchmark: Benchmark, data: pathlib.Path | None) -> Source:
 
 
 def get_published_jaccard(name: str, model: str) -> float | None:
-  """Returns the published Average Jaccard in percent, if there is one."""
+  """Returns the published Average Jaccard in percent, or None."""
   benchmark = BENCHMARKS.get(name)
   if benchmark is None:
     return None
@@ -164,6 +170,6 @@ def get_published_jaccard(name: str, model: str) -> float | None:
 
 
 def get_published_points(name: str, model: str) -> tuple[PublishedPoints, ...]:
-  """Returns published scores of PIPs++'s protocol, from every source."""
+  """Returns published scores of PIPs++'s protocol, from all sources."""
   benchmark = BENCHMARKS.get(name)
   return () if benchmark is None else benchmark.published_points.get(model, ())

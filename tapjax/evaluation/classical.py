@@ -1,10 +1,10 @@
-"""A classical tracker to compare with: pyramidal Lucas-Kanade.
+"""Classical baseline: pyramidal Lucas-Kanade.
 
 Bouguet, "Pyramidal Implementation of the Affine Lucas Kanade Feature Tracker"
 (2001), in the implementation of OpenCV, with the forward-backward check of
-Kalal et al., "Forward-Backward Error" (2010): a step that does not lead back to
-where it began has lost the point. Each point is followed from its own frame to
-both ends of the video, and where it is lost it stays lost.
+Kalal et al., "Forward-Backward Error" (2010): a point is lost after a step with
+too large a forward-backward error. Each point is tracked from its query frame
+to both ends of the video; lost points stay lost.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ import numpy as np
 from tapjax.types import Tracks
 
 NAME = 'lucas_kanade'
-# Pixels that a step there and back may be off.
+# Largest forward-backward error of one step, in pixels.
 MAX_ERROR = 2.0
 _WINDOW = 31
 _LEVELS = 3
@@ -28,7 +28,13 @@ def track_lucas_kanade(
     frames: UInt8[np.ndarray, 't h w 3'],
     query_points: Float[np.ndarray, 'n 3'],
 ) -> Tracks:
-  """Tracks points (t, y, x); raises ImportError without OpenCV."""
+  """Tracks query points (t, y, x) through a video.
+
+  Lost points keep their last position and are not visible.
+
+  Raises:
+    ImportError: OpenCV is not installed.
+  """
   cv2 = import_opencv()
   grays = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
   num_frames, num_queries = len(frames), len(query_points)
@@ -58,7 +64,11 @@ def track_lucas_kanade(
 
 
 def import_opencv() -> Any:
-  """Returns `cv2`, or raises ImportError that says how to get it."""
+  """Imports `cv2`.
+
+  Raises:
+    ImportError: OpenCV is not installed.
+  """
   try:
     import cv2
   except ImportError:
@@ -75,7 +85,7 @@ def _step(
     new: UInt8[np.ndarray, 'h w'],
     points: Float[np.ndarray, 'n 2'],
 ) -> tuple[Float[np.ndarray, 'n 2'], Bool[np.ndarray, 'n']]:
-  """Moves points by one frame; also says which of them were found."""
+  """Tracks points through one step; returns positions and their validity."""
 
   def flow(first: Any, second: Any, points: Any) -> tuple[Any, Any]:
     moved, status, _ = cv2.calcOpticalFlowPyrLK(
@@ -88,11 +98,11 @@ def _step(
     )
     return moved[:, 0], status[:, 0] > 0
 
-  # OpenCV counts from the centers of pixels.
+  # In OpenCV, the center of the first pixel is (0, 0).
   begin = np.ascontiguousarray(points - 0.5, np.float32)
   moved, found = flow(old, new, begin)
-  back, found_back = flow(new, old, moved)
-  error = np.linalg.norm(back - begin, axis=-1)
+  backward, found_backward = flow(new, old, moved)
+  error = np.linalg.norm(backward - begin, axis=-1)
   moved = moved + 0.5
   inside = ((moved >= 0) & (moved < np.asarray([old.shape[::-1]]))).all(axis=-1)
-  return moved, found & found_back & (error <= MAX_ERROR) & inside
+  return moved, found & found_backward & (error <= MAX_ERROR) & inside

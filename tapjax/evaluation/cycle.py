@@ -1,8 +1,8 @@
-"""Forward-backward cycles: how far from home a point is when it comes back.
+"""Forward-backward errors, for evaluation without ground truth.
 
-A point is tracked from the first frame to the last, and from where it is there
-back to the first. No truth is needed, so any video will do; a point that stays
-behind on another object and comes back from there goes unnoticed.
+Points are tracked from the first frame to the last, and from their positions
+there back to the first frame. Any video can be used; a point that drifts to
+another object and back has no error.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,13 @@ THRESHOLD = 4.0
 
 
 class CycleErrors(NamedTuple):
-  """What came back: how many of how many, and how far from home, in pixels.
+  """Forward-backward errors in pixels, over points visible on the last frame.
 
-  Only points count that are visible on the last frame. Without any, errors are
-  NaN.
+  Attributes:
+    num_points: number of query points.
+    num_returned: number of points that are visible on the last frame.
+    median: median error; NaN without such points.
+    share_within: fraction of errors below `THRESHOLD`; NaN without such points.
   """
 
   num_points: int
@@ -38,27 +41,30 @@ def measure_cycle_errors(
     frames: UInt8[np.ndarray, 't h w 3'],
     points_yx: Float[np.ndarray, 'n 2'],
 ) -> CycleErrors:
-  """Tracks points of the first frame to the last one and back.
+  """Tracks points of the first frame forward to the last and backward.
 
   Args:
-    track: tracks queries (t, y, x) through frames.
-    frames: RGB, at least two.
-    points_yx: in raster pixels of the first frame.
+    track: function from frames and queries (t, y, x) to tracks.
+    frames: RGB video of at least two frames.
+    points_yx: positions (y, x) in raster pixels of the first frame.
 
   Returns:
-    Errors in pixels of `frames`; `share_within` counts those below 4 pixels.
+    Errors in pixels of `frames`.
+
+  Raises:
+    ValueError: there are fewer than two frames.
   """
   if len(frames) < 2:
     raise ValueError(f'frames must be at least two; got {len(frames)}')
   height, width = frames.shape[1:3]
-  there = track(frames, _make_queries(points_yx))
-  ends = np.asarray(there.positions)[:, -1, ::-1]
+  forward = track(frames, _make_queries(points_yx))
+  ends = np.asarray(forward.positions)[:, -1, ::-1]
   inside = ((ends >= 0) & (ends <= (height, width))).all(axis=-1)
-  arrived = np.flatnonzero(np.asarray(there.visible)[:, -1] & inside)
+  arrived = np.flatnonzero(np.asarray(forward.visible)[:, -1] & inside)
   if not arrived.size:
     return CycleErrors(len(points_yx), 0, float('nan'), float('nan'))
-  back = track(frames[::-1], _make_queries(ends[arrived]))
-  offsets = np.asarray(back.positions)[:, -1, ::-1] - points_yx[arrived]
+  backward = track(frames[::-1], _make_queries(ends[arrived]))
+  offsets = np.asarray(backward.positions)[:, -1, ::-1] - points_yx[arrived]
   errors = np.linalg.norm(offsets, axis=-1)
   return CycleErrors(
       len(points_yx),

@@ -1,8 +1,8 @@
 """Evaluation of a subject on a benchmark, video by video.
 
-Every finished video is a small file in the results' folder. So a run that was
-killed goes on where it was, several processes can share the videos, and the
-last of them to finish merges all into `results.json`.
+The scores of each video are one small file in the results folder. A killed run
+therefore resumes, several processes can divide the videos among them, and the
+last process to finish merges all scores into `results.json`.
 """
 
 from collections.abc import Callable
@@ -47,13 +47,13 @@ _RESIZING = {
 _VERSIONED = ('tapjax', 'jax', 'jaxlib', 'numpy')
 
 Json = dict[str, Any]
-# Called with the videos that are finished and all that there are.
+# Called with the number of finished videos and of all videos.
 Report = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """The part of the videos that this process evaluates."""
+  """Part of the videos of one process: every `count`-th from `index` on."""
 
   index: int = 0
   count: int = 1
@@ -67,7 +67,7 @@ class Share:
 
 
 class _Job(NamedTuple):
-  """A video that was read, ready to be tracked and scored."""
+  """Video that is ready to be tracked and scored."""
 
   number: int
   name: str
@@ -87,19 +87,19 @@ def evaluate(
   """Evaluates a subject on the videos of a benchmark.
 
   Args:
-    benchmark: the protocol.
-    source: its videos.
-    subject: what is evaluated.
-    folder: for the results; what is finished in it is not done again.
-    share: the part of the videos to do here; None does all.
-    report: called after every video.
+    benchmark: protocol.
+    source: videos of the benchmark.
+    subject: method under evaluation.
+    folder: folder of the results; videos finished in it are not repeated.
+    share: part of the videos of this process; None for all.
+    report: called as `report(done, total)` after every video.
 
   Returns:
-    What `results.json` holds, or None while other processes are not finished.
+    Content of `results.json`; None while other processes are not finished.
 
   Raises:
-    ValueError: the folder has results of other settings, or no video at all
-      could be evaluated.
+    ValueError: the folder has results of other settings, or no video could be
+      evaluated.
   """
   share = share or Share()
   settings = _describe(benchmark, subject)
@@ -140,7 +140,7 @@ def merge(
     settings: Json,
     names: list[str],
 ) -> Json | None:
-  """Writes `results.json` if every video has been tried, else returns None."""
+  """Writes `results.json` once every video has been tried; else None."""
   videos = []
   failed = {}
   for index, name in enumerate(names):
@@ -170,7 +170,7 @@ def merge(
 
 
 def _describe(benchmark: Benchmark, subject: Subject) -> Json:
-  """Returns what must be the same for a score to be the same."""
+  """Returns the settings that determine the scores."""
   both_ways = subject.sees_only_past and benchmark.query_mode == 'strided'
   return _plain(
       {
@@ -200,7 +200,7 @@ def _get_version(name: str) -> str:
 
 
 def _check_settings(folder: pathlib.Path, settings: Json) -> None:
-  """Refuses a folder whose videos were evaluated in another way."""
+  """Raises ValueError for a folder with results of other settings."""
   if changed := files.keep_settings(folder / _SETTINGS, settings):
     raise ValueError(
         f'{folder} has results that differ in {", ".join(changed)} - choose '
@@ -215,7 +215,7 @@ def _prepare(
     entry: Entry,
     folder: pathlib.Path,
 ) -> _Job | None:
-  """Reads a video; one that cannot be evaluated is noted and left out."""
+  """Reads a video; records an error and returns None if that fails."""
   try:
     video = entry.read()
     if isinstance(video, PointEntry):
@@ -319,7 +319,7 @@ def _run(
     length: int,
     folder: pathlib.Path,
 ) -> None:
-  """Tracks and scores a video, padded to a length, and keeps the scores."""
+  """Tracks a video padded to `length`, and writes its scores."""
   tracks = track_clip(subject, job.clip, length, benchmark.query_mode)
   result = {
       'index': job.number,
@@ -332,11 +332,11 @@ def _run(
 
 
 def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
-  """Returns the scores of the benchmark, from those of its videos."""
+  """Returns mean scores of the benchmark over its videos."""
   if benchmark.metric == 'pck':
     errors = [_from_plain(video['joint_errors']) for video in videos]
-    shares = metrics.compute_pck(errors)
-    return _plain({name: {'value': value} for name, value in shares.items()})
+    scores = metrics.compute_pck(errors)
+    return _plain({name: {'value': value} for name, value in scores.items()})
   rows = [
       {name: _from_plain(value) for name, value in video['metrics'].items()}
       for video in videos
@@ -364,7 +364,7 @@ def _average(benchmark: Benchmark, videos: list[Json]) -> Json:
 
 
 def _fit(num_frames: int, lengths: tuple[int, ...]) -> int:
-  """Returns the length to pad to; for a surprise the next power of two."""
+  """Returns the padded length; beyond all `lengths`, a rounded-up length."""
   fitting = [length for length in lengths if length >= num_frames]
   return min(fitting) if fitting else shapes.round_up(num_frames)
 
@@ -374,7 +374,7 @@ def _get_path(folder: pathlib.Path, index: int) -> pathlib.Path:
 
 
 def _read_video(folder: pathlib.Path, index: int, name: str) -> Json | None:
-  """Returns a finished video; None if it is to be done, or failed before."""
+  """Returns the scores of a finished video; None if missing or failed."""
   path = _get_path(folder, index)
   if not path.is_file():
     return None
@@ -393,7 +393,7 @@ def _write_json(path: pathlib.Path, value: Json) -> None:
 
 
 def _plain(value: Any) -> Any:
-  """Returns values as JSON has them; NaN is null."""
+  """Converts values to JSON types; NaN and infinities become None."""
   if isinstance(value, dict):
     return {name: _plain(item) for name, item in value.items()}
   if isinstance(value, np.ndarray | np.generic):
@@ -406,13 +406,13 @@ def _plain(value: Any) -> Any:
 
 
 def _from_plain(value: Any) -> Any:
-  """Undoes `_plain` for numbers and arrays of them."""
+  """Inverts `_plain` for numbers and arrays of numbers."""
   array = np.asarray(value, np.float64)
   return array if array.ndim else float(array)
 
 
 def iterate_results(folder: pathlib.Path) -> Iterator[Json]:
-  """Yields the results below a folder, in order of their paths."""
+  """Yields all results below a folder, sorted by path."""
   for path in sorted(folder.rglob(RESULTS)):
     try:
       yield json.loads(path.read_text(encoding='utf-8'))

@@ -1,10 +1,10 @@
-"""What the field measures of tracks, in NumPy.
+"""TAP-Vid, re-detection and PCK metrics, in NumPy.
 
-All follow one rule for what cannot be measured: it is NaN, never zero. Means
-over videos leave NaN out and say of how many values they are.
+Undefined scores are NaN, never zero. Means over videos leave NaN out and report
+the number of values.
 
 Doersch et al., TAP-Vid (2022), define the scores of `compute_tapvid_metrics`:
-the position accuracy of visible points, the accuracy of occlusion, and the
+the position accuracy of visible points, the occlusion accuracy, and the
 Average Jaccard of both. Frames count after the query (`first`), or all but the
 query's (`strided`); the query's own frame never does.
 """
@@ -25,15 +25,17 @@ QUERY_MODES = ('first', 'strided')
 REDETECTION_DURATIONS = (1, 4, 16, 64, 256)
 PCK_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
-# The size of a person in JHMDB, relative to the box around the joints.
+# Size of a person in JHMDB, relative to the bounding box of the joints.
 _BOX_SHARE = 0.6
 
 
 class Redetections(NamedTuple):
-  """Events of points that appear again, longer hidden than ever before.
+  """Re-detection events: reappearances after the longest occlusion so far.
 
-  `durations` are the hidden frames before each, `scores` the Jaccard from the
-  event to the end of the track, for each of `THRESHOLDS`.
+  Attributes:
+    durations: number of occluded frames before each event.
+    scores: Jaccard from the event to the end of the track, for each of
+      `THRESHOLDS`.
   """
 
   durations: Int[np.ndarray, 'e']
@@ -41,9 +43,9 @@ class Redetections(NamedTuple):
 
 
 class Mean(NamedTuple):
-  """A mean, of how many values it is, and how many were missing.
+  """Mean with the numbers of its values and of missing values.
 
-  Without any value the mean is NaN.
+  Without any value, the mean is NaN.
   """
 
   value: float
@@ -63,24 +65,25 @@ def compute_tapvid_metrics(
   """Returns the TAP-Vid metrics of each video, between 0 and 1.
 
   Args:
-    query_points: `[b n 3]`, (t, y, x); of these only the frame is used, rounded
-      to the nearest, halves to the even one.
-    gt_occluded: `[b n t]`, where the truth is hidden.
+    query_points: `[b n 3]`, (t, y, x); only the frame index is used, rounded to
+      the nearest integer, halves to even.
+    gt_occluded: `[b n t]`, whether the true point is occluded.
     gt_tracks: `[b n t 2]`, true (x, y) in raster pixels of a 256x256 image; not
-      used where hidden.
-    pred_occluded: `[b n t]`, where the prediction is hidden.
+      used where occluded.
+    pred_occluded: `[b n t]`, whether the predicted point is occluded.
     pred_tracks: `[b n t 2]`, predicted (x, y) in the same pixels.
     query_mode: 'first' counts the frames after the query, 'strided' all others.
-    get_trackwise_metrics: return `[b n]`, one value a track, and not `[b]`.
+    get_trackwise_metrics: whether to return `[b n]`, one value per track,
+      instead of `[b]`.
 
   Returns:
     `occlusion_accuracy`; `pts_within_d` and `jaccard_d` for d of 1, 2, 4, 8 and
     16 pixels; their means `average_pts_within_thresh` and `average_jaccard`.
-    What has nothing to be measured on is NaN.
+    Scores without any counted entry are NaN.
 
   Raises:
-    ValueError: an unknown query mode, shapes that do not fit, or a query
-      outside of the video.
+    ValueError: the query mode is unknown, shapes are inconsistent, or a query
+      is outside of the video.
   """
   gt_hidden = _check_flags('gt_occluded', gt_occluded)
   pred_hidden = _check_flags('pred_occluded', pred_occluded)
@@ -123,9 +126,9 @@ def compute_redetection_metrics(
     pred_occluded: Shaped[np.ndarray, 'b n t'],
     pred_tracks: Shaped[np.ndarray, 'b n t 2'],
 ) -> dict[str, float]:
-  """Returns the re-detection Average Jaccard of TAPNext++ over a whole set.
+  """Returns the re-detection Average Jaccard of TAPNext++ over a data set.
 
-  See `find_redetections` and `average_redetections`, which do it in parts.
+  The same as `average_redetections` of `find_redetections`.
   """
   return average_redetections(
       [find_redetections(gt_occluded, gt_tracks, pred_occluded, pred_tracks)]
@@ -138,9 +141,9 @@ def find_redetections(
     pred_occluded: Shaped[np.ndarray, 'b n t'],
     pred_tracks: Shaped[np.ndarray, 'b n t 2'],
 ) -> Redetections:
-  """Scores every event of a point that appears again.
+  """Scores all re-detection events.
 
-  Here a distance of exactly the threshold is within, unlike in Jaccard.
+  A distance equal to the threshold counts as within, unlike in the Jaccard.
   """
   gt_hidden = _check_flags('gt_occluded', gt_occluded)
   return _score_redetections(
@@ -156,7 +159,7 @@ def average_redetections(parts: Iterable[Redetections]) -> dict[str, float]:
   Returns:
     `AJ_RD_D<d>_dmin<k>`: the mean over events after at least k hidden frames,
     at d pixels; `AJ_RD_dmin<k>`, the mean of these over d, and `AJ_RD`, the
-    mean over k. All are NaN where there is no event.
+    mean over k. All are NaN without events.
   """
   events = list(parts)
   durations = np.concatenate([event.durations for event in events])
@@ -179,10 +182,10 @@ def compute_joint_errors(
     pred_joints: Float[np.ndarray, 'j t 2'],
     resolution: tuple[int, int],
 ) -> Float[np.ndarray, 'j t']:
-  """Returns errors of joints relative to the size of the person, for PCK.
+  """Returns joint errors relative to the size of the person, for PCK.
 
   Positions are pixels of the original video, of `resolution` (height, width).
-  A joint that is outside of the first frame is NaN throughout. The size is
+  A joint outside of the first frame is NaN on all frames. The size is
   0.6 times the diagonal of the box around the true joints, on every frame.
   """
   height, width = resolution
@@ -207,9 +210,9 @@ def compute_pck(
   """Returns the percentage of correct keypoints of a set of videos.
 
   Args:
-    errors: of every video, from `compute_joint_errors`.
-    published: count joints that no video shows as 0, as the program of TAPIR
-      does; otherwise they are left out.
+    errors: errors of each video, from `compute_joint_errors`.
+    published: whether joints without any value count as 0, as in TAPIR's
+      program; otherwise they are left out.
 
   Returns:
     `PCK@a` for a of 0.1 to 0.5: the percentage of errors up to a, for each
@@ -228,7 +231,7 @@ def compute_pck(
 
 
 def average(values: Iterable[float]) -> Mean:
-  """Returns the mean of those values that are not NaN, and their number."""
+  """Returns the mean of the values that are not NaN, with their number."""
   array = np.asarray(list(values), np.float64)
   known = array[~np.isnan(array)]
   value = float(np.mean(known)) if known.size else float('nan')
@@ -238,9 +241,9 @@ def average(values: Iterable[float]) -> Mean:
 def average_videos(
     videos: Iterable[Mapping[str, float]],
 ) -> dict[str, Mean]:
-  """Returns the mean of every metric over videos, which all count alike.
+  """Returns the mean of every metric over videos, with equal weights.
 
-  A metric that a video does not have counts as missing.
+  A metric that a video lacks counts as missing.
   """
   rows = list(videos)
   names = dict.fromkeys(name for row in rows for name in row)
@@ -253,7 +256,7 @@ def average_videos(
 def _list_counted_frames(
     query_points: ArrayLike, num_frames: int, query_mode: str
 ) -> Bool[np.ndarray, 'b n t']:
-  """Returns which frames of which track count."""
+  """Returns the mask of counted frames of each track."""
   if query_mode not in QUERY_MODES:
     raise ValueError(
         f"query_mode must be 'first' or 'strided'; got {query_mode!r}"
@@ -279,7 +282,7 @@ def _score_redetections(
 ) -> Redetections:
   num_frames = gt_hidden.shape[-1]
   frames = np.arange(num_frames)[None, None]
-  # The length of the hidden run that ends on each frame, zero where shown.
+  # Length of the occlusion that ends on each frame, zero where visible.
   last_shown = np.maximum.accumulate(np.where(gt_hidden, -1, frames), axis=-1)
   run = frames - last_shown
   before = np.concatenate([np.zeros_like(run[..., :1]), run[..., :-1]], axis=-1)
@@ -309,14 +312,14 @@ def _score_redetections(
 def _compute_squared_distances(
     gt_tracks: ArrayLike, pred_tracks: ArrayLike
 ) -> Float[np.ndarray, '*n t']:
-  # What is hidden may be anything, infinite too.
+  # Positions of occluded points may be any value, infinities included.
   with np.errstate(invalid='ignore', over='ignore'):
     difference = np.asarray(pred_tracks) - np.asarray(gt_tracks)
     return np.sum(np.square(difference), axis=-1)
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-  """Divides counts; nothing of nothing is NaN."""
+  """Divides counts; 0 / 0 is NaN."""
   with np.errstate(divide='ignore', invalid='ignore'):
     return np.asarray(numerator, np.float64) / denominator
 
@@ -339,7 +342,7 @@ def _check_shapes(
     pred_occluded: np.ndarray,
     pred_tracks: ArrayLike,
 ) -> None:
-  """Raises ValueError where arrays do not belong together."""
+  """Raises ValueError for inconsistent shapes."""
   shape = gt_occluded.shape
   if len(shape) != 3:
     raise ValueError(

@@ -1,11 +1,11 @@
-"""What PIPs++ measures of tracks that begin on the first frame, in NumPy.
+"""Metrics of PIPs++ for tracks that begin on the first frame, in NumPy.
 
-Zheng et al., "PointOdyssey", arXiv 2307.15055. Distances are those in a frame
-of 256x256 unless a score says otherwise. Visibility does not count: a hidden
-point whose position is known is as good as a visible one.
+Zheng et al., "PointOdyssey", arXiv 2307.15055. Distances are in pixels of a
+256x256 frame unless stated otherwise. Visibility is not used: an occluded point
+with a known position counts as a visible one.
 
 Means over a video divide by the number of points plus 1e-6, as published, so
-that nothing to measure is 0 rather than NaN, but for the median.
+that empty means are 0 rather than NaN, except for the median.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 from tapjax.geometry import Resolution
 
 THRESHOLDS = (1, 2, 4, 8, 16)
-# Where a track is lost, in pixels of a 256x256 frame.
+# Distance at which a track is lost, in pixels of a 256x256 frame.
 SURVIVAL_THRESHOLD = 16.0
 _SIDE = 256.0
 _EPSILON = 1e-6
@@ -28,17 +28,17 @@ class PipsMetrics(NamedTuple):
   """Scores of the tracks of one video.
 
   Attributes:
-    within_1: percent of valid points behind the first frame that are closer to
-      the truth than 1 pixel; the others likewise.
+    within_1: percentage of valid points after the first frame with an error
+      below 1 pixel.
     within_2: the same for 2 pixels.
     within_4: the same for 4 pixels.
     within_8: the same for 8 pixels.
     within_16: the same for 16 pixels.
-    d_avg: the mean of these five.
-    survival: percent of all frames of all tracks, valid or not, before a valid
-      point is farther than 16 pixels from the truth.
-    median_l2: of each track the median distance over valid frames, and the mean
-      of these; NaN if a track has none.
+    d_avg: mean of these five.
+    survival: percentage of all frames of all tracks, valid or not, before the
+      first valid point with an error above 16 pixels.
+    median_l2: mean over tracks of the median distance over valid frames; NaN if
+      a track has no valid frame.
   """
 
   within_1: float
@@ -52,14 +52,14 @@ class PipsMetrics(NamedTuple):
 
 
 class PipsErrors(NamedTuple):
-  """Distances that training reports, in pixels of the network.
+  """Errors reported during training, in pixels of the network.
 
   Attributes:
     l1: mean of |dx| + |dy| over valid points.
-    l1_visible: the same over visible ones.
-    l2: mean distance over the valid points of each clip, and the mean of these.
+    l1_visible: the same over visible points.
+    l2: mean over clips of the mean distance over valid points.
     l2_visible: mean distance over visible points of all clips.
-    l2_hidden: the same over valid ones that are hidden.
+    l2_hidden: mean distance over valid occluded points of all clips.
   """
 
   l1: float
@@ -77,15 +77,15 @@ def compute_pips_metrics(
     *,
     drop_unstarted: bool = False,
 ) -> PipsMetrics:
-  """Returns the scores of tracks, pooled over all clips that are given.
+  """Returns the scores of tracks, pooled over all given clips.
 
   Args:
     positions: predicted (x, y) in pixels of `resolution`.
-    target_points: true ones.
-    valid: where the truth is known.
-    resolution: (height, width) of the frames in which positions are.
-    drop_unstarted: leaves tracks that are not valid on the first frame out of
-      the median, as training does.
+    target_points: true (x, y) in pixels of `resolution`.
+    valid: whether the true position is known.
+    resolution: (height, width) of the frames of the positions.
+    drop_unstarted: whether to leave tracks that are not valid on the first
+      frame out of the median, as in training.
   """
   valid = np.asarray(valid, bool)
   scale = np.asarray([_SIDE / resolution[1], _SIDE / resolution[0]])
@@ -110,7 +110,7 @@ def compute_pips_errors(
     visible: Shaped[np.ndarray, 'b n t'],
     valid: Shaped[np.ndarray, 'b n t'],
 ) -> PipsErrors:
-  """Returns mean distances in the pixels in which positions are."""
+  """Returns mean errors in the pixels of the positions."""
   valid = np.asarray(valid, bool)
   shown = valid & np.asarray(visible, bool)
   steps = np.sum(np.abs(positions - target_points), axis=-1)
@@ -131,7 +131,7 @@ def compute_pips_errors(
 def find_survivors(
     distances: Float[np.ndarray, '*b n t'], valid: Bool[np.ndarray, '*b n t']
 ) -> Bool[np.ndarray, '*b n t']:
-  """Returns where no point so far was lost."""
+  """Returns whether a track has not been lost up to each frame."""
   lost = (distances > SURVIVAL_THRESHOLD) & valid
   return ~np.logical_or.accumulate(lost, axis=-1)
 
@@ -139,7 +139,7 @@ def find_survivors(
 def compute_track_medians(
     distances: Float[np.ndarray, '*b n t'], valid: Bool[np.ndarray, '*b n t']
 ) -> Float[np.ndarray, '*b n']:
-  """Returns each track's median distance; NaN where nothing is valid."""
+  """Returns median distances of tracks; NaN without valid frames."""
   rows = distances.reshape(-1, distances.shape[-1])
   medians = [
       np.median(row[mask]) if mask.any() else np.nan
@@ -157,6 +157,6 @@ def _measure(
 def _average(
     values: Shaped[np.ndarray, '*b t'], mask: Bool[np.ndarray, '*b t']
 ) -> float:
-  """Returns the mean where the mask is set; NaN elsewhere does not matter."""
+  """Returns the mean over the mask; NaN outside of the mask is ignored."""
   total = np.sum(np.where(mask, values, 0))
   return float(total / (_EPSILON + np.sum(mask)))

@@ -1,4 +1,4 @@
-"""Results as tables: for people, and for papers."""
+"""Tables of results, as text and as LaTeX."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -18,16 +18,15 @@ _COLUMNS = (
     ('OA', 'occlusion_accuracy'),
     ('AJ_RD', 'AJ_RD'),
 )
-# Of PIPs++: two in percent, and pixels of a 256x256 frame.
+# Scores of PIPs++: two in percent, one in pixels of a 256x256 frame.
 POINT_SCORES = ('d_avg', 'survival', 'median_l2')
 
 
 def format_table(results: Iterable[Mapping[str, Any]]) -> str:
-  """Returns a line for every result, with what is published beside it.
+  """Formats results as a table, one line each, with published scores.
 
-  Scores are in percent, but for errors, which are in pixels. A dash stands for
-  what was not measured or not published; where sources of published scores
-  differ, all are listed.
+  Scores are in percent, errors in pixels. A dash means not measured or not
+  published. If sources of published scores differ, all are listed.
   """
   columns = (
       'benchmark',
@@ -63,7 +62,7 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
             len(result['missing']),
         )
     )
-  # What no result has is not a column.
+  # Columns without any value are left out.
   kept = [
       not rows or any(row[i] is not None for row in rows)
       for i in range(len(columns))
@@ -75,7 +74,7 @@ def format_table(results: Iterable[Mapping[str, Any]]) -> str:
 
 
 def format_latex(result: Mapping[str, Any]) -> str:
-  """Returns a header and a row for a table in LaTeX, values times 100."""
+  """Formats a result as a header and a row of a LaTeX table, in percent."""
   mean = result['mean']
   if 'average_jaccard' in mean:
     columns = {

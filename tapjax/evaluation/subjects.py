@@ -1,8 +1,8 @@
-"""Methods to evaluate: trackers with weights, and the classical one.
+"""Methods under evaluation: neural trackers and the classical baseline.
 
-A subject tracks clips: videos at its resolution with their query points. A
-neural tracker pads them, so that few programs serve all, and shares each among
-all local devices.
+A subject tracks clips: videos at its resolution with query points. A neural
+tracker pads clips to a few lengths, to limit compilation, and distributes the
+queries of each clip over all local devices.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ from tapjax.types import Tracks
 
 
 class Clip(NamedTuple):
-  """A video at the resolution of a subject, and where to begin, (t, y, x).
+  """Video at the resolution of a subject, with query points (t, y, x).
 
-  Frames are levels, also lazy ones, or floats in [-1, 1].
+  Frames are uint8 levels, possibly lazy, or floats in [-1, 1].
   """
 
   frames: (
@@ -40,13 +40,13 @@ class Clip(NamedTuple):
   query_points: Float[np.ndarray, 'n 3']
 
   def reverse(self) -> 'Clip':
-    """Returns the clip played backwards."""
+    """Returns the clip reversed in time."""
     points = self.query_points.copy()
     points[:, 0] = len(self.frames) - 1 - points[:, 0]
     return Clip(np.asarray(self.frames)[::-1], points)
 
   def read_levels(self) -> UInt8[np.ndarray, 't h w 3']:
-    """Returns all frames as levels."""
+    """Returns all frames as uint8 levels."""
     frames = np.asarray(self.frames)
     if frames.dtype == np.uint8:
       return frames
@@ -54,15 +54,15 @@ class Clip(NamedTuple):
 
 
 class Subject(NamedTuple):
-  """A way to track clips, and what it takes to do it again.
+  """Method under evaluation, with its reproducible description.
 
   Attributes:
-    name: of the preset or method.
-    resolution: (height, width) of the clips; None takes any.
-    sees_only_past: whether frames before a query need a pass backwards.
-    description: settings and weights, for the record.
-    track: from a clip, and the length to which it may be padded, to tracks at
-      the resolution of the clip.
+    name: name of the preset or method.
+    resolution: (height, width) of the clips; None for any resolution.
+    sees_only_past: whether frames before a query need a backward pass.
+    description: settings and weights, recorded with the results.
+    track: function from a clip and a padded length to tracks in pixels of the
+      clip.
   """
 
   name: str
@@ -108,10 +108,10 @@ def make_subject(
 
 
 def _choose_chunk(functions: TrackerFunctions) -> int | None:
-  """Returns a number of queries that fits videos with any number of them.
+  """Returns the query chunk for videos with any number of queries.
 
-  More at once are faster on an accelerator; fewer leave less of the last chunk
-  empty. Queries that depend on each other are tracked together.
+  Larger chunks are faster on accelerators; smaller ones waste less padding in
+  the last chunk. Queries that depend on each other are tracked together (None).
   """
   if not functions.queries_independent:
     return None
@@ -119,7 +119,11 @@ def _choose_chunk(functions: TrackerFunctions) -> int | None:
 
 
 def make_classical_subject(resolution: Resolution | None = None) -> Subject:
-  """Returns Lucas-Kanade as a subject; raises ImportError without OpenCV."""
+  """Returns Lucas-Kanade as a subject.
+
+  Raises:
+    ImportError: OpenCV is not installed.
+  """
   classical.import_opencv()
   return Subject(
       name=classical.NAME,
@@ -137,10 +141,10 @@ def make_classical_subject(resolution: Resolution | None = None) -> Subject:
 def track_clip(
     subject: Subject, clip: Clip, num_frames: int, query_mode: str
 ) -> Tracks:
-  """Tracks a clip, in both directions of time where the protocol needs it.
+  """Tracks a clip, forward and, if the protocol requires it, backward.
 
-  With strided queries, frames before a query count; a tracker that sees only
-  the past takes these from the video played backwards.
+  With strided queries, frames before a query count; a causal tracker takes
+  these from a pass over the reversed clip.
   """
   forward = subject.track(clip, num_frames)
   if query_mode == 'first' or not subject.sees_only_past:
@@ -157,7 +161,7 @@ def track_clip(
 
 
 def hash_params(tracker: Tracker) -> str:
-  """Returns a SHA-256 of all weights, whatever file they came from."""
+  """Returns a SHA-256 of all parameters, independent of the file format."""
   digest = hashlib.sha256()
   for name, array in sorted(flatten_params(tracker.params).items()):
     values = np.asarray(array)

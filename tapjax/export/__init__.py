@@ -1,8 +1,8 @@
-"""A tracker's pure functions as files that run without tapjax.
+"""Export of trackers to files that run without tapjax.
 
-A file holds the weights, takes frames and points and returns tracks, all at one
-size; `tapjax.export.programs` says of what shapes and names, and so does the
-`.json` beside it. No file is left behind that does not compute what JAX does.
+A file holds the weights, takes frames and points and returns tracks, at one
+resolution. Names and shapes are documented in `tapjax.export.programs` and in
+the `.json` beside each file. A file that disagrees with JAX is not kept.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ __all__ = [
 
 Format = Literal['onnx', 'stablehlo']
 
-# Of the features of every tracker, in pixels; sizes are multiples of it.
+# Feature stride of every tracker, in pixels; resolutions are multiples of it.
 _STRIDE = 8
 _COORDINATES = (
     'frames are RGB, uint8, [time, height, width, 3]; queries are (t, y, x), '
@@ -50,7 +50,7 @@ _COORDINATES = (
 
 
 class Exported(NamedTuple):
-  """Files that were written, and how far they are from JAX."""
+  """Written files, and their differences from JAX."""
 
   paths: tuple[pathlib.Path, ...]
   differences: tuple[Difference, ...]
@@ -66,21 +66,21 @@ def export_tracker(
     weights: str = 'published',
     report: Progress | None = None,
 ) -> Exported:
-  """Writes a tracker as files that run elsewhere, and runs them.
+  """Exports a tracker to files, and verifies them against JAX.
 
   Args:
-    tracker: with its weights, at the resolution of the frames.
-    output: folder; it must exist.
+    tracker: tracker with weights, at the resolution of the frames.
+    output: existing folder.
     format: 'onnx', or 'stablehlo' in the container of `jax.export`.
-    num_queries: points that are tracked; None leaves it open, in StableHLO.
-    num_frames: of the video; None for a tracker that streams writes one file
-      that begins to track points and one that goes on by a frame.
-    weights: where they are from, for the description.
-    report: called as `report(stage, done, total)` while work goes on.
+    num_queries: number of points; None for a free number, in StableHLO.
+    num_frames: number of frames of the video; None, for trackers that stream,
+      writes one file that starts a session and one that steps by a frame.
+    weights: origin of the weights, for the description.
+    report: called as `report(stage, done, total)`.
 
   Raises:
-    ValueError: the tracker cannot be exported so, or what was written does not
-      run, or computes something else.
+    ValueError: the tracker does not support the request, or a written file does
+      not run or disagrees with JAX.
   """
   check_request(
       tracker.name, tracker.functions, format, num_queries, num_frames
@@ -129,7 +129,7 @@ def check_request(
     num_queries: int | None,
     num_frames: int | None,
 ) -> None:
-  """Raises ValueError for what cannot be exported, before any work is done."""
+  """Raises ValueError for an unsupported request, before any work."""
   for kind, number in (('queries', num_queries), ('frames', num_frames)):
     if number is not None and number < 1:
       raise ValueError(f'{kind} must be at least 1; got {number}')
@@ -168,13 +168,13 @@ def check_request(
 
 
 def check_installed(format: Format) -> None:  # noqa: A002 - as the flag has it.
-  """Raises ValueError where packages behind a format are missing."""
+  """Raises ValueError if packages required by a format are missing."""
   if format == 'onnx':
     onnx_files.check_installed()
 
 
 def _name_files(tracker: Tracker, program: Program) -> str:
-  """Returns the name of a program's files, without an ending."""
+  """Returns the stem of a program's files."""
   if program.name == 'track':
     return tracker.name
   return f'{tracker.name}_{program.name}'
@@ -190,7 +190,7 @@ def _check_differences(differences: Sequence[Difference]) -> None:
 
 
 def _describe(tracker: Tracker, weights: str) -> dict[str, str]:
-  """Returns what there is to know about the files of a tracker."""
+  """Returns the metadata of exported files."""
   height, width = tracker.functions.resolution
   return {
       'preset': tracker.name,
@@ -202,7 +202,7 @@ def _describe(tracker: Tracker, weights: str) -> dict[str, str]:
 
 
 def _list_sides(shape: jax.ShapeDtypeStruct) -> list[int | str]:
-  """Returns the sides, with 'n' for an open number of queries."""
+  """Returns the sides of a shape, with 'n' for a free number of queries."""
   return [side if isinstance(side, int) else str(side) for side in shape.shape]
 
 

@@ -1,4 +1,4 @@
-"""Programs as ONNX files, through jax2onnx."""
+"""ONNX files of programs, converted by jax2onnx."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from tapjax.export import rewriting
 from tapjax.export.programs import Program
 from tapjax.files import write_atomically
 
-# The lowest that has what jax2onnx emits: before, fewer reductions took their
-# axes as an input.
+# The lowest opset with the operators of jax2onnx: in earlier ones, fewer
+# reductions take their axes as an input.
 OPSET = 18
-# Of the files of that time; older runtimes refuse newer ones.
+# IR version of that opset; older runtimes reject newer ones.
 _IR_VERSION = 8
 
 
 def check_installed() -> None:
-  """Raises ValueError where the packages behind this are missing."""
+  """Raises ValueError if a required package is missing."""
   for package in ('jax2onnx', 'onnxruntime'):
     if importlib.util.find_spec(package) is None:
       raise ValueError(
@@ -35,7 +35,7 @@ def check_installed() -> None:
 def write_onnx(
     path: pathlib.Path, program: Program, metadata: Mapping[str, str]
 ) -> None:
-  """Writes a program with its weights, and what there is to know about it."""
+  """Writes a program with its weights and metadata."""
   import jax2onnx
 
   shapes = list(program.inputs.values())
@@ -59,7 +59,7 @@ def write_onnx(
 
 @contextlib.contextmanager
 def _silence_converter() -> Iterator[None]:
-  """Keeps remarks on its own work from the user's screen."""
+  """Suppresses log messages of the converter."""
   logger = logging.getLogger('onnx_ir')
   before = logger.level
   logger.setLevel(logging.ERROR)

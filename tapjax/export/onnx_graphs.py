@@ -1,40 +1,40 @@
-"""Graphs of ONNX files as runtimes run them best.
+"""Simplification of ONNX graphs, for speed in ONNX Runtime.
 
-Converters pass all that a loop reads through each of its iterations, weights
-too. Runtimes then copy them and transpose them every time. Here
+Converters pass every value that a loop reads, weights included, through all of
+its iterations; runtimes then copy and transpose them in each one. Here
 
-- a loop that only reads a matrix or kernel reads it from where it is stored, so
-  that its transpose can be computed in advance;
-- constants that nothing reads are dropped.
+- a loop reads constant matrices and kernels directly from the initializers, so
+  that their transposes can be precomputed;
+- unused constants are dropped.
 
-Graphs are the `GraphProto` of ONNX, and are changed in place.
+Graphs are `GraphProto` messages of ONNX, changed in place.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-# Sides of a matrix are longer.
+# At least two sides of a matrix or kernel are longer than this.
 _NARROW = 8
-# Of a loop, before what it passes on: how often it runs, and whether it does.
+# Number of a loop's first inputs: trip count and condition.
 _LOOP_INPUTS = 2
 
 
 def simplify_graph(graph: Any) -> None:
-  """Reads matrices from where they are, and drops what nothing reads."""
+  """Reads matrices in place and drops unused constants."""
   _read_in_place(graph, {}, _find_read(graph))
   _drop_unused(graph, _find_read(graph))
 
 
 def _list_inner(node: Any) -> Iterator[Any]:
-  """Yields the bodies of loops and branches."""
+  """Yields the subgraphs of a loop or branch."""
   for attribute in node.attribute:
     if attribute.HasField('g'):
       yield attribute.g
 
 
 def _find_read(graph: Any) -> set[str]:
-  """Returns the names that a graph or those inside of it read."""
+  """Returns the names read by a graph or its subgraphs."""
   read = {output.name for output in graph.output}
   for node in graph.node:
     read.update(node.input)
@@ -44,7 +44,7 @@ def _find_read(graph: Any) -> set[str]:
 
 
 def _find_defined(graph: Any) -> set[str]:
-  """Returns the names that a graph gives to values of its own."""
+  """Returns the names defined by a graph."""
   defined = {value.name for value in (*graph.input, *graph.initializer)}
   for node in graph.node:
     defined.update(node.output)
@@ -52,9 +52,9 @@ def _find_defined(graph: Any) -> set[str]:
 
 
 def _is_matrix(array: Any) -> bool:
-  """Says whether a constant is worth it.
+  """Returns whether a constant is a matrix or kernel.
 
-  Runtimes spread others, such as biases, over what they are added to.
+  Others, such as biases, are broadcast by runtimes.
   """
   return sum(side > _NARROW for side in array.dims) > 1
 
@@ -62,12 +62,12 @@ def _is_matrix(array: Any) -> bool:
 def _read_in_place(
     graph: Any, stored: Mapping[str, str], read: set[str]
 ) -> None:
-  """Changes the loops of a graph and of those inside of it.
+  """Makes the loops of a graph and its subgraphs read matrices in place.
 
   Args:
-    graph: what is changed.
-    stored: by a name from outside, that of the matrix that it stands for.
-    read: names that anything reads.
+    graph: graph to change.
+    stored: name of the stored matrix for each outer name of it.
+    read: names read anywhere.
   """
   defined = _find_defined(graph)
   stored = {
@@ -82,13 +82,15 @@ def _read_in_place(
     if node.op_type == 'Identity' and node.input[0] in stored:
       stored[node.output[0]] = stored[node.input[0]]
     if node.op_type == 'Loop':
-      _pass_less(node, stored, read)
+      _drop_constant_inputs(node, stored, read)
     for inner in _list_inner(node):
       _read_in_place(inner, stored, read)
 
 
-def _pass_less(node: Any, stored: Mapping[str, str], read: set[str]) -> None:
-  """Passes no matrix through a loop that hands it on as it came."""
+def _drop_constant_inputs(
+    node: Any, stored: Mapping[str, str], read: set[str]
+) -> None:
+  """Removes matrices from the inputs of a loop that passes them unchanged."""
   (body,) = _list_inner(node)
   defined = _find_defined(body)
   copies = {
@@ -114,7 +116,7 @@ def _pass_less(node: Any, stored: Mapping[str, str], read: set[str]) -> None:
 
 
 def _drop_copies(graph: Any) -> None:
-  """Drops the copies that nothing reads, and those that only these read."""
+  """Drops unused copies, repeatedly."""
   used = _find_read(graph)
   kept = [
       node
@@ -128,7 +130,7 @@ def _drop_copies(graph: Any) -> None:
 
 
 def _rename(graph: Any, before: str, after: str) -> None:
-  """Replaces a name where it is read, unless it is another value inside."""
+  """Renames a value where it is read, except where a subgraph redefines it."""
   for node in graph.node:
     for i, name in enumerate(node.input):
       if name == before:

@@ -1,18 +1,18 @@
-"""Trackers as functions of plain arrays, which have names and known shapes.
+"""Trackers as pure functions of named arrays of fixed shapes.
 
-A whole video at once:
+Whole videos:
 
   track   frames, query_points ──► positions, visible, ..._logits
 
-and frame by frame, for trackers that see only the past:
+and frame by frame, for causal trackers:
 
   start   frame, points_yx ──► query_..., memory_...
   step    frame, query_..., memory_... ──► positions, ..., next_memory_...
 
-Frames are uint8 RGB of the tracker's resolution, and positions pixels of it.
-The number of queries may be left open.
-What `start` returns is passed to every `step`, and the memory that one step
-returns as `next_memory_...` to the next one as `memory_...`.
+Frames are uint8 RGB at the tracker's resolution; positions are pixels of it.
+The number of queries may be free.
+The outputs of `start` are inputs of every `step`; the outputs `next_memory_...`
+of one step are the inputs `memory_...` of the next.
 """
 
 from collections.abc import Callable
@@ -37,11 +37,12 @@ NEXT = 'next_'
 
 
 class Program(NamedTuple):
-  """A pure function from arrays to arrays.
+  """Pure function from arrays to arrays.
 
   Attributes:
-    name: what it does.
-    function: takes arrays in the order of `inputs`, returns a tuple of them.
+    name: `track`, `start` or `step`.
+    function: function from arrays in the order of `inputs` to a tuple of arrays
+      in the order of `outputs`.
     inputs: shapes and types by name.
     outputs: shapes and types by name.
   """
@@ -58,9 +59,9 @@ def make_track_program(
     num_frames: int,
     num_queries: int | None,
 ) -> Program:
-  """Returns the tracking of points through a whole video.
+  """Returns the program that tracks points through a whole video.
 
-  Queries are (t, y, x) on any frame; None leaves open how many there are.
+  Queries are (t, y, x) on any frame; `num_queries=None` is a free number.
   """
 
   def track(
@@ -85,9 +86,10 @@ def make_track_program(
 def make_session_programs(
     functions: TrackerFunctions, params: Params, num_queries: int | None
 ) -> tuple[Program, Program]:
-  """Returns what begins to track points, and what goes on frame by frame.
+  """Returns the programs that start and step a session.
 
-  Raises ValueError for a tracker that does not stream.
+  Raises:
+    ValueError: the tracker does not stream.
   """
   count = _count_queries(num_queries)
   if not functions.streams:
@@ -141,7 +143,7 @@ def _make_program(
     **inputs: jax.ShapeDtypeStruct,
 ) -> Program:
   outputs = jax.eval_shape(lambda named: function(**named), inputs)
-  # Where JAX puts names in the order of the alphabet, tracks come first.
+  # Tracks come first; JAX sorts names alphabetically.
   tracks = {name: outputs[name] for name in Tracks._fields if name in outputs}
   outputs = tracks | outputs
 
@@ -153,7 +155,7 @@ def _make_program(
 
 
 def _count_queries(num_queries: int | None) -> Any:
-  """Returns the number, or a symbol for one that is left open."""
+  """Returns the number, or a symbolic dimension for a free number."""
   if num_queries is not None:
     return num_queries
   (count,) = export.symbolic_shape('n', constraints=['n >= 1'])
@@ -167,7 +169,7 @@ def _describe_frames(
 
 
 def _name_tracks(tracks: Tracks) -> dict[str, Array]:
-  """Returns what the tracker has, of the only video of the batch."""
+  """Returns the available outputs by name, without their batch axis."""
   return {
       name: array[0]
       for name, array in tracks._asdict().items()

@@ -1,18 +1,16 @@
-"""Programs in the terms that converters to other formats get right.
+"""Rewriting of JAX programs for converters to other formats.
 
-A JAX program is a list of primitive operations. Those here are replaced by
-equivalent ones, in loops and branches too, while trackers keep the form that is
-fastest in JAX:
+Operations that converters do not support well are replaced by equivalent ones,
+in loops and branches too, while trackers keep the form that is fastest in JAX:
 
-- the largest value of windows is the largest of shifted views;
-- a running maximum is a masked maximum over all pairs;
-- what is read from or written to a place that is moved inside of the array, as
-  JAX does, is moved so in so many words;
-- functions that were compiled apart, and those with gradients of their own, are
-  put in the place of their call.
+- a window maximum becomes a maximum of shifted views;
+- a cumulative maximum becomes a masked maximum over all pairs;
+- the implicit clamping of indices of dynamic slices and updates becomes
+  explicit;
+- calls of compiled functions, and of those with custom gradients, are inlined.
 
-Loops and branches keep their inputs and outputs, so that nothing rests on how a
-version of JAX lists them.
+Loops and branches keep their inputs and outputs, so that the rewriting does not
+depend on their order in a version of JAX.
 """
 
 from collections.abc import Callable
@@ -41,7 +39,7 @@ _CALLS = frozenset(
     )
 )
 _LOOPS_AND_BRANCHES = frozenset(('cond', 'scan', 'while'))
-# One class in newer versions of JAX; closed ones hold their constants.
+# One class in newer versions of JAX; a closed program holds its constants.
 _PROGRAMS = (core.ClosedJaxpr, core.Jaxpr)
 
 
@@ -49,12 +47,12 @@ def trace(
     function: Callable[..., Sequence[Array]],
     *shapes: jax.ShapeDtypeStruct,
 ) -> core.ClosedJaxpr:
-  """Returns what `function` does to arrays of these shapes, rewritten."""
+  """Traces a function on arrays of these shapes, and rewrites its program."""
   return _rewrite(jax.make_jaxpr(function)(*shapes))
 
 
 def list_programs(value: Any) -> Iterator[Any]:
-  """Yields the programs that a parameter of an operation holds."""
+  """Yields the programs in a parameter of an operation."""
   if isinstance(value, _PROGRAMS):
     yield value
   elif isinstance(value, list | tuple):
@@ -63,7 +61,7 @@ def list_programs(value: Any) -> Iterator[Any]:
 
 
 def _rewrite(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
-  """Returns a program of the same inputs and outputs."""
+  """Rewrites a program; inputs and outputs stay the same."""
   shapes = [
       jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
       for variable in program.jaxpr.invars
@@ -72,7 +70,7 @@ def _rewrite(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 
 def _rewrite_inside(value: Any) -> Any:
-  """Rewrites a parameter that is a program or several, else returns it."""
+  """Rewrites the programs in a parameter; returns others unchanged."""
   if isinstance(value, core.ClosedJaxpr):
     return _rewrite(value)
   if any(list_programs(value)):
@@ -81,7 +79,7 @@ def _rewrite_inside(value: Any) -> Any:
 
 
 def _evaluate(program: Any, *arguments: Any) -> list[Any]:
-  """Runs a program, or traces it, with other operations where there are any."""
+  """Runs or traces a program with replaced operations."""
   inner = getattr(program, 'jaxpr', program)
   values = dict(
       zip(inner.constvars, getattr(program, 'consts', ()), strict=True)

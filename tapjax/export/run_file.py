@@ -1,4 +1,4 @@
-"""Runs exported files; a program of its own that knows nothing of tapjax.
+"""Runs exported files; a standalone program that does not import tapjax.
 
 python run_file.py ARRAYS.npz RESULTS.npz TRACK
 python run_file.py ARRAYS.npz RESULTS.npz START STEP
@@ -19,17 +19,18 @@ Call = Callable[[Arrays], Arrays]
 
 
 def open_file(path: str) -> Call:
-  """Returns what runs a file, from named arrays to named arrays."""
+  """Opens a file as a function from named arrays to named arrays."""
   if path.endswith('.onnx'):
     return _open_onnx(path)
   return _open_stablehlo(path)
 
 
 def run(calls: list[Call], arrays: Arrays) -> dict[str, Any]:
-  """Tracks points through frames, at once or one frame after the other.
+  """Tracks points through frames, as a whole video or as a session.
 
-  Returns what comes out; of a session, the tracks of all frames, each with time
-  as second axis, and the state before the first and behind the last frame.
+  Returns:
+    The outputs by name. For a session, tracks of all frames, with time as the
+    second axis, and the states before the first and after the last frame.
   """
   if len(calls) == 1:
     return _to_numpy(calls[0](arrays))
@@ -76,7 +77,7 @@ def _to_numpy(arrays: Arrays) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-  """Runs the files that the command line names."""
+  """Runs the files named on the command line."""
   source, target, *paths = arguments
   with np.load(source) as file:
     arrays = dict(file)

@@ -1,4 +1,4 @@
-"""Programs as StableHLO, in the container that `jax.export` reads."""
+"""StableHLO files of programs, in the container of `jax.export`."""
 
 import pathlib
 
@@ -8,14 +8,14 @@ from jax import export
 from tapjax.export.programs import Program
 from tapjax.files import write_atomically
 
-# A file runs on all of them.
+# Platforms of every file.
 _PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
 
 def write_stablehlo(path: pathlib.Path, program: Program) -> None:
   """Writes a program with its weights.
 
-  What is read back takes a dictionary of arrays and returns one.
+  The deserialized function takes and returns a dictionary of arrays.
   """
 
   def call(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:

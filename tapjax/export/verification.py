@@ -1,7 +1,7 @@
-"""Whether exported files compute what JAX does.
+"""Comparison of exported files with JAX.
 
-They are run in a process of their own, which has no code of tapjax, on a clip
-that is made on the spot and points at random.
+Files run in a separate process without tapjax, on a generated clip with random
+points.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,23 @@ from tapjax.data.procedural import demo
 from tapjax.export import run_file
 from tapjax.export.programs import Program
 
-# Pixels of positions; all else are logits, or numbers of their size.
+# Tolerance of positions in pixels; other outputs are logits or of similar size.
 POSITION_TOLERANCE = 1e-2
 LOGIT_TOLERANCE = 1e-3
-# Share of entries whose visibility may differ, by logits near the threshold.
+# Fraction of entries with different visibility, from logits near the threshold.
 VISIBLE_TOLERANCE = 1e-3
-# Through which a session is followed.
+# Number of frames of a compared session.
 _SESSION_FRAMES = 4
-# Of queries, where any number is allowed.
+# Numbers of queries to compare, for a free number.
 _SOME_COUNTS = (5, 2)
 
 
 class Difference(NamedTuple):
-  """How far an output is from what JAX computes, and how far it may be.
+  """Largest difference of an output from JAX, and its tolerance.
 
-  Positions count in pixels, `visible` in shares of entries that differ, and
-  other arrays in units, or in shares of their largest value where that is more.
+  The difference is in pixels for positions, a fraction of entries for
+  `visible`, and for other arrays absolute, or relative to their largest value
+  if that exceeds 1.
   """
 
   output: str
@@ -43,7 +44,7 @@ class Difference(NamedTuple):
 
   @property
   def is_small(self) -> bool:
-    """Whether it is; what is not a number is not."""
+    """Whether the difference is within the tolerance; False for NaN."""
     return self.largest <= self.tolerance
 
   def __str__(self) -> str:
@@ -56,10 +57,12 @@ def verify(
     programs: Sequence[Program],
     num_queries: int | None,
 ) -> tuple[Difference, ...]:
-  """Compares files with the programs that they were made from.
+  """Compares files with their programs.
 
-  Where any number of queries will do, two are tried. Raises ValueError if the
-  files do not run.
+  With a free number of queries, two numbers are compared.
+
+  Raises:
+    ValueError: the files do not run.
   """
   counts = _SOME_COUNTS if num_queries is None else (num_queries,)
   differences: dict[str, Difference] = {}
@@ -70,13 +73,13 @@ def verify(
     for name, array in expected.items():
       now = compare(name, found[name], array)
       before = differences.get(name, now)
-      # What is not a number is larger than all.
+      # NaN counts as the largest difference.
       differences[name] = before if before.largest >= now.largest else now
   return tuple(differences.values())
 
 
 def make_arrays(program: Program, num_queries: int) -> dict[str, np.ndarray]:
-  """Returns a clip, and points at random, for a program that comes first."""
+  """Makes a clip and random points, inputs of `track` or `start`."""
   generator = np.random.default_rng(0)
   frames_shape, points_shape = (
       shape.shape for shape in program.inputs.values()
@@ -84,8 +87,8 @@ def make_arrays(program: Program, num_queries: int) -> dict[str, np.ndarray]:
   num_frames = frames_shape[0] if len(frames_shape) == 4 else _SESSION_FRAMES
   height, width = resolution = frames_shape[-3:-1]
   points = generator.uniform(size=(num_queries, 3)) * [1, height, width]
-  # On either end: what normalises over the few frames between a query and the
-  # nearer end makes so much of rounding that even JAX differs from itself.
+  # Queries on the first or last frame: normalization over the few frames
+  # between a query and the nearer end amplifies rounding errors, also in JAX.
   points[:, 0] = generator.choice([0, num_frames - 1], size=num_queries)
   _, points_name = program.inputs
   return {
@@ -99,7 +102,7 @@ def compare(
     found: Shaped[np.ndarray, '...'],
     expected: Shaped[np.ndarray, '...'],
 ) -> Difference:
-  """Returns how far an array is from the one that it should be."""
+  """Returns the difference of an array from the expected one."""
   if found.shape != expected.shape or found.dtype != expected.dtype:
     raise ValueError(
         f'{name} must be {expected.dtype}{list(expected.shape)}; the file '
@@ -130,12 +133,12 @@ def _compile(program: Program) -> run_file.Call:
 def _run_files(
     paths: Sequence[pathlib.Path], arrays: run_file.Arrays
 ) -> dict[str, np.ndarray]:
-  """Returns what files compute in a fresh process."""
+  """Runs files in a fresh process; returns their outputs."""
   with tempfile.TemporaryDirectory() as folder:
     source = pathlib.Path(folder) / 'arrays.npz'
     target = pathlib.Path(folder) / 'results.npz'
     np.savez(source, **arrays)
-    # The folder of the program must not be searched for modules.
+    # -P: the folder of the program is not searched for modules.
     command = [sys.executable, '-P', run_file.__file__, source, target, *paths]
     answer = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False

@@ -82,17 +82,17 @@ class TrackerFunctions(abc.ABC):
 
   Attributes:
     config: settings of the network, among them `resolution` and `precision`.
-    platform: that the functions are traced for ('cpu', 'gpu', 'tpu'). It decides
-      between equivalent forms of an operation, such as frames in turn or all at
-      once, and nothing else; by default that of the first device.
+    platform: that the functions are traced for ('cpu', 'gpu', 'tpu'). It
+      decides between equivalent forms of an operation, such as frames in turn
+      or all at once, and nothing else; by default that of the first device.
     temporal_context: number of frames on either side that the features of a
       frame depend on.
     streams: whether a session can track frame by frame: memory of fixed size
       leads from one frame to the next.
     queries_independent: whether a track depends on its own query alone. Queries
       of other trackers are tracked together.
-    guesses_first: whether `initialize_tracks` guesses a whole track before it is
-      refined. Otherwise the guess on a frame builds on refined earlier frames,
+    guesses_first: whether `initialize_tracks` guesses a whole track before it
+      is refined. Otherwise the guess on a frame builds on refined earlier frames,
       and `refine_tracks` makes it.
     shortest_padded: number of frames from which on a video may be padded; the
       network itself adapts to a shorter one.

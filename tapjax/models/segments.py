@@ -56,7 +56,7 @@ def list_whole_video(num_frames: int) -> SegmentList:
 def list_overlapping_segments(
     num_frames: int, length: int, overlap: int, temporal_context: int
 ) -> SegmentList:
-  """Returns segments that overlap; frames come from where they are innermost."""
+  """Returns overlapping segments; each frame is taken where it is innermost."""
   return SegmentList(
       tuple(cut_video(num_frames, length, overlap)),
       list_described(num_frames, length, temporal_context),

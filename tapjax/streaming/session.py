@@ -1,8 +1,8 @@
 """Tracking frame by frame, for trackers that see only the past.
 
 A session holds the features of its points and the memory of the tracker. It is
-a value: nothing changes in place, and it can be kept, saved and continued at any
-time.
+a value: nothing changes in place, and it can be kept, saved and continued at
+any time.
 
 ```
 start, add    frame ──encode, describe──► features of the points

@@ -56,7 +56,8 @@ def track_features(
     tracks = parallel.fetch(
         _track(functions, params, features, chunk[rows], valid)
     )
-    parts.append(jax.tree.map(lambda array, n=len(chunk): array[:n], tracks))
+    count = len(chunk)
+    parts.append(jax.tree.map(lambda array, n=count: array[:n], tracks))
   return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 

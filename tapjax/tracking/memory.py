@@ -1,4 +1,4 @@
-"""Memory of a plan, estimated from shapes, and the windows that fit a budget."""
+"""Memory of a plan, estimated from shapes, and windows that fit a budget."""
 
 import dataclasses
 import math

@@ -76,8 +76,8 @@ def encode_segment(
     frames: of the video.
     segment: its frames.
     plan: for the video.
-    held: features of blocks that were encoded for the segment before; afterwards
-      those of this segment.
+    held: features of blocks that were encoded for the segment before;
+      afterwards those of this segment.
     progress: called after every part of the encoding.
   """
   size = plan.shape.block

@@ -1,4 +1,4 @@
-"""Shapes of compiled programs: lengths, chunks, and arrays described by them."""
+"""Shapes of compiled programs: lengths, chunks, arrays described by them."""
 
 import functools
 import math
@@ -14,8 +14,8 @@ from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
 from tapjax.types import Tracks
 
-# Queries times frames that are refined at once on each device, unless the caller
-# says. On a CPU of two cores a chunk of this size fits the caches and still
+# Queries times frames that are refined at once on each device, unless the
+# caller says. On a CPU of two cores a chunk of this size fits the caches and still
 # occupies both (`--task=benchmark`).
 _ROWS_ON_CPU = 2560
 _ROWS_ON_ACCELERATOR = 2**15

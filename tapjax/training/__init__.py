@@ -1,1 +1,1 @@
-"""Losses, optimizers and the training step."""
+"""Training: losses, optimizers, updates, the loop and its snapshots."""

@@ -1,6 +1,6 @@
-"""Residual networks that know ImageNet already, to begin training with.
+"""ImageNet weights of residual networks, for initialization.
 
-Torchvision's files, in its layout: the classifier is left out.
+Files have torchvision's layout; the classifier is left out.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from tapjax.models.weight_names import list_torchvision_names
 from tapjax.nn.torchvision_resnet import ResNetConfig
 
 _FOLDER = 'https://download.pytorch.org/models/'
-# Files by the kind and number of blocks. Their names end in what the SHA-256
-# of the content begins with.
+# Files by kind and numbers of blocks. Names end in the first digits of the
+# SHA-256 of the content.
 _FILES: Mapping[tuple[str, tuple[int, ...]], str] = {
     ('basic', (2, 2, 2, 2)): 'resnet18-f37072fd.pth',
     ('basic', (3, 4, 6, 3)): 'resnet34-b627a593.pth',
@@ -29,14 +29,16 @@ _FILES: Mapping[tuple[str, tuple[int, ...]], str] = {
 }
 _CHANNELS = 64
 _IGNORED = ('fc.*', '*.num_batches_tracked')
-# What stands for the published file of a network.
+# Source name of the published file of a network.
 IMAGENET = 'imagenet'
 
 
 def fetch_backbone(config: ResNetConfig) -> pathlib.Path:
-  """Returns where torchvision's file is, downloading it if need be.
+  """Returns the path of torchvision's file, downloaded on first use.
 
-  Raises ValueError if there is none for this network, or DownloadError.
+  Raises:
+    ValueError: there is no file for this network.
+    DownloadError: the download failed, or the SHA-256 of the file is wrong.
   """
   name = _FILES.get((config.block, config.blocks))
   if name is None or config.channels != _CHANNELS:
@@ -59,17 +61,17 @@ def fetch_backbone(config: ResNetConfig) -> pathlib.Path:
 def load_backbone(
     params: Params, prefix: str, config: ResNetConfig, source: str
 ) -> Params:
-  """Returns parameters with a residual network of torchvision's layout.
+  """Returns parameters with the weights of a residual network from a file.
 
   Args:
-    params: of a tracker, with a `TorchvisionResNet` among them.
-    prefix: of the network's modules, such as 'tracker/~/backbone/~/'.
-    config: of the network.
-    source: `IMAGENET`, which downloads the published weights, or a file.
+    params: parameters of a tracker with a `TorchvisionResNet`.
+    prefix: prefix of the network's modules, such as 'tracker/~/backbone/~/'.
+    config: config of the network.
+    source: `IMAGENET`, for the published weights, or a file.
 
   Raises:
-    ValueError: the file is not of this network.
-    FileNotFoundError: there is no such file.
+    ValueError: the file is of another network.
+    FileNotFoundError: the file does not exist.
   """
   path = fetch_backbone(config) if source == IMAGENET else pathlib.Path(source)
   file = checkpoints.read_checkpoint(path)

@@ -1,13 +1,14 @@
-"""Self-training: a tracker learns from videos whose tracks nobody knows.
+"""Self-training on unlabeled videos.
 
 Doersch et al., "BootsTAP: Bootstrapped Training for Tracking-Any-Point", arXiv
 2402.00847. The teacher is a running average of the student:
 
-clean video ──teacher──► tracks, which are taken for the truth
-     └─shrink, move, degrade──► video ──student, from another point of the
-                                 track──► losses, where the student finds back
+clean video ──teacher──► tracks, the pseudo-labels
+     └─shrink, move, degrade──► video ──student, from another query on the
+                                 track──► losses, on forward-backward consistent
+                                          tracks
 
-Values that the paper does not tell are settings of `SelfTrainingConfig`.
+Values that the paper does not state are settings of `SelfTrainingConfig`.
 """
 
 from collections.abc import Callable
@@ -25,11 +26,11 @@ import optax
 
 from tapjax import parallel
 from tapjax.data.unlabeled.clips import UnlabeledBatch
-from tapjax.data.unlabeled.degradation import change_video
-from tapjax.data.unlabeled.degradation import CorruptionConfig
+from tapjax.data.unlabeled.degradation import DegradationConfig
+from tapjax.data.unlabeled.degradation import degrade_video
 from tapjax.data.unlabeled.degradation import draw_motion
-from tapjax.data.unlabeled.degradation import map_forth
-from tapjax.data.unlabeled.degradation import map_home
+from tapjax.data.unlabeled.degradation import from_canvas
+from tapjax.data.unlabeled.degradation import to_canvas
 from tapjax.geometry import rescale_positions
 from tapjax.models.arrows import finalize_tracks
 from tapjax.models.arrows import get_query_frames
@@ -48,7 +49,7 @@ from tapjax.types import Example
 from tapjax.types import PyTree
 from tapjax.types import TrackState
 
-# Pixels are of frames of this size.
+# Frame size of thresholds in pixels.
 _SCALE = (256, 256)
 
 
@@ -57,15 +58,15 @@ class SelfTrainingConfig:
   """Settings of self-training.
 
   Attributes:
-    losses: what is minimized.
-    optimizer: how; of videos without truth, and another one of the same kind
-      for those with it, whose changes are added.
-    teacher_decay: of the running average of the student's weights.
-    cycle_threshold: pixels of 256x256 by which the student may miss the
-      teacher's query for its track to count.
-    least_confidence: of the teacher in a position for it to count; where it
-      takes a point for hidden, that counts.
-    corruption: how the student's videos are changed.
+    losses: weights and thresholds of the losses.
+    optimizer: settings of two optimizers, for unlabeled and for labeled videos,
+      whose changes are added.
+    teacher_decay: decay of the running average of the student's weights.
+    cycle_threshold: largest forward-backward error, in pixels of 256x256, of
+      the student at the teacher's query for a track to count.
+    least_confidence: least confidence of the teacher for a position to count;
+      frames where it predicts an occlusion always count.
+    degradation: of the student's videos.
     accumulated: see `StepConfig`.
   """
 
@@ -78,8 +79,8 @@ class SelfTrainingConfig:
   teacher_decay: float = 0.999
   cycle_threshold: float = 4.0
   least_confidence: float = 0.25
-  corruption: CorruptionConfig = dataclasses.field(
-      default_factory=CorruptionConfig
+  degradation: DegradationConfig = dataclasses.field(
+      default_factory=DegradationConfig
   )
   accumulated: int = 1
 
@@ -91,7 +92,7 @@ class SelfTrainingConfig:
 
 
 class Memory(NamedTuple):
-  """What self-training keeps besides the student, in the optimizer's place."""
+  """Teacher and both optimizer states, in `TrainState.optimizer`."""
 
   teacher: Params
   unlabeled: PyTree
@@ -99,10 +100,10 @@ class Memory(NamedTuple):
 
 
 class SelfTrainingMetrics(NamedTuple):
-  """What one update tells; losses are of the last iteration but the sum.
+  """Metrics of one update; losses except the total are of the last iteration.
 
-  `kept` is the share of tracks that the student found back from, `counted` that
-  of their frames that were learned from.
+  `kept` is the fraction of tracks that pass the forward-backward check,
+  `counted` the fraction of all frames of tracks with a loss.
   """
 
   loss: Float[Array, '']
@@ -116,7 +117,7 @@ class SelfTrainingMetrics(NamedTuple):
 
 
 class PseudoLabels(NamedTuple):
-  """What the teacher takes for the truth, and where to begin instead."""
+  """Tracks of the teacher, and queries of the student on them."""
 
   target_points: Float[Array, 'b n t 2']
   occluded: Bool[Array, 'b n t']
@@ -127,7 +128,7 @@ class PseudoLabels(NamedTuple):
 def make_self_training_state(
     params: Params, config: SelfTrainingConfig
 ) -> TrainState:
-  """Returns the state before the first update; the teacher is the student."""
+  """Initializes the state; the teacher is a copy of the student."""
   optimizer = make_optimizer(config.optimizer)
   teacher = jax.tree.map(jnp.copy, params)
   memory = Memory(
@@ -141,8 +142,8 @@ def make_self_training_update(
 ) -> Callable[..., tuple[TrainState, SelfTrainingMetrics]]:
   """Compiles `update(state, (unlabeled, labeled), key)`, on all devices.
 
-  The labeled batch, an `Example`, may be None. A key makes an update repeatable
-  together with the number of updates of the state.
+  The labeled batch, an `Example`, may be None. Random numbers are
+  derived from the key and the number of updates of the state.
   """
   optimizer = make_optimizer(config.optimizer)
 
@@ -204,10 +205,10 @@ def make_pseudo_labels(
     least_confidence: float,
     key: Array,
 ) -> PseudoLabels:
-  """Tracks points of clean videos, and draws where else tracks may begin.
+  """Tracks points of clean videos, and draws new queries on the tracks.
 
-  That is any frame on which the teacher sees the point and is sure of where,
-  or the query's own one without any.
+  A new query is on a random frame where the teacher predicts a visible point
+  with enough confidence, or on the original frame if there is none.
   """
   tracks = predict_states(
       functions, teacher, batch.video, batch.query_points
@@ -226,10 +227,10 @@ def make_pseudo_labels(
   )
   own = _get_frames(batch.query_points, positions.shape[2])
   is_own = jnp.arange(positions.shape[2])[None, None] == own[..., None]
-  # Chances of frames; that of the query's own one is small, but not nothing.
-  chances = jnp.where(~occluded & trusted & inside, 0.0, -jnp.inf)
-  chances = jnp.maximum(chances, jnp.where(is_own, -20.0, -jnp.inf))
-  frames = jax.random.categorical(key, chances)
+  # Log-weights of frames; that of the original query is small but finite.
+  logits = jnp.where(~occluded & trusted & inside, 0.0, -jnp.inf)
+  logits = jnp.maximum(logits, jnp.where(is_own, -20.0, -jnp.inf))
+  frames = jax.random.categorical(key, logits)
   begin = jnp.take_along_axis(positions, frames[..., None, None], axis=2)
   begin = jnp.where(
       (frames == own)[..., None], batch.query_points[..., :0:-1], begin[:, :, 0]
@@ -247,17 +248,17 @@ def find_returned(
     query_points: Float[Array, 'b n 3'],
     threshold: float,
 ) -> Bool[Array, 'b n']:
-  """Returns which tracks come back to the teacher's queries, and are seen.
+  """Returns the tracks that are visible at the teacher's queries and near them.
 
   Positions are of the clean video; the threshold is in pixels of 256x256.
   """
   tracks = finalize_tracks(functions, states)
   frames = _get_frames(query_points, tracks.positions.shape[2])
-  there = jnp.take_along_axis(
+  found = jnp.take_along_axis(
       tracks.positions, frames[..., None, None], axis=2
   )[:, :, 0]
   offsets = rescale_positions(
-      there - query_points[..., :0:-1], functions.resolution, _SCALE
+      found - query_points[..., :0:-1], functions.resolution, _SCALE
   )
   is_near = jnp.sum(jnp.square(offsets), axis=-1) < threshold**2
   seen = jnp.take_along_axis(tracks.visible, frames[..., None], axis=2)
@@ -280,28 +281,28 @@ def compute_self_training_losses(
     batch: UnlabeledBatch,
     key: Array,
 ) -> tuple[Losses, tuple[Float[Array, ''], Float[Array, '']]]:
-  """Returns the student's losses, and the shares of what was learned from."""
+  """Returns the student's losses, and the fractions `kept` and `counted`."""
   keys = jax.random.split(key, 3)
   labels = make_pseudo_labels(
       functions, teacher, batch, config.least_confidence, keys[0]
   )
   count = batch.video.shape[0]
-  draw = jax.vmap(lambda key: draw_motion(key, config.corruption))
+  draw = jax.vmap(lambda key: draw_motion(key, config.degradation))
   motions = draw(jax.random.split(keys[1], count))
   change = jax.vmap(
-      lambda key, video, motion: change_video(
-          key, video, motion, config.corruption
+      lambda key, video, motion: degrade_video(
+          key, video, motion, config.degradation
       )
   )
   video = change(jax.random.split(keys[2], count), batch.video, motions)
   size = functions.resolution
   num_frames = batch.video.shape[1]
-  # A query has a time of its own, and moves as the frame of that time does.
+  # Queries move with the motion of their own frames.
   places = jnp.broadcast_to(
       labels.query_points[:, :, None, :0:-1],
       (*labels.query_points.shape[:2], num_frames, 2),
   )
-  moved = jax.vmap(lambda p, m: map_forth(p, m, size))(places, motions)
+  moved = jax.vmap(lambda p, m: to_canvas(p, m, size))(places, motions)
   frames = _get_frames(labels.query_points, num_frames)
   begin = jnp.take_along_axis(moved, frames[..., None, None], axis=2)[:, :, 0]
   query_points = jnp.concatenate(
@@ -314,7 +315,7 @@ def compute_self_training_losses(
       query_points,
   ).states
   home = jax.vmap(
-      jax.vmap(lambda p, m: map_home(p, m, size)), in_axes=(0, None)
+      jax.vmap(lambda p, m: from_canvas(p, m, size)), in_axes=(0, None)
   )
   states = states._replace(positions=home(states.positions, motions))
   returned = find_returned(
@@ -346,13 +347,13 @@ def _compute_gradients(
     batch: UnlabeledBatch,
     key: Array,
 ) -> tuple[PyTree, tuple[Losses, Array, Array]]:
-  """Returns means over the parts of one device's share."""
+  """Returns mean gradients and losses of one device's share of a batch."""
 
   def compute(
       weights: PyTree, part: tuple[UnlabeledBatch, Array]
   ) -> tuple[Array, tuple[Losses, Array, Array]]:
     videos, key = part
-    losses, shares = compute_self_training_losses(
+    losses, fractions = compute_self_training_losses(
         functions,
         config,
         params._replace(weights=weights),
@@ -360,7 +361,7 @@ def _compute_gradients(
         videos,
         key,
     )
-    return losses.total, (losses, *shares)
+    return losses.total, (losses, *fractions)
 
   differentiate = jax.grad(compute, has_aux=True)
   parts = (

@@ -1,4 +1,4 @@
-"""The training loop: draws, updates, and now and then looks at what came of it.
+"""Training loop: batches, updates, evaluation and snapshots.
 
 draw(step) ──► update(state, batch) ──► state
                                           ├─ every `report_every`    scalars
@@ -22,23 +22,23 @@ from tapjax.training.snapshots import Snapshots
 from tapjax.training.step import TrainState
 from tapjax.types import PyTree
 
-# Of an update's numbers, those that the progress bar shows.
+# Number of metrics on the progress bar, the first ones.
 _NUM_SHOWN = 2
 
 
 class TrainingStoppedError(ValueError):
-  """Training cannot go on from where it has come to."""
+  """Training was stopped by consecutive non-finite updates."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-  """How often the loop does what; numbers are of updates.
+  """Intervals of the loop, in updates.
 
   Attributes:
-    report_every: between scalars.
-    evaluate_every: between evaluations; each is followed by a snapshot.
-    save_every: between snapshots.
-    num_latest: snapshots kept to resume from, besides the best one.
+    report_every: interval of scalars.
+    evaluate_every: interval of evaluations; each is followed by a snapshot.
+    save_every: interval of snapshots.
+    num_latest: number of latest snapshots to keep, besides the best one.
   """
 
   report_every: int = 20
@@ -56,18 +56,18 @@ class LoopConfig:
 
 @runtime_checkable
 class UpdateMetrics(Protocol):
-  """What an update tells: numbers, and first those that matter."""
+  """Metrics of an update, the most important ones first."""
 
   @property
   def bad_updates(self) -> Any:
-    """How many of the latest updates in a row were not finite."""
+    """Number of latest consecutive non-finite updates."""
 
   def _asdict(self) -> dict[str, Any]:
-    """All numbers by name."""
+    """Returns all metrics by name."""
 
 
 class Evaluation(NamedTuple):
-  """How good the weights are: one number to compare, and others to look at."""
+  """Score of the weights, for comparison, and further scalars."""
 
   score: float
   scalars: Mapping[str, float]
@@ -86,23 +86,24 @@ def train(
     evaluate: Callable[[int, Params], Evaluation],
     keep_best: Callable[[int, Params, Evaluation], None],
 ) -> TrainState:
-  """Trains until `num_steps` updates were made, counting those of `state`.
+  """Trains up to `num_steps` updates, including those of `state`.
 
   Args:
-    state: where to begin; it is given up.
-    update: from a state and a batch to the next state and `UpdateMetrics`.
-    draw: from a step to its batch.
-    num_steps: of the whole training.
-    max_bad_steps: in a row with a gradient that is not finite, after which
-      training stops; that of the optimizer, which changes no weight before.
-    config: how often to do what.
-    snapshots: where states are saved, the last one among them.
-    write_scalars: takes numbers of a step, under their names.
-    evaluate: judges weights.
-    keep_best: called with the weights when a score exceeds all before.
+    state: initial state, which is donated.
+    update: function from a state and a batch to the next state and
+      `UpdateMetrics`.
+    draw: function from a step to its batch.
+    num_steps: number of updates of the whole training.
+    max_bad_steps: number of consecutive non-finite updates at which training
+      stops, as in the optimizer, which skips them.
+    config: intervals of the loop.
+    snapshots: snapshots of states, of the last one as well.
+    write_scalars: called with a step and its scalars by name.
+    evaluate: function from a step and weights to their `Evaluation`.
+    keep_best: called with the weights at each new best score.
 
   Raises:
-    TrainingStoppedError: several steps in a row were not finite.
+    TrainingStoppedError: `max_bad_steps` consecutive updates were not finite.
     SnapshotError: a snapshot could not be written.
   """
   first = step = int(state.num_updates)
@@ -155,7 +156,7 @@ def _fetch(metrics: UpdateMetrics) -> dict[str, float]:
 def _check_finite(
     bad_updates: int, step: int, max_bad_steps: int, snapshots: Snapshots
 ) -> None:
-  """Raises TrainingStoppedError after too many bad steps in a row."""
+  """Raises TrainingStoppedError after `max_bad_steps` consecutive bad steps."""
   if bad_updates < max_bad_steps:
     return
   snapshots.wait()

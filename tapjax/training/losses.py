@@ -1,4 +1,4 @@
-"""The losses of TAP-Net and TAPIR on tracks whose truth is known.
+"""Losses of TAP-Net and TAPIR on labeled tracks.
 
 Doersch et al., arXiv 2211.03726 and 2306.08637. With d the distance of a
 position from its target and o whether the point is occluded,
@@ -8,14 +8,13 @@ position from its target and o whether the point is occluded,
   uncertainty  cross-entropy of the uncertainty logit with [d > threshold]
                * (1 - o)
 
-each a mean over all entries: what is masked stays in the denominator.
+each a mean over all entries, masked ones included.
 
-A position is the mean around a heatmap's peak, and so learns nothing where the
-peak is elsewhere. With a `heatmap_weight` the first guess learns from
+A position is the mean around a heatmap's peak, so its gradient vanishes where
+the peak is elsewhere. With a `heatmap_weight`, we add a cross-entropy loss on
+the heatmap of the first guess, which published TAPIR does not have:
 
-  heatmap      -log(chance of the target) * (1 - o)
-
-as well, which goes beyond what is published.
+  heatmap      -log(probability of the target) * (1 - o)
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import Resolution
 from tapjax.types import TrackState
 
-# Distances are in pixels of frames of this size, whatever the video's.
+# Distances are in pixels of frames of this size, for every video.
 _SCALE: Resolution = (256, 256)
 
 
@@ -41,12 +40,13 @@ class LossConfig:
   """Weights and thresholds of the losses.
 
   Attributes:
-    position_weight: of the position loss; the others weigh 1.
-    huber_delta: pixels beyond which the position loss grows linearly.
-    uncertainty_threshold: pixels beyond which a position counts as wrong.
-    rebalance_factor: visible points weigh this much more in the occlusion loss.
-    heatmap_weight: of the cross-entropy loss on the heatmap of the first guess,
-      which published TAPIR has not; 0 for trackers without a heatmap.
+    position_weight: weight of the position loss; other losses have weight 1.
+    huber_delta: distance in pixels above which the position loss is linear.
+    uncertainty_threshold: distance in pixels above which a position counts as
+      wrong.
+    rebalance_factor: additional weight of visible points in the occlusion loss.
+    heatmap_weight: weight of the cross-entropy loss on the heatmap of the first
+      guess; 0 for published TAPIR and for trackers without a heatmap.
   """
 
   position_weight: float = 0.05
@@ -57,7 +57,7 @@ class LossConfig:
 
 
 class Losses(NamedTuple):
-  """The losses, weighted; zero for what a tracker lacks."""
+  """Weighted losses; zero without the head of a loss."""
 
   position: Float[Array, '*i']
   occlusion: Float[Array, '*i']
@@ -66,7 +66,7 @@ class Losses(NamedTuple):
 
   @property
   def total(self) -> Float[Array, '']:
-    """The sum of all, and over iterations."""
+    """Sum of all losses over iterations."""
     return jnp.sum(
         self.position + self.occlusion + self.uncertainty + self.heatmap
     )
@@ -84,18 +84,18 @@ def compute_losses(
   """Returns the losses of every iteration.
 
   Args:
-    states: of the tracker, `[i, b, n, t]`, or of one iteration.
+    states: states of all iterations, `[i, b, n, t]`, or of one.
     target_points: true (x, y) in pixels of `resolution`; not read where
       occluded.
-    occluded: the truth.
-    resolution: (height, width) that positions and targets are pixels of.
+    occluded: whether the true point is occluded.
+    resolution: (height, width) of the frames of positions and targets.
     config: weights and thresholds.
-    mask: factor on every loss of an entry.
-    occlusion_mask: further factor on the occlusion loss.
+    mask: factor of every loss, per entry.
+    occlusion_mask: additional factor of the occlusion loss.
 
   Raises:
-    ValueError: there is a weight for the heatmap, and the states have no
-      log-probabilities of targets.
+    ValueError: `heatmap_weight` is set, but the states have no
+      log-probabilities of the targets.
   """
   hidden = occluded.astype(jnp.float32)
   weight = jnp.ones_like(hidden) if mask is None else mask
@@ -158,8 +158,8 @@ def _measure_squared_distance(
 def _compute_huber(
     squared: Float[Array, 'b n t'], delta: float
 ) -> Float[Array, 'b n t']:
-  """Returns half the square up to `delta`, and a straight line beyond."""
-  # Keeps the gradient of the root finite where a position is exact.
+  """Returns the Huber loss: quadratic up to `delta`, then linear."""
+  # Keeps the gradient of the root finite at distance zero.
   distance = jnp.sqrt(squared + 1e-12)
   return jnp.where(
       distance < delta, squared / 2, delta * (distance - delta / 2)

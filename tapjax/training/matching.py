@@ -1,16 +1,15 @@
-"""Learning to match: features that tell a point from all others.
+"""Contrastive training of features, before TAPIR is trained to track.
 
-Before TAPIR learns to track, its features learn to be found again. Of points
-that several frames show, the vector at the point on one frame has to be more
-like that on another frame than like anything else there: with vectors v of
-length 1 at the point and g of the other frame's cells,
+For points that are visible on several frames, the feature at the point on one
+frame should be more similar to that on another frame than to any other cell
+there. With unit vectors v and v' at the point and g of the other frame's cells,
 
   loss = logsumexp(v . g / temperature) - v . v' / temperature
 
-which is the contrastive loss of van den Oord et al., arXiv 1807.03748. Coarse
-features compete with the whole frame, fine ones with what is near, as they are
-used by the tracker. A clip of a few frames, far apart in time, teaches as much
-as a long video, and neither the cost volume nor the refinement is computed.
+the contrastive loss of van den Oord et al., arXiv 1807.03748. Coarse features
+are compared with the whole frame, fine ones with nearby cells, as in the
+tracker. Clips of a few frames far apart in time suffice, and neither the cost
+volume nor the refinement is computed.
 """
 
 from collections.abc import Callable
@@ -41,22 +40,22 @@ from tapjax.training.step import TrainState
 from tapjax.types import Example
 from tapjax.types import PyTree
 
-# A match counts as right within this many cells.
-_RIGHT_WITHIN = 2.0
-# A score that no cell has, and whose exponential is zero.
-_NOTHING = -1e3
+# Largest error of a correct match, in cells.
+_CORRECT_WITHIN = 2.0
+# Score of masked cells; its exponential is zero.
+_MASKED = -1e3
 
 
 @dataclasses.dataclass(frozen=True)
 class MatchingConfig:
-  """Settings of learning to match.
+  """Settings of contrastive training.
 
   Attributes:
-    temperature: of the softmax over cells.
-    fine_weight: of the loss of fine features; that of coarse ones is 1.
-    fine_reach: cells around a point, to each side, that its fine features
-      compete with.
-    optimizer: how the loss is minimized.
+    temperature: temperature of the softmax over cells.
+    fine_weight: weight of the loss of fine features; that of coarse ones is 1.
+    fine_reach: number of cells around a point, to each side, that its fine
+      features are compared with.
+    optimizer: settings of the optimizer.
   """
 
   temperature: float = 0.05
@@ -68,9 +67,9 @@ class MatchingConfig:
 
 
 class MatchingLosses(NamedTuple):
-  """Means over pairs of frames and the points that both show.
+  """Means over pairs of frames and the points visible on both.
 
-  `accuracy` is the share of points whose best coarse cell is right.
+  `accuracy` is the fraction of points whose best coarse cell is correct.
   """
 
   coarse: Float[Array, '']
@@ -79,7 +78,7 @@ class MatchingLosses(NamedTuple):
 
 
 class MatchingMetrics(NamedTuple):
-  """What one update tells."""
+  """Metrics of one update."""
 
   loss: Float[Array, '']
   accuracy: Float[Array, '']
@@ -94,7 +93,7 @@ def make_matching_update(
 ) -> Callable[[TrainState, Example], tuple[TrainState, MatchingMetrics]]:
   """Compiles `update(state, batch)`, on all devices of a mesh.
 
-  The tracker is a TAPIR. Of a batch, query points are not read.
+  The tracker is a TAPIR; query points of the batch are not used.
   """
   optimizer = make_optimizer(config.optimizer)
 
@@ -131,9 +130,9 @@ def compute_matching_losses(
     batch: Example,
     config: MatchingConfig,
 ) -> MatchingLosses:
-  """Returns how well points are told from all else, by a TAPIR's features."""
+  """Returns contrastive losses of a TAPIR's features."""
   grids = encode_segment(functions, params, batch.video)
-  # On every frame, the vector at each point: a query of its own.
+  # The feature of each point on every frame is that of a query there.
   positions = batch.target_points.swapaxes(1, 2)
   num_videos, num_frames, num_points, _ = positions.shape
   frames = jnp.broadcast_to(
@@ -179,7 +178,7 @@ def _compare_frames(
     temperature: float,
     reach: float | None,
 ) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """Returns the loss of all pairs of frames, and the share of right matches."""
+  """Returns the mean loss over pairs of frames, and the accuracy."""
   num_frames, height, width, channels = grid.shape
   places = rescale_positions(positions, resolution, (height, width))
   x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
@@ -187,13 +186,13 @@ def _compare_frames(
   offsets = jnp.max(jnp.abs(places[:, :, None] - cells[None, None]), axis=-1)
 
   def compare(frame: Int[Array, '']) -> tuple[Array, Array, Array]:
-    """Compares what one frame shows with all others."""
+    """Compares the points of one frame with all other frames."""
     vector = vectors[frame]
     scores = jnp.einsum(
         'nc,tkc->tnk', vector, grid.reshape(num_frames, -1, channels)
     )
     if reach is not None:
-      scores = jnp.where(offsets <= reach, scores, _NOTHING)
+      scores = jnp.where(offsets <= reach, scores, _MASKED)
     same = jnp.einsum('nc,tnc->tn', vector, vectors)
     loss = jax.nn.logsumexp(scores / temperature, axis=-1) - same / temperature
     best = jnp.argmax(scores, axis=-1)[..., None]
@@ -202,10 +201,10 @@ def _compare_frames(
     counts = visible[frame][None] & visible & is_other[:, None]
     return (
         jnp.sum(loss * counts),
-        jnp.sum((error <= _RIGHT_WITHIN) & counts),
+        jnp.sum((error <= _CORRECT_WITHIN) & counts),
         jnp.sum(counts),
     )
 
-  loss, right, count = jax.lax.map(compare, jnp.arange(num_frames))
+  loss, correct, count = jax.lax.map(compare, jnp.arange(num_frames))
   total = jnp.maximum(jnp.sum(count), 1)
-  return jnp.sum(loss) / total, jnp.sum(right) / total
+  return jnp.sum(loss) / total, jnp.sum(correct) / total

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates, as the published recipes state them."""
+"""Optimizers and learning-rate schedules of the published recipes."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,24 +14,24 @@ class OptimizerConfig:
   """Settings of an optimizer.
 
   Attributes:
-    kind: of the direction: Adam's moments, or gradients with momentum.
+    kind: Adam, or stochastic gradient descent with momentum.
     peak_lr: largest learning rate.
     end_lr: learning rate after the last step.
-    schedule: warm-up from zero and then half a cosine, or a constant stretch
-      and then half a cosine.
-    warmup_steps: of 'cosine'.
-    constant_share: of all steps, for 'constant_cosine'.
-    num_steps: of the whole training.
-    weight_decay: times the learning rate; see `select_decayed`.
-    max_norm: gradients of a larger global norm are scaled down to it; None
-      leaves them as they are.
-    b1: decay of the mean of gradients, for both kinds.
-    b2: decay of the mean of squared gradients.
-    eps: added to the root of the latter.
-    max_bad_steps: consecutive steps with a non-finite gradient that change
-      nothing; one more is let through.
-    frozen: patterns of modules whose weights stay as they are, such as
-      '*resnet*'; `*` stands for anything.
+    schedule: linear warm-up from zero, or a constant phase; then a half-cosine
+      decay.
+    warmup_steps: number of warm-up steps of 'cosine'.
+    constant_share: fraction of the constant phase of 'constant_cosine'.
+    num_steps: number of steps of the whole training.
+    weight_decay: decoupled weight decay; see `select_decayed`.
+    max_norm: maximum global norm of the gradients, by clipping; None for no
+      clipping.
+    b1: decay of the first moment, or momentum.
+    b2: decay of the second moment.
+    eps: constant added to the root of the second moment.
+    max_bad_steps: maximum number of consecutive steps with a non-finite
+      gradient that are skipped; the next one is applied.
+    frozen: patterns of modules whose weights are not trained, such as
+      '*resnet*'; `*` matches any text.
   """
 
   kind: Literal['adam', 'sgd'] = 'adam'
@@ -50,7 +50,7 @@ class OptimizerConfig:
   frozen: tuple[str, ...] = ()
 
 
-# Modules whose weights are not decayed, by a part of their name.
+# Modules without weight decay, by parts of their names.
 _UNDECAYED_MODULES = ('layer_norm', 'batch_norm', '_bn', 'linear_classifier')
 
 
@@ -79,7 +79,7 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Returns the optimizer; it skips steps whose gradients are not finite."""
+  """Returns the optimizer; skips steps with non-finite gradients."""
   freeze = optax.masked(
       optax.set_to_zero(),
       lambda weights: select_modules(weights, config.frozen),
@@ -98,16 +98,16 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       optax.scale_by_learning_rate(make_schedule(config)),
   ]
   if config.frozen:
-    # The decay is not to change what gradients do not.
+    # Weight decay must not change frozen weights.
     steps.append(freeze)
   return optax.apply_if_finite(optax.chain(*steps), config.max_bad_steps)
 
 
 def select_decayed(weights: Any) -> Any:
-  """Returns which of `{module: {name: array}}` are decayed.
+  """Returns the mask of decayed arrays of `{module: {name: array}}`.
 
-  Biases (arrays named `b`) are not, nor what layer and batch norms learn; what
-  instance norms learn is, as in the published recipes.
+  Biases (arrays named `b`) and parameters of layer and batch norms are not
+  decayed; those of instance norms are, as in the published recipes.
   """
   return {
       module: {
@@ -122,9 +122,10 @@ def select_decayed(weights: Any) -> Any:
 
 
 def select_modules(weights: Any, patterns: Sequence[str]) -> Any:
-  """Returns which of `{module: {name: array}}` are in modules of patterns.
+  """Returns the mask of arrays in modules that match any pattern.
 
-  Raises ValueError for a pattern that no module has.
+  Raises:
+    ValueError: a pattern matches no module.
   """
   for pattern in patterns:
     if not any(fnmatch.fnmatchcase(module, pattern) for module in weights):
@@ -142,10 +143,7 @@ def select_modules(weights: Any, patterns: Sequence[str]) -> Any:
 
 
 def stop_frozen(weights: Any, patterns: Sequence[str]) -> Any:
-  """Returns the same weights, through which no gradient passes where frozen.
-
-  What leads to these alone is then not computed.
-  """
+  """Stops gradients through frozen weights, which saves their computation."""
   if not patterns:
     return weights
   return jax.tree.map(
@@ -156,5 +154,5 @@ def stop_frozen(weights: Any, patterns: Sequence[str]) -> Any:
 
 
 def count_bad_steps(state: optax.ApplyIfFiniteState) -> jax.Array:
-  """Returns how many of the latest steps in a row were not finite."""
+  """Returns the number of latest consecutive non-finite steps."""
   return state.notfinite_count

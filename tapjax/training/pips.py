@@ -1,12 +1,12 @@
-"""How PIPs++ learns: starting tracks, the loss and the optimizer.
+"""Training of PIPs++: initial tracks, loss and optimizer.
 
 Zheng et al., "PointOdyssey", arXiv 2307.15055. With P_i the positions after
-iteration i of n, as the network gives them on every frame, the first included,
+iteration i of n on every frame, the first included,
 
   loss = mean_i discount^(n - 1 - i) * mean_valid (|dx| + |dy|) / 2
 
-in pixels of the network. Visibility is not used: a hidden point whose position
-is known weighs as much as a visible one.
+in pixels of the network. Visibility is not used: an occluded point with a known
+position has the same weight as a visible one.
 """
 
 from collections.abc import Callable
@@ -37,29 +37,30 @@ from tapjax.types import TrackState
 THRESHOLDS = (1, 2, 4, 8, 16)
 _SIDE = 256.0
 _EPSILON = 1e-6
-# The learning rate begins at a share of its peak and ends at one of that.
+# Initial learning rate, as a fraction of the peak; the final learning rate is a
+# fraction of the initial one.
 _START_SHARE = 1 / 25
 _END_SHARE = 1e-4
 _WARMUP_SHARE = 0.1
-# The schedule is made for somewhat more updates than there will be.
+# The schedule is longer than the training by this many updates.
 _SPARE_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class PipsTrainingConfig:
-  """Settings of training; those of the first of the two published stages.
+  """Settings of training; defaults are those of the first published stage.
 
   Attributes:
-    num_steps: updates.
+    num_steps: number of updates.
     peak_lr: largest learning rate.
-    max_norm: gradients of a larger global norm are scaled down to it; the
-      second stage takes 1.
-    weight_decay: of all parameters, times the learning rate.
-    b1: decay of the mean of gradients.
-    b2: decay of the mean of squared gradients.
-    discount: what an iteration weighs less than the next one.
-    max_bad_steps: consecutive updates with a non-finite gradient that change
-      nothing; one more is let through.
+    max_norm: maximum global norm of the gradients, by clipping; 1 in the second
+      stage.
+    weight_decay: decoupled weight decay of all parameters.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    discount: weight of an iteration relative to the next one.
+    max_bad_steps: maximum number of consecutive updates with a non-finite
+      gradient that are skipped; the next one is applied.
   """
 
   num_steps: int = 200_000
@@ -73,10 +74,10 @@ class PipsTrainingConfig:
 
 
 class PipsBatch(NamedTuple):
-  """Clips whose tracks all begin on the first frame.
+  """Clips with tracks that begin on the first frame.
 
-  Videos are in [-1, 1]; positions are (x, y) in raster pixels of them, finite
-  also where they are not valid and mean nothing.
+  Videos are in [-1, 1]; positions are (x, y) in their raster pixels, finite but
+  arbitrary where they are not valid.
   """
 
   video: Float[Array, 'b t h w 3']
@@ -85,14 +86,14 @@ class PipsBatch(NamedTuple):
 
 
 class PipsMetrics(NamedTuple):
-  """What one update tells.
+  """Metrics of one update.
 
   Attributes:
-    loss: what is minimized.
-    d_avg: percent of valid points behind the first frame that are closer to the
-      truth than 1, 2, 4, 8 and 16 pixels of 256x256, and the mean of these.
-    gradient_norm: before it is limited.
-    bad_updates: how many of the latest ones in a row were not finite.
+    loss: training objective.
+    d_avg: percentage of valid points after the first frame with an error below
+      1, 2, 4, 8 and 16 pixels of 256x256, averaged over these thresholds.
+    gradient_norm: global norm before clipping.
+    bad_updates: number of latest consecutive non-finite updates.
   """
 
   loss: Float[Array, '']
@@ -113,11 +114,11 @@ def compute_pips_loss(
     discount: float = 0.8,
     num_valid: Float[Array, ''] | None = None,
 ) -> Float[Array, '']:
-  """Returns the loss of the positions after each iteration.
+  """Returns the discounted loss over the positions of all iterations.
 
-  `num_valid` counts the valid positions of a batch of which these clips are a
-  part: the losses of all parts add up to that of the batch. None counts those
-  given.
+  `num_valid` is the number of valid positions of a whole batch, if these clips
+  are a part of it: the losses of all parts then sum to that of the batch. None
+  for the number in these clips.
   """
   weights = valid.astype(positions.dtype)
   if num_valid is None:
@@ -136,11 +137,11 @@ def compute_batch_loss(
     start: Float[Array, 'b n t 2'],
     discount: float = 0.8,
 ) -> Float[Array, '']:
-  """Returns the loss of PIPs++ on clips, from tracks to start with.
+  """Returns the loss of PIPs++ on clips, from initial tracks.
 
-  On the first frame these are the queries.
+  The queries are the initial tracks on the first frame.
   """
-  # The last state is the answer, with tracks back on their queries.
+  # The last state is the final one, with tracks fixed at their queries.
   positions = refine_batch(functions, params, batch.video, start)[:-1]
   return compute_pips_loss(
       positions, batch.target_points, batch.valid, discount
@@ -153,7 +154,7 @@ def refine_batch(
     video: Float[Array, 'b t h w 3'],
     start: Float[Array, 'b n t 2'],
 ) -> Float[Array, 'i b n t 2']:
-  """Returns positions after each iteration, and at last the answer."""
+  """Returns positions after each iteration, followed by the final ones."""
   query_points = jnp.pad(
       jnp.flip(start[:, :, 0], axis=-1), ((0, 0), (0, 0), (1, 0))
   )
@@ -177,10 +178,10 @@ def measure_accuracy(
     resolution: Resolution,
     num_valid: Float[Array, ''] | None = None,
 ) -> Float[Array, '']:
-  """Returns `PipsMetrics.d_avg`, as `evaluation.pips_metrics` does.
+  """Returns `PipsMetrics.d_avg`, as in `evaluation.pips_metrics`.
 
-  `num_valid` counts, without first frames, the valid positions of a batch of
-  which these clips are a part; see `compute_pips_loss`.
+  `num_valid` is the number of valid positions after first frames of a whole
+  batch; see `compute_pips_loss`.
   """
   height, width = resolution
   scale = jnp.asarray([_SIDE / width, _SIDE / height], positions.dtype)
@@ -190,24 +191,25 @@ def measure_accuracy(
   within = distances[..., None] < jnp.asarray(THRESHOLDS).reshape(1, 1, 1, -1)
   if num_valid is None:
     num_valid = jnp.sum(counts).astype(positions.dtype)
-  shares = jnp.sum(within & counts[..., None], axis=(0, 1, 2)) / (
+  accuracies = jnp.sum(within & counts[..., None], axis=(0, 1, 2)) / (
       _EPSILON + num_valid
   )
-  return 100 * jnp.mean(shares)
+  return 100 * jnp.mean(accuracies)
 
 
 def draw_start_tracks(
     key: Array, target_points: Float[Array, 'b n t 2'], resolution: Resolution
 ) -> Float[Array, 'b n t 2']:
-  """Returns tracks for training to start with.
+  """Draws initial tracks for training.
 
-  Half of them stand still, the others lie somewhere between the truth and
-  positions at random, as far from it for a whole track. All begin on it.
+  Half of them are stationary; the others interpolate between the true and
+  random positions, by one random factor per track. All begin at the true
+  position.
   """
   keys = jax.random.split(key, 3)
   height, width = resolution
   shape = target_points.shape
-  # Anywhere between the centers of the outermost pixels.
+  # Uniform between the centers of the outermost pixels.
   noise = 0.5 + jax.random.uniform(keys[0], shape) * jnp.asarray(
       [width - 1, height - 1], target_points.dtype
   ).reshape(1, 1, 1, 2)
@@ -220,7 +222,7 @@ def draw_start_tracks(
 
 
 def transpose_batch(batch: PipsBatch) -> PipsBatch:
-  """Swaps x and y of all clips, as training does with half of the batches."""
+  """Swaps x and y of all clips, as in half of the training batches."""
   return batch._replace(
       video=batch.video.swapaxes(2, 3),
       target_points=jnp.flip(batch.target_points, axis=-1),
@@ -228,7 +230,7 @@ def transpose_batch(batch: PipsBatch) -> PipsBatch:
 
 
 def make_pips_schedule(config: PipsTrainingConfig) -> optax.Schedule:
-  """Returns the learning rate of an update: linearly up, then down."""
+  """Returns the learning rate by update: a linear rise, then a linear decay."""
   total = config.num_steps + _SPARE_STEPS
   top = _WARMUP_SHARE * total - 1
   start = config.peak_lr * _START_SHARE
@@ -240,7 +242,7 @@ def make_pips_schedule(config: PipsTrainingConfig) -> optax.Schedule:
 def make_pips_optimizer(
     config: PipsTrainingConfig,
 ) -> optax.GradientTransformation:
-  """Returns AdamW behind a limit of the gradients' norm."""
+  """AdamW with gradient-norm clipping."""
   return optax.chain(
       optax.clip_by_global_norm(config.max_norm),
       optax.adamw(
@@ -254,7 +256,7 @@ def make_pips_optimizer(
 
 
 def make_pips_state(params: Params, config: PipsTrainingConfig) -> TrainState:
-  """Returns the state before the first update."""
+  """Initializes the state of training."""
   optimizer = _make_guarded_optimizer(config)
   return TrainState(
       jnp.zeros((), jnp.int32), params, optimizer.init(params.weights)
@@ -266,9 +268,8 @@ def make_pips_update(
 ) -> Update:
   """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  The state is replicated and given up, the batch sharded. The key is of the
-  tracks to start with. What is learned does not depend on the number of
-  devices.
+  The state is replicated and donated, the batch sharded. The key is of the
+  initial tracks. Results do not depend on the number of devices.
   """
   optimizer = _make_guarded_optimizer(config)
   resolution = functions.resolution
@@ -305,7 +306,7 @@ def make_pips_update(
     accuracy = measure_accuracy(
         positions, batch.target_points, batch.valid, resolution, num_measured
     )
-    # Gradients of the own clips alone: see `parallel.map_devices`.
+    # Gradients are of the device's own clips; see `parallel.map_devices`.
     loss, accuracy, gradients = parallel.total((loss, accuracy, gradients))
     changes, new_optimizer = optimizer.update(
         gradients, state.optimizer, weights
@@ -329,7 +330,7 @@ def make_pips_update(
 def _make_guarded_optimizer(
     config: PipsTrainingConfig,
 ) -> optax.GradientTransformation:
-  """Returns the optimizer; it skips updates that are not finite."""
+  """Returns the optimizer; skips non-finite updates."""
   return optax.apply_if_finite(
       make_pips_optimizer(config), config.max_bad_steps
   )

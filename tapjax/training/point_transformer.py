@@ -1,11 +1,11 @@
-"""How the point transformer learns: the loss, the optimizer and one update.
+"""Training of the point transformer: loss, optimizer and update.
 
-With P positions and G the truth, both as shares of the frame,
+With predicted positions P and true ones G, both in normalized coordinates,
 
   loss = mean |P - G| + weight * mean |(P_t+1 - P_t) - (G_t+1 - G_t)|
 
-over all points, frames and coordinates. Visibility is not used: a hidden point,
-or one that fills up a set, weighs as much as a visible one.
+over all points, frames and coordinates. Visibility is not used: occluded
+and padding points have the same weight as visible ones.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ from tapjax.types import PyTree
 
 _EPSILON = 1e-6
 _ADAM_EPSILON = 1e-8
-# Of norms in PyTorch: how many batches they have seen.
+# Batch counters of PyTorch's norms.
 _IGNORED = ('*.num_batches_tracked',)
 
 
@@ -48,16 +48,16 @@ class PointTrainingConfig:
   """Settings of training, as published.
 
   Attributes:
-    num_epochs: passes through the data; the learning rate falls along half a
-      cosine, epoch by epoch.
+    num_epochs: number of epochs; the learning rate decays along a half cosine,
+      epoch by epoch.
     peak_lr: learning rate of the first epoch.
-    max_norm: gradients of a larger global norm are scaled down to it.
-    weight_decay: of all parameters, times the learning rate.
-    b1: decay of the mean of gradients.
-    b2: decay of the mean of squared gradients.
-    motion_weight: of the error of motion from frame to frame.
-    max_bad_steps: consecutive updates with a non-finite gradient that change
-      nothing; one more is let through.
+    max_norm: maximum global norm of the gradients, by clipping.
+    weight_decay: decoupled weight decay of all parameters.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    motion_weight: weight of the motion loss.
+    max_bad_steps: maximum number of consecutive updates with a non-finite
+      gradient that are skipped; the next one is applied.
   """
 
   num_epochs: int = 50
@@ -75,7 +75,7 @@ class PointTrainingConfig:
 
 
 class PointBatch(NamedTuple):
-  """Clips in [-1, 1], and where points are: shares of width and height."""
+  """Clips in [-1, 1], and true positions (x, y) in normalized coordinates."""
 
   video: Float[Array, 'b t h w 3']
   targets_unit: Float[Array, 'b t n 2']
@@ -85,11 +85,11 @@ class PointLosses(NamedTuple):
   """The loss and its parts.
 
   Attributes:
-    total: what is minimized.
-    position: mean absolute error of a coordinate.
-    motion: that of its change from frame to frame.
-    end_point: the error that is reported, |dx| + |dy|: twice `position`, and
-      not the length of the error.
+    total: training objective.
+    position: mean absolute error of coordinates.
+    motion: mean absolute error of their differences between frames.
+    end_point: reported error, the mean of |dx| + |dy|: twice `position`, not a
+      Euclidean distance.
   """
 
   total: Float[Array, '']
@@ -99,15 +99,15 @@ class PointLosses(NamedTuple):
 
 
 class PointMetrics(NamedTuple):
-  """What one update tells, with the losses under their published names.
+  """Metrics of one update, with losses under their published names.
 
   Attributes:
-    total_loss: what is minimized.
+    total_loss: training objective.
     epe: `PointLosses.end_point`.
     l1_loss: `PointLosses.position`.
     temporal_loss: `PointLosses.motion`.
-    gradient_norm: before it is limited.
-    bad_updates: how many of the latest ones in a row were not finite.
+    gradient_norm: global norm before clipping.
+    bad_updates: number of latest consecutive non-finite updates.
   """
 
   total_loss: Float[Array, '']
@@ -150,10 +150,10 @@ def compute_batch_losses(
     keys: Key[Array, 'b'] | None = None,
     axis: str | None = None,
 ) -> tuple[PointLosses, PyTree]:
-  """Returns losses, and statistics of norms after the batch.
+  """Returns losses and the updated batch-norm statistics.
 
-  With a key for each clip this is training, else validation. `axis` is that of
-  the mapped function whose shards are the batch together.
+  With a key for each clip, dropout and batch statistics are used, as in
+  training. `axis` is the mapped axis over which the batch is sharded.
   """
   prediction = PointTransformerFunctions(model).predict_clips(
       params, batch.video, batch.targets_unit[:, 0], keys, axis
@@ -167,7 +167,7 @@ def compute_batch_losses(
 def make_point_schedule(
     config: PointTrainingConfig, updates_per_epoch: int
 ) -> optax.Schedule:
-  """Returns the learning rate of an update, the same for all of an epoch."""
+  """Returns the learning rate by update, constant in each epoch."""
 
   def schedule(count: Array | int) -> Array:
     epoch = jnp.minimum(count // updates_per_epoch, config.num_epochs)
@@ -180,13 +180,10 @@ def make_point_schedule(
 def make_point_optimizer(
     config: PointTrainingConfig, updates_per_epoch: int
 ) -> optax.GradientTransformation:
-  """Returns AdamW behind a limit of the gradients' norm.
-
-  It skips updates whose gradients are not finite.
-  """
+  """AdamW with gradient-norm clipping; skips non-finite updates."""
 
   def clip(gradients: PyTree, params: PyTree) -> PyTree:
-    del params  # The limit is that of gradients.
+    del params  # Clipping depends only on gradients.
     scale = config.max_norm / (optax.tree.norm(gradients) + _EPSILON)
     scale = jnp.minimum(scale, 1)
     return jax.tree.map(lambda gradient: gradient * scale, gradients)
@@ -207,7 +204,7 @@ def make_point_optimizer(
 def make_point_state(
     params: Params, config: PointTrainingConfig, updates_per_epoch: int
 ) -> TrainState:
-  """Returns the state before the first update."""
+  """Initializes the state of training."""
   optimizer = make_point_optimizer(config, updates_per_epoch)
   return TrainState(
       jnp.zeros((), jnp.int32), params, optimizer.init(params.weights)
@@ -223,19 +220,19 @@ def convert_point_training(
 ) -> TrainState:
   """Returns the state after the epochs of a run of the published program.
 
-  Weights, running averages and both moments of AdamW are its own; the learning
-  rate goes on along the cosine of `config`.
+  Weights, running statistics and both moments of AdamW are restored; the
+  learning rate continues along the cosine of `config`.
 
   Args:
-    saved: as the program saved it.
-    model: the network, which must be that of the run.
-    config: settings, of which those of the optimizer must be those of the run.
-    updates_per_epoch: from now on.
-    origin: names the file in messages.
+    saved: content of the file of the program.
+    model: network, the same as that of the run.
+    config: settings; those of the optimizer are the same as in the run.
+    updates_per_epoch: number of updates of each further epoch.
+    origin: name of the file in messages.
 
   Raises:
-    CheckpointMismatchError: the run was of another network or optimizer.
-    ValueError: it has as many epochs as `config` or more.
+    CheckpointMismatchError: the run has another network or optimizer.
+    ValueError: the run has at least as many epochs as `config`.
   """
   expected = {
       'betas': (config.b1, config.b2),
@@ -318,9 +315,9 @@ def make_point_update(
 ) -> Update:
   """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  The state is replicated and given up, the batch sharded. The key is of what
-  dropout leaves out. What is learned does not depend on the number of devices.
-  The losses are those of the state as it was.
+  The state is replicated and donated, the batch sharded. The key is of dropout.
+  Results do not depend on the number of devices. The losses are those before
+  the update.
   """
   optimizer = make_point_optimizer(config, updates_per_epoch)
 
@@ -346,7 +343,7 @@ def make_point_update(
     changes, new_optimizer = optimizer.update(
         gradients, state.optimizer, weights
     )
-    # Running averages would never forget a value that is not finite.
+    # Non-finite values would persist in running statistics.
     statistics = jax.tree.map(
         lambda new, old: jnp.where(count_bad_steps(new_optimizer), old, new),
         statistics,

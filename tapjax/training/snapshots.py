@@ -1,7 +1,7 @@
-"""What training has come to, on disk: written whole or not at all.
+"""Snapshots of training states on disk, written atomically.
 
-A folder of Orbax checkpoints, one for each saved step: the latest ones, to
-resume from, and the one with the best score.
+A folder of Orbax checkpoints, one for each saved step: the latest ones, for
+resumed runs, and the one with the best score.
 """
 
 import os
@@ -19,18 +19,18 @@ _SCORE = 'score'
 
 
 class SnapshotError(ValueError):
-  """A snapshot can be neither written nor read."""
+  """A snapshot cannot be written or read."""
 
 
 class Snapshots:
-  """A bounded number of training states in a folder."""
+  """Folder with a bounded number of training states."""
 
   def __init__(self, directory: str | os.PathLike[str], num_latest: int = 2):
-    """Opens a folder, which is made if need be.
+    """Opens or creates a folder.
 
     Args:
-      directory: of nothing but snapshots.
-      num_latest: how many of the latest to keep, besides the best one.
+      directory: folder of only snapshots.
+      num_latest: number of latest snapshots to keep, besides the best one.
     """
     self._directory = pathlib.Path(directory).absolute()
     policies = [
@@ -59,12 +59,12 @@ class Snapshots:
 
   @property
   def latest_step(self) -> int | None:
-    """The last saved step, None if there is none."""
+    """Last saved step; None without snapshots."""
     return self._manager.latest_step()
 
   @property
   def best_score(self) -> float:
-    """The highest score of any snapshot; minus infinity if there is none."""
+    """Highest score of all snapshots; minus infinity without any."""
     step = self._manager.best_step()
     if step is None:
       return -np.inf
@@ -73,13 +73,15 @@ class Snapshots:
   def save(
       self, step: int, state: TrainState, score: float | None = None
   ) -> None:
-    """Writes a state while training goes on.
+    """Writes a state asynchronously.
 
     A snapshot appears under its step once it is complete.
-    Raises SnapshotError if this or the last one cannot be written; those
-    written before stay as they are.
+
+    Raises:
+      SnapshotError: this or the previous snapshot cannot be written; earlier
+        ones are unchanged.
     """
-    # The next update gives the state's arrays up, so they are copied first.
+    # The next update donates the state's arrays, so they are copied first.
     copied = jax.tree.map(lambda array: np.array(array), state)
     try:
       self._manager.save(
@@ -91,21 +93,22 @@ class Snapshots:
       raise self._explain_save(error) from error
 
   def wait(self) -> None:
-    """Returns when everything is written; raises SnapshotError if not."""
+    """Waits for pending writes; raises SnapshotError if one failed."""
     try:
       self._manager.wait_until_finished()
     except Exception as error:
       raise self._explain_save(error) from error
 
   def close(self) -> None:
-    """Waits and lets the folder go."""
+    """Waits for pending writes and closes the folder."""
     self.wait()
     self._manager.close()
 
   def restore(self, template: TrainState) -> TrainState | None:
-    """Returns the latest state, laid out as `template`; None without any.
+    """Returns the latest state, in the structure of `template`, or None.
 
-    Raises SnapshotError if it cannot be read, or is of another network.
+    Raises:
+      SnapshotError: it cannot be read, or is of another network.
     """
     step = self.latest_step
     if step is None:

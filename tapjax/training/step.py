@@ -1,4 +1,4 @@
-"""One update of a tracker's weights from a batch of examples.
+"""Update of a tracker's weights from a batch of examples.
 
 example ──encode, describe, initialize, refine──► states ──losses──► gradients
 ──mean over devices──► optimizer ──► weights
@@ -37,14 +37,14 @@ class StepConfig:
   """Settings of an update.
 
   Attributes:
-    losses: what is minimized.
-    optimizer: how.
-    accumulated: parts into which each device cuts its share of a batch and that
-      it works through one after the other; they bound memory and change nothing
-      but rounding, and statistics of norms, which are those of the parts.
-    refined_queries: of each video, the first ones, whose refinement is learned
-      from, to save memory; of the others the first guess is. None learns from
-      all.
+    losses: weights and thresholds of the losses.
+    optimizer: settings of the optimizer.
+    accumulated: number of sequential parts of each device's share of a batch,
+      whose gradients are averaged, to bound memory. Only rounding and
+      batch-norm statistics, which are per part, depend on it.
+    refined_queries: number of queries of each video, the first ones, whose
+      refinement is trained, to save memory; for the others, only the first
+      guess is. None for all.
   """
 
   losses: LossConfig = dataclasses.field(default_factory=LossConfig)
@@ -56,7 +56,7 @@ class StepConfig:
 
 
 class TrainState(NamedTuple):
-  """What training has come to: all that a resumed run needs."""
+  """State of training, complete for a resumed run."""
 
   num_updates: Int[Array, '']
   params: Params
@@ -64,9 +64,9 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-  """What one update tells.
+  """Metrics of one update.
 
-  Losses are of the last iteration, but for the sum and that of the heatmap.
+  Losses are of the last iteration, except for the total and the heatmap loss.
   """
 
   loss: Float[Array, '']
@@ -79,11 +79,11 @@ class Metrics(NamedTuple):
 
 
 class Prediction(NamedTuple):
-  """Tracks of a batch, to learn from.
+  """Differentiable tracks of a batch.
 
   Attributes:
-    tracks: the result `[b, n, t]`.
-    states: from the first guess on, `[i, b, n, t]`.
+    tracks: final tracks `[b, n, t]`.
+    states: states of the first guess and of each iteration, `[i, b, n, t]`.
     statistics: batch-norm statistics, updated by the batch.
   """
 
@@ -98,7 +98,7 @@ Update = Callable[[TrainState, Example, Array], tuple[TrainState, Metrics]]
 def make_train_state(
     functions: TrackerFunctions, config: StepConfig, key: Array
 ) -> TrainState:
-  """Returns the state before the first update."""
+  """Initializes parameters and optimizer."""
   params = functions.init(key)
   optimizer = make_optimizer(config.optimizer).init(params.weights)
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer)
@@ -109,8 +109,8 @@ def make_update(
 ) -> Update:
   """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  The state is replicated and given up, the batch sharded; see `parallel`. A key
-  makes an update repeatable together with the number of updates of the state.
+  The state is replicated and donated, the batch sharded; see `parallel`. Random
+  numbers are derived from the key and the number of updates of the state.
   """
   optimizer = make_optimizer(config.optimizer)
 
@@ -143,10 +143,10 @@ def apply_gradients(
     gradients: PyTree,
     statistics: PyTree,
 ) -> TrainState:
-  """Returns the state behind an update.
+  """Returns the state after an update.
 
-  Running statistics stay as they were where a gradient is not finite: they
-  would never forget it.
+  If a gradient is not finite, running statistics do not change either, as
+  non-finite values would persist in them.
   """
   changes, new_optimizer = optimizer.update(
       gradients, state.optimizer, state.params.weights
@@ -172,11 +172,21 @@ def predict_states(
     key: Array | None = None,
     target_points: Float[Array, 'b n t 2'] | None = None,
 ) -> Prediction:
-  """Tracks a batch, to learn from it.
+  """Tracks a batch differentiably.
 
-  Without a key nothing is random, and batch norms do not learn. The refinement
-  learns from the first `refined_queries` alone; see `StepConfig`. With
-  `target_points`, the states have their log-probabilities.
+  Args:
+    functions: functions of the tracker.
+    params: parameters of the tracker.
+    video: frames in [-1, 1].
+    query_points: (t, y, x) in pixels of the video.
+    refined_queries: number of refined queries; see `StepConfig`.
+    key: key of dropout and the like; None for no randomness and no updates of
+      batch-norm statistics.
+    target_points: true (x, y); with them, the states have log-probabilities of
+      the targets.
+
+  Raises:
+    ValueError: the tracker does not support `refined_queries`.
   """
   features, statistics = arrows.encode_in_training(
       functions, params, video, key
@@ -218,13 +228,13 @@ def compute_example_losses(
     refined_queries: int | None = None,
     key: Array | None = None,
 ) -> tuple[Losses, PyTree]:
-  """Returns losses of the first guess and of every iteration after it.
+  """Returns losses of the first guess and of each iteration.
 
-  And the statistics of norms behind the batch; see `predict_states`.
+  Also returns the updated batch-norm statistics; see `predict_states`.
   """
   targets = None
   if config.heatmap_weight:
-    # Wherever a hidden point is said to be, gradients stay finite.
+    # Finite targets of occluded points keep gradients finite.
     targets = jnp.where(batch.occluded[..., None], 0.0, batch.target_points)
   prediction = predict_states(
       functions,
@@ -252,7 +262,7 @@ def _compute_gradients(
     batch: Example,
     key: Array,
 ) -> tuple[PyTree, tuple[Losses, PyTree]]:
-  """Returns the mean gradients and losses of one device's share of a batch."""
+  """Returns mean gradients and losses of one device's share of a batch."""
 
   def compute(
       weights: PyTree, part: tuple[Example, Array]
@@ -281,7 +291,7 @@ def _compute_gradients(
 
 
 def average_parts(compute: Callable[[PyTree], PyTree], parts: PyTree) -> PyTree:
-  """Returns the mean of what is computed of parts, one after the other.
+  """Returns the mean of a function over parts, computed sequentially.
 
   Parts are along the first axis of all arrays.
   """

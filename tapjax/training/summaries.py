@@ -1,4 +1,4 @@
-"""Numbers and pictures over steps: for TensorBoard, and as a small table."""
+"""Scalars and pictures over steps, for TensorBoard and as a .csv table."""
 
 from collections.abc import Mapping
 import csv
@@ -16,10 +16,10 @@ _COLUMNS = ('step', 'name', 'value')
 
 
 class Summaries:
-  """Scalars and pictures over steps, in a folder that TensorBoard reads."""
+  """Writer of scalars and pictures to a TensorBoard folder."""
 
   def __init__(self, directory: str | os.PathLike[str], first_step: int = 0):
-    """Opens a folder; what it shows behind `first_step` is written anew."""
+    """Opens a folder; its entries after `first_step` are superseded."""
     self._writer = tensorboardX.SummaryWriter(
         os.fspath(directory), purge_step=first_step + 1 if first_step else None
     )
@@ -36,7 +36,7 @@ class Summaries:
     self._writer.close()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes numbers under their names."""
+    """Writes scalars by name."""
     for name, value in scalars.items():
       self._writer.add_scalar(name, value, step)
     self._writer.flush()
@@ -44,20 +44,20 @@ class Summaries:
   def write_picture(
       self, step: int, name: str, picture: UInt8[np.ndarray, 'h w 3']
   ) -> None:
-    """Writes a picture under its name."""
+    """Writes a picture by name."""
     self._writer.add_image(name, picture, step, dataformats='HWC')
     self._writer.flush()
 
 
 class Curves:
-  """Numbers over steps, as a table with the columns `step,name,value`."""
+  """Writer of scalars to a .csv table with columns `step,name,value`."""
 
   def __init__(self, path: pathlib.Path, first_step: int = 0):
-    """Opens a file; what it holds behind `first_step` is written anew."""
+    """Opens a file; removes its rows after `first_step`."""
     rows: list[list[str]] = []
     if first_step and path.is_file():
       with path.open(encoding='utf-8', newline='') as file:
-        # The last row of a run that was killed may be a part of one.
+        # The last row of a killed run may be incomplete.
         rows = [
             row
             for row in list(csv.reader(file))[1:]
@@ -67,7 +67,7 @@ class Curves:
     self._path = path
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Adds numbers under their names."""
+    """Appends scalars by name."""
     with self._path.open('a', encoding='utf-8', newline='') as file:
       csv.writer(file, lineterminator='\n').writerows(
           (step, name, f'{value:.6g}') for name, value in scalars.items()
@@ -75,7 +75,7 @@ class Curves:
 
 
 def read_curves(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-  """Returns what `Curves` wrote: steps and values under each name."""
+  """Reads a table of `Curves`: (step, value) pairs by name."""
   curves: dict[str, list[tuple[int, float]]] = {}
   with path.open(encoding='utf-8', newline='') as file:
     for row in csv.DictReader(file):

@@ -1,12 +1,12 @@
-"""How TAPTRv2 learns: first weights, queries, the optimizer and one update.
+"""Training of TAPTRv2: initial weights, queries, optimizer and update.
 
-Li et al., arXiv 2407.16291. The loss is that of `taptr_losses`, of one video
-after the other:
+Li et al., arXiv 2407.16291. The loss is that of `taptr_losses`, computed
+video by video:
 
-  gradients = mean over videos, of norm 0.1 at most ──AdamW──► weights
+  gradients = mean over videos, clipped to norm 0.1 ──AdamW──► weights
   average += (1 - decay) * (weights - average)
 
-What training comes to is the running average of the weights.
+The result of training is the running average of the weights.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,11 @@ from tapjax.types import Example
 from tapjax.types import PyTree
 
 BACKBONE_PREFIX = 'taptr/~/backbone/~/'
-# What a class is at first, before its logit is learned.
-_FIRST_CHANCE = 0.01
+# Initial probability of each class.
+_INITIAL_PROBABILITY = 0.01
 _DROP = 0.1
 _HEADS = ('boxes', 'classes')
-# Linear layers that begin as they do in PyTorch; others have Xavier's matrices.
+# Linear layers with PyTorch's default initialization; others use Xavier's.
 _PLAIN = ('updater', 'window_updater', 'describer', *_HEADS)
 
 
@@ -51,22 +51,23 @@ class TaptrTrainingConfig:
   """Settings of training, as published.
 
   Attributes:
-    num_steps: updates; 150 epochs of about 11 000 videos, 32 at once.
-    peak_lr: learning rate, at first.
-    backbone_lr: that of the residual network.
-    drops: shares of the training behind which learning rates are a tenth.
-    weight_decay: of all parameters, times the learning rate.
-    max_norm: gradients of a larger global norm are scaled down to it.
-    b1: decay of the mean of gradients.
-    b2: decay of the mean of squared gradients.
-    average_decay: of the running average of weights, of one of the parts that
-      make an update.
-    average_parts: how many parts make an update.
-    restarted: share of the points whose query is on any frame that shows them;
-      that of others is on the first one.
-    losses: their weights.
-    max_bad_steps: consecutive updates with a non-finite gradient that change
-      nothing; one more is let through.
+    num_steps: number of updates; 150 epochs of about 11 000 videos in batches
+      of 32.
+    peak_lr: initial learning rate.
+    backbone_lr: initial learning rate of the residual network.
+    drops: fractions of the training after which learning rates drop to a tenth.
+    weight_decay: decoupled weight decay of all parameters.
+    max_norm: maximum global norm of the gradients, by clipping.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    average_decay: decay of the running average of the weights, per part of an
+      update.
+    average_parts: number of parts of an update.
+    restarted: fraction of points whose query is on a random visible frame; for
+      others it is on the first visible frame.
+    losses: weights of the losses.
+    max_bad_steps: maximum number of consecutive updates with a non-finite
+      gradient that are skipped; the next one is applied.
   """
 
   num_steps: int = 51_562
@@ -94,22 +95,22 @@ class TaptrTrainingConfig:
 
 
 class Learned(NamedTuple):
-  """What an update changes, besides the average in `TrainState.params`."""
+  """Learned weights and optimizer state, besides the running average."""
 
   weights: PyTree
   optimizer: PyTree
 
 
 class TaptrMetrics(NamedTuple):
-  """What one update tells.
+  """Metrics of one update.
 
   Attributes:
-    loss: what is minimized.
-    position: the position loss of the last layer, as shares of the frame.
-    moved: that of the last layer's attention.
-    visibility: the focal loss.
-    gradient_norm: before it is limited.
-    bad_updates: how many of the latest ones in a row were not finite.
+    loss: training objective.
+    position: position loss of the last layer, in normalized coordinates.
+    moved: position loss after the last layer's attention.
+    visibility: focal loss.
+    gradient_norm: global norm before clipping.
+    bad_updates: number of latest consecutive non-finite updates.
   """
 
   loss: Float[Array, '']
@@ -124,17 +125,17 @@ Update = Callable[[TrainState, Example, Array], tuple[TrainState, TaptrMetrics]]
 
 
 def draw_first_weights(key: Array, params: Params) -> Params:
-  """Returns parameters whose weights begin as published.
+  """Returns parameters with the published initialization.
 
   Args:
-    key: of what is random.
-    params: as the tracker's `init` makes them; what they have of attention, of
-      convolutions and of norms is kept.
+    key: key of random weights.
+    params: parameters from `init`, whose attention, convolutions and norms are
+      kept.
   """
   weights = {module: dict(leaves) for module, leaves in params.weights.items()}
   for i, (module, leaves) in enumerate(sorted(weights.items())):
     _, *path = module.split('/~/')
-    if not path or not _is_free(path) or leaves.keys() != {'w', 'b'}:
+    if not path or not _is_reinitialized(path) or leaves.keys() != {'w', 'b'}:
       continue
     head = path[0].rpartition('_')[0]
     if head == 'boxes' and path[-1] == 'linear_2':
@@ -150,13 +151,13 @@ def draw_first_weights(key: Array, params: Params) -> Params:
     if path[0] in _PLAIN or head in _PLAIN:
       leaves['w'] = draw(matrix_key, leaves['w'])
     if head == 'classes':
-      odds = jnp.log(_FIRST_CHANCE / (1 - _FIRST_CHANCE))
+      odds = jnp.log(_INITIAL_PROBABILITY / (1 - _INITIAL_PROBABILITY))
       leaves['b'] = jnp.full_like(leaves['b'], odds)
   return params._replace(weights=weights)
 
 
-def _is_free(path: list[str]) -> bool:
-  """Returns whether a module's bias is not what `init` makes of it."""
+def _is_reinitialized(path: list[str]) -> bool:
+  """Returns whether a module's bias differs from `init`."""
   if path[0].startswith(('backbone', 'projection')) or path[-1] == 'offsets':
     return False
   if path[0].startswith('encoder'):
@@ -165,9 +166,10 @@ def _is_free(path: list[str]) -> bool:
 
 
 def choose_queries(key: Array, example: Example, restarted: float) -> Example:
-  """Returns an example without `b` whose points begin where they are visible.
+  """Returns an example without `b` with queries on visible frames.
 
-  That is on the first such frame, but for a share of the points on any of them.
+  Queries are on the first visible frame, except for the fraction `restarted` of
+  the points, whose queries are on any visible frame.
   """
   keys = jax.random.split(key, 2)
   num_queries, num_frames = example.occluded.shape
@@ -197,9 +199,9 @@ def compute_example_loss(
     config: TaptrLossConfig,
     dropout_key: Array | None = None,
 ) -> tuple[Float[Array, ''], TaptrLosses]:
-  """Returns the loss of one video of the network's resolution, and its parts.
+  """Returns the loss of one video at the network's resolution, and its parts.
 
-  The example has no `b`. Points count behind their queries.
+  The example has no `b`. Frames after the query of a point count.
   """
   functions = TaptrFunctions(model)
   features = arrows.encode_segment(functions, params, example.video[None])
@@ -218,7 +220,7 @@ def compute_example_loss(
 
 
 def make_taptr_schedule(config: TaptrTrainingConfig) -> optax.Schedule:
-  """Returns what an update multiplies learning rates by."""
+  """Returns the factor of the learning rates for each update."""
   steps = (round(share * config.num_steps) for share in config.drops)
   return optax.piecewise_constant_schedule(1.0, dict.fromkeys(steps, _DROP))
 
@@ -226,13 +228,13 @@ def make_taptr_schedule(config: TaptrTrainingConfig) -> optax.Schedule:
 def make_taptr_optimizer(
     config: TaptrTrainingConfig,
 ) -> optax.GradientTransformation:
-  """Returns AdamW behind a limit of the gradients' norm.
+  """AdamW with gradient-norm clipping, and rates by module.
 
-  It takes `{module: {name: array}}`, and skips updates that are not finite.
+  It takes `{module: {name: array}}` and skips non-finite updates.
   """
 
   def scale(updates: PyTree, params: PyTree) -> PyTree:
-    del params  # Rates depend on names alone.
+    del params  # Rates depend only on names.
     return {
         module: optax.tree.scale(_get_rate(config, module), leaves)
         for module, leaves in updates.items()
@@ -254,7 +256,7 @@ def _get_rate(config: TaptrTrainingConfig, module: str) -> float:
 
 
 def make_taptr_state(params: Params, config: TaptrTrainingConfig) -> TrainState:
-  """Returns the state before the first update.
+  """Initializes the state of training.
 
   `TrainState.params` is the running average; `TrainState.optimizer` is
   `Learned`.
@@ -269,10 +271,10 @@ def make_taptr_state(params: Params, config: TaptrTrainingConfig) -> TrainState:
 def make_taptr_update(
     model: TaptrConfig, config: TaptrTrainingConfig, mesh: Mesh
 ) -> Update:
-  """Compiles the update of a state from a batch, on all devices of a mesh.
+  """Compiles `update(state, batch, key)`, on all devices of a mesh.
 
-  The state is replicated and given up, the batch sharded, and the key, of what
-  dropout leaves out and of queries, the same for all updates.
+  The state is replicated and donated, the batch sharded. The key, of dropout
+  and of queries, is the same for all updates.
   """
   optimizer = make_taptr_optimizer(config)
 
@@ -325,11 +327,11 @@ def make_taptr_update(
 def _average_weights(
     average: PyTree, weights: PyTree, config: TaptrTrainingConfig
 ) -> PyTree:
-  """Returns the running average behind an update."""
+  """Returns the running average after an update."""
   decay = config.average_decay**config.average_parts
 
   def move(module: str) -> PyTree:
-    # As published, the heads are stored twice and averaged as often.
+    # As published, the heads are stored twice and averaged twice.
     head = module.split('/~/')[1] if '/~/' in module else ''
     own = decay**2 if head.rpartition('_')[0] in _HEADS else decay
     return jax.tree.map(

@@ -1,14 +1,13 @@
-"""The losses of TAPTRv2 on tracks whose truth is known.
+"""Losses of TAPTRv2 on labeled tracks.
 
-Li et al., arXiv 2407.16291. Over what is updated, the frames behind a query's,
-and with positions as shares of the frame,
+Li et al., arXiv 2407.16291. Over the updated frames, those after a query's,
+and with positions in normalized coordinates,
 
   position    |x - x'| + |y - y'| where the target is inside of the frame, for
-              every layer twice: as attention has moved the point, and as it
-              leaves the layer
+              every layer twice: after its attention, and after the layer
   visibility  focal loss of the three classes, of the last layer
 
-each a sum divided by one more than the number of its entries.
+each a sum divided by the number of its entries plus one.
 """
 
 import dataclasses
@@ -31,11 +30,11 @@ class TaptrLossConfig:
   """Weights of the losses, and the focal loss.
 
   Attributes:
-    position_weight: of both position losses of each layer.
-    visibility_weight: of the visibility loss.
-    focal_balance: what a class that is the target weighs; others weigh the
-      rest of 1.
-    focal_power: of the error, by which what is almost right weighs less.
+    position_weight: weight of both position losses of each layer.
+    visibility_weight: weight of the visibility loss.
+    focal_balance: weight of the target class in the focal loss; other classes
+      have weight 1 - focal_balance.
+    focal_power: exponent of the error in the focal loss.
   """
 
   position_weight: float = 5.0
@@ -45,14 +44,14 @@ class TaptrLossConfig:
 
 
 class TaptrLosses(NamedTuple):
-  """The losses before they are weighted; positions of every layer."""
+  """Unweighted losses; position losses of every layer."""
 
   position: Float[Array, 'i']
   moved: Float[Array, 'i']
   visibility: Float[Array, '']
 
   def sum(self, config: TaptrLossConfig) -> Float[Array, '']:
-    """Returns the weighted sum, which is minimized."""
+    """Returns the weighted sum, the training objective."""
     position = jnp.sum(self.position) + jnp.sum(self.moved)
     return (
         config.position_weight * position
@@ -70,12 +69,12 @@ def compute_taptr_losses(
   """Returns the losses of one video.
 
   Args:
-    outputs: of every layer, `[i, t, n, ...]`.
-    query_frames: where each query is.
-    targets_unit: true (x, y) in normalized coordinates of the network; those of
-      occluded points count too.
-    occluded: the truth.
-    config: the focal loss.
+    outputs: outputs of every layer, `[i, t, n, ...]`.
+    query_frames: frame index of each query.
+    targets_unit: true (x, y) in normalized coordinates; targets of occluded
+      points count too.
+    occluded: whether the true point is occluded.
+    config: settings of the focal loss.
   """
   frames = jnp.arange(len(occluded))[:, None]
   is_updated = frames > query_frames[None]

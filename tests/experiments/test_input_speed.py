@@ -90,7 +90,7 @@ def prepare(kind, root):
         'data.num_frames=5',
         'data.tracks.num_points=6',
         'model.resolution=(16,16)',
-        'disturbance.largest_side=4',
+        'distractors.largest_side=4',
     )
   elif kind == 'clips':
     name = 'pips_plus_plus_pointodyssey'

@@ -17,7 +17,7 @@ from experiments.taptr_videos import change_batches
 from experiments.taptr_videos import make_taptr_draw
 import tapjax
 from tapjax import parallel
-from tapjax.data.procedural.distractors import DisturbanceConfig
+from tapjax.data.procedural.distractors import DistractorConfig
 from tapjax.models.taptr.config import TAPTRV2
 from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.training.taptr import _average_weights
@@ -129,17 +129,17 @@ def test_the_recipe_is_the_published_one(path):
   text = path.read_text()
   for words in (f'{path.name} --workdir=DIR', 'ardware:', 'hours', 'Expected'):
     assert words in text
-  harder = config.disturbance
+  harder = config.distractors
   assert (harder.cover, harder.replace) == (0.5, 0.5)
   assert (harder.recolor, harder.blur) == (0.25, 0.25)
   assert (harder.smallest_side, harder.largest_side) == (2, 99)
 
 
 @pytest.mark.slow
-def test_batches_are_disturbed_by_their_number(quick_compilation):
+def test_distractors_depend_on_the_number_of_a_batch(quick_compilation):
   batch = make_batch()
   mesh = parallel.make_mesh(jax.devices()[:2])
-  config = DisturbanceConfig(
+  config = DistractorConfig(
       cover=1.0, smallest_side=4, largest_side=5, recolor=0.0, blur=0.0
   )
   draw = change_batches(
@@ -310,7 +310,7 @@ def make_kubric_config(root, *changes):
           'data.tracks.num_points=6',
           'data.batch_size=2',
           'data.num_workers=0',
-          'disturbance.largest_side=4',
+          'distractors.largest_side=4',
           *changes,
       ),
   )
@@ -321,7 +321,7 @@ def test_kubric_is_panned_and_the_same_on_all_devices(
     kubric, quick_compilation
 ):
   config = make_kubric_config(kubric)
-  plain = dataclasses.replace(config, disturbance=None, panning=None)
+  plain = dataclasses.replace(config, distractors=None, panning=None)
   (one, two), (before,) = (
       [
           make_taptr_draw(settings, parallel.make_mesh(jax.devices()[:number]))(

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from tapjax.data.kubric.movi import MoviRecord
+from tapjax.data.kubric.tracks import CropWindow
 from tapjax.data.kubric.tracks import MoviChoices
 from tapjax.data.kubric.tracks import MoviTrackConfig
-from tapjax.data.kubric.tracks import Window
 
 CASES = ('nocrop', 'crop', 'snap', 'vflip', 'pad')
 
@@ -42,10 +42,10 @@ def read_settings(stored, case):
 
 
 def make_case(stored, case):
-  """Returns window, config and choices of a case."""
+  """Returns crop, config and choices of a case."""
   settings = read_settings(stored, case)
   height, width = stored['record/video'].shape[1:3]
-  window = Window(*(settings['window'] or (0, 0, height, width)))
+  crop = CropWindow(*(settings['window'] or (0, 0, height, width)))
   config = MoviTrackConfig(
       num_points=settings['tracks_to_sample'],
       stride=settings['sampling_stride'],
@@ -64,4 +64,4 @@ def make_case(stored, case):
       stored.get(f'{case}/random/snap_perturb'),
       stored.get(f'{case}/random/snap_uniform'),
   )
-  return window, config, choices
+  return crop, config, choices

@@ -37,7 +37,7 @@ def make_matrix(q, p):
   return matrix
 
 
-def compute(record, window, config, choices):
+def compute(record, crop, config, choices):
   """Returns queries, positions and occlusion, in pixels of the whole frame."""
   t, h, w = record.depth.shape
   low, high = (float(value) for value in record.depth_range)
@@ -62,8 +62,8 @@ def compute(record, window, config, choices):
   grid = np.stack(
       np.meshgrid(
           np.arange(a, t, s),
-          np.arange(b + window.top, window.bottom, s),
-          np.arange(c + window.left, window.right, s),
+          np.arange(b + crop.top, crop.bottom, s),
+          np.arange(c + crop.left, crop.right, s),
           indexing='ij',
       ),
       axis=-1,
@@ -120,8 +120,8 @@ def compute(record, window, config, choices):
       out = projected[:, 2] < 0
       out |= np.max(depths, axis=0) < 0.99 * distance
       out |= ~np.any(same, axis=0)
-      out |= (place[:, 1] < window.top) | (place[:, 0] < window.left)
-      out |= (place[:, 1] > window.bottom) | (place[:, 0] > window.right)
+      out |= (place[:, 1] < crop.top) | (place[:, 0] < crop.left)
+      out |= (place[:, 1] > crop.bottom) | (place[:, 0] > crop.right)
       away = np.zeros(len(mine), bool)
       if segment:
         now = rotate(record.quaternions[segment - 1, frame])

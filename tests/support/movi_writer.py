@@ -6,9 +6,9 @@ import struct
 import cv2
 import numpy as np
 
+from tapjax.data.kubric.tracks import CropWindow
 from tapjax.data.kubric.tracks import make_tracks
 from tapjax.data.kubric.tracks import MoviTrackConfig
-from tapjax.data.kubric.tracks import Window
 from tests.support.movi_scenes import make_record
 from tests.support.movi_scenes import MoviSceneConfig
 
@@ -103,7 +103,7 @@ def write_cotracker(root, records, num_points=40):
     height, width = record.video.shape[1:3]
     tracks = make_tracks(
         record,
-        Window(0, 0, height, width),
+        CropWindow(0, 0, height, width),
         (height, width),
         MoviTrackConfig(num_points=num_points, stride=1),
         np.random.default_rng(index),

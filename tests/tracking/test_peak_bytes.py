@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tapjax import parallel
 from tapjax.models import registry
 from tapjax.models.contract import describe_params
 from tapjax.tracking import peak_bytes

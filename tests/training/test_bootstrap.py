@@ -12,7 +12,7 @@ from tapjax import parallel
 from tapjax.data.procedural.videos import make_batch
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledBatch
-from tapjax.data.unlabeled.degradation import CorruptionConfig
+from tapjax.data.unlabeled.degradation import DegradationConfig
 from tapjax.models.contract import TrackerFunctions
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.functions import TapirFunctions
@@ -38,12 +38,12 @@ MODEL = TapirConfig(
     # Tracks of random weights count too.
     visibility_threshold=0.01,
 )
-STILL = CorruptionConfig(least_scale=1.0, jpeg_chance=0.0)
+STILL = DegradationConfig(least_scale=1.0, jpeg_chance=0.0)
 CONFIG = SelfTrainingConfig(
     optimizer=OptimizerConfig(
         peak_lr=1e-3, warmup_steps=1, num_steps=50, weight_decay=0.0
     ),
-    corruption=STILL,
+    degradation=STILL,
     cycle_threshold=1e6,
     least_confidence=0.0,
 )
@@ -210,7 +210,7 @@ def test_a_perfect_student_has_no_position_loss():
   assert float(kept) == float(counted) == 1
   # Where the frame has moved, standing still on the canvas is wrong.
   moving = dataclasses.replace(
-      CONFIG, corruption=CorruptionConfig(least_scale=0.5, jpeg_chance=0.0)
+      CONFIG, degradation=DegradationConfig(least_scale=0.5, jpeg_chance=0.0)
   )
   losses, _ = compute(still, moving, batch)
   assert losses.position.min() > 0.01

@@ -27,12 +27,12 @@ SHORTEST_CLIP = 128
 _COLUMNS = 9
 # Heads nearer to the border, in pixels, are not used.
 _MARGIN = 32.0
-# The path of a head, in pixels, from which on it counts as moving.
+# Heads with a shorter path, in pixels, count as standing still.
 _LEAST_PATH = 150.0
 
 
 class HeadBoxes(NamedTuple):
-  """Centers of the heads of a sequence; (0, 0) where there is no box."""
+  """Centers of the heads of a sequence; (0, 0) without a box."""
 
   positions: Float[np.ndarray, 'm t 2']
   visible: Float[np.ndarray, 'm t']
@@ -40,7 +40,7 @@ class HeadBoxes(NamedTuple):
 
 
 def list_sequences(root: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the folders of annotated sequences below the one of HT21."""
+  """Returns the folders of annotated sequences; FileNotFoundError if none."""
   sequences = sorted(
       file.parents[1] for file in root.glob('HT21/train/*/gt/gt.txt')
   )
@@ -70,9 +70,10 @@ def read_clips(sequence: pathlib.Path) -> Iterator[PointSequence]:
 
 
 def place_heads(rows: Float[np.ndarray, 'k c'], origin: str) -> HeadBoxes:
-  """Puts boxes in their places; the last row says how many frames there are.
+  """Arranges the rows of a table by head and frame.
 
-  `origin` names the table in messages.
+  The last row has the last frame. `origin` names the table in messages. Raises
+  ValueError for a malformed table.
   """
   if rows.shape[1] != _COLUMNS or not len(rows):
     raise ValueError(
@@ -100,9 +101,9 @@ def list_clips(
     length: int = CLIP_LENGTH,
     shortest: int = SHORTEST_CLIP,
 ) -> list[tuple[int, int]]:
-  """Returns the first frame of each clip and the one behind its last.
+  """Returns (start, end) frames of clips that overlap by half; end is excluded.
 
-  Clips overlap by half.
+  Clips shorter than `shortest` are left out.
   """
   clips = [
       (start, min(start + length, num_frames))
@@ -112,10 +113,9 @@ def list_clips(
 
 
 def select_heads(boxes: HeadBoxes, start: int, end: int) -> PointTracks:
-  """Returns the moving heads of a clip that its first two frames show.
+  """Returns tracks of moving heads visible on the first two frames of a clip.
 
-  Where a head is hidden it stays at its last visible position, which counts as
-  valid if it was annotated.
+  A hidden head has its last visible position, valid if the frame is annotated.
   """
   positions, visible, valid = (array[:, start:end] for array in boxes)
   height, width = RESOLUTION
@@ -124,7 +124,7 @@ def select_heads(boxes: HeadBoxes, start: int, end: int) -> PointTracks:
   )
   shown = (visible > 0) & inside
   known = (valid > 0) & inside
-  # A gap in the annotation counts as a way to (0, 0) and back, as published.
+  # As published, a gap in the annotation counts as a path to (0, 0) and back.
   path = np.linalg.norm(np.diff(positions, axis=1), axis=-1).sum(axis=1)
   good = shown & known
   kept = good[:, 0] & good[:, 1] & (path > _LEAST_PATH)

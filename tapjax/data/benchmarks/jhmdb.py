@@ -1,8 +1,8 @@
-"""JHMDB: joints of people, followed as points.
+"""JHMDB: joints of people as point tracks.
 
-Jhuang et al., "Towards understanding action recognition" (2013). The tree as
-published: `splits`, `joint_positions` and `Rename_Images`. All joints of the
-first frame are queries; those that are outside of it do not count.
+Jhuang et al., "Towards understanding action recognition" (2013). The folder has
+the published layout: `splits`, `joint_positions` and `Rename_Images`. All
+joints on the first frame are queries; joints outside of it do not count.
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ _TEST = '2'
 
 
 def open_jhmdb(path: pathlib.Path) -> Source:
-  """Reads the test videos of the first split.
+  """Opens the test videos of the first split.
 
-  Videos without a file of joints are listed as missing. Every joint is marked
-  visible: positions outside of the frame are in the data, and in `points_unit`.
+  Videos without a file of joints are listed as missing. All joints are marked
+  visible, and `points_unit` includes positions outside of the frame.
   """
   splits = sorted((path / 'splits').glob('*_test_split1.txt'))
   if not splits:
@@ -62,7 +62,7 @@ def open_jhmdb(path: pathlib.Path) -> Source:
 def get_joint_queries(
     joints: Float[np.ndarray, 'j t 2'],
 ) -> Float[np.ndarray, 'j 3']:
-  """Returns (0, y, x) of joints in pixels (x, y), of those outside as well."""
+  """Returns queries (0, y, x) of joints (x, y), including those outside."""
   first = joints[:, 0]
   return np.concatenate([np.zeros((len(first), 1)), first[:, ::-1]], axis=-1)
 
@@ -70,7 +70,7 @@ def get_joint_queries(
 def find_joints_inside(
     joints: Float[np.ndarray, 'j t 2'], resolution: Resolution
 ) -> np.ndarray:
-  """Returns which joints are inside of the first frame."""
+  """Returns a mask of the joints inside of the first frame."""
   limit = np.asarray([[resolution[1], resolution[0]]])
   inside = (joints[:, 0] >= 0) & (joints[:, 0] < limit)
   return np.all(inside, axis=-1)

@@ -1,9 +1,8 @@
 """Readers of tracks in .csv tables beside video files.
 
-Perception Test and RoboTAP: a row is a video and then (x, y, occluded) for each
-frame. Kinetics: a row begins with an address on the web and the seconds of the
-clip, which the user has downloaded. A row is a track; rows of one video belong
-together.
+A row is a track. Perception Test and RoboTAP: a row is the name of a video and
+then (x, y, occluded) for each frame. Kinetics: a row begins with the id of a
+video and the first and last second of the clip, which the user has downloaded.
 """
 
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ KINETICS_RATE = 25
 
 
 def open_table_folder(path: pathlib.Path) -> Source:
-  """Reads the one .csv table of a folder, and videos in it or in `videos`."""
+  """Opens the only .csv table of a folder, with videos there or in `videos`."""
   tables = sorted(path.glob('*.csv'))
   if len(tables) != 1:
     raise ValueError(
@@ -43,10 +42,10 @@ def open_point_table(
     videos: pathlib.Path,
     max_video_frames: int = MAX_VIDEO_FRAMES,
 ) -> Source:
-  """Reads a .csv table of tracks and the videos that it names.
+  """Opens a .csv table of tracks and its videos.
 
-  A video of more than `max_video_frames` is cut into equal parts, each of them
-  a video of its own. Absent videos are listed as missing.
+  A video of more than `max_video_frames` is divided into equal parts, each an
+  entry of its own. Absent videos are listed as missing.
   """
   groups = _group_rows(path, num_keys=1)
   files = {key: videos / _add_suffix(key[0]) for key in groups}
@@ -80,11 +79,11 @@ def open_point_table(
 
 
 def open_kinetics_table(path: pathlib.Path, videos: pathlib.Path) -> Source:
-  """Reads `tapvid_kinetics.csv` and clips, as the published conversion does.
+  """Opens `tapvid_kinetics.csv` and clips, as the published conversion does.
 
-  Clips are `<id>_<start>_<end>.mp4`, the seconds as six digits, anywhere below
-  `videos`. They are read at 25 frames per second, at most 250 frames, by way of
-  JPEG as published. Absent ones are listed as missing.
+  Clips are `<id>_<start>_<end>.mp4`, with six digits for the seconds, anywhere
+  below `videos`. They are read at 25 frames per second, at most 250 frames,
+  through JPEG as published. Absent clips are listed as missing.
   """
   groups = _group_rows(path, num_keys=3)
   files: dict[str, pathlib.Path] = {}
@@ -109,12 +108,12 @@ def open_kinetics_table(path: pathlib.Path, videos: pathlib.Path) -> Source:
         files[f'{name}.mp4'], KINETICS_RATE, KINETICS_FRAMES
     )
     frames = decode_images(images, name)
-    # The table counts from the centers of pixels, unlike other benchmarks.
+    # Coordinates count from the centers of pixels, unlike other benchmarks.
     size = np.asarray(frames.shape[2:0:-1], np.float64)
     points = (points * size - 0.5) / size
     kept = slice(len(frames))
     points, occluded = points[:, kept], occluded[:, kept]
-    # Half a pixel may lie outside of the frame; there is nothing to check.
+    # Points may lie half a pixel outside of the frame: no check.
     return AnnotatedVideo(name, frames, points, occluded)
 
   def list_entries() -> Iterator[Entry]:
@@ -129,7 +128,7 @@ def open_kinetics_table(path: pathlib.Path, videos: pathlib.Path) -> Source:
 def _group_rows(
     path: pathlib.Path, num_keys: int
 ) -> dict[tuple[str, ...], list[list[str]]]:
-  """Returns the rows of every video, in order of appearance."""
+  """Returns the rows of every video by its `num_keys` first fields."""
   if not path.is_file():
     raise FileNotFoundError(f'there is no table {path}; is the path right?')
   groups: dict[tuple[str, ...], list[list[str]]] = {}
@@ -152,7 +151,7 @@ def _group_rows(
 def _parse_rows(
     path: pathlib.Path, name: str, rows: list[list[str]], dtype: type
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the points [n, t, 2] and which of them are hidden."""
+  """Returns points [n, t, 2] and their occlusion [n, t]."""
   try:
     values: np.ndarray = np.asarray(rows, dtype).reshape(len(rows), -1, 3)
   except ValueError:

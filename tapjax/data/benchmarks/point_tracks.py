@@ -1,7 +1,7 @@
-"""Tracks that all begin visible on the first frame, as PIPs++ evaluates them.
+"""Tracks visible on the first frame, as in the evaluation of PIPs++.
 
-Positions are (x, y) in pixels of which (0, 0) is the center of the first one;
-in raster coordinates they are half a pixel more.
+Positions are (x, y) in pixels, with (0, 0) at the center of the upper-left
+pixel; raster coordinates are half a pixel larger.
 """
 
 import pathlib
@@ -16,9 +16,9 @@ from tapjax.geometry import Resolution
 
 
 class PointTracks(NamedTuple):
-  """Tracks that begin visible on the first frame, one row for each.
+  """Tracks that are visible on the first frame.
 
-  Positions are finite everywhere; where a track is not valid they mean nothing.
+  All positions are finite, and arbitrary if not valid.
   """
 
   positions: Float[np.ndarray, 'n t 2']
@@ -26,12 +26,12 @@ class PointTracks(NamedTuple):
   valid: Bool[np.ndarray, 'n t']
 
   def take(self, rows: Shaped[np.ndarray, 'k']) -> 'PointTracks':
-    """Returns some of the tracks: by index, or those of a mask."""
+    """Returns a subset of the tracks, by index or mask."""
     return PointTracks(*(array[rows] for array in self))
 
 
 class PointSequence(NamedTuple):
-  """A scene to evaluate on: where its frames are, and its tracks."""
+  """A scene for evaluation: paths of its frames, and its tracks."""
 
   name: str
   frame_paths: tuple[pathlib.Path, ...]
@@ -43,14 +43,14 @@ def find_inside(
     lowest: tuple[float, float],
     highest: tuple[float, float],
 ) -> Bool[np.ndarray, '*n']:
-  """Returns which (x, y) lie between two corners, these included."""
+  """Returns a mask of (x, y) between two corners, inclusive."""
   return np.all((positions >= lowest) & (positions <= highest), axis=-1)
 
 
 def limit_positions(
     tracks: PointTracks, resolution: Resolution, margin: float
 ) -> PointTracks:
-  """Moves positions no farther out than a margin around the frame."""
+  """Clips positions to the frame and a margin around it, in pixels."""
   height, width = resolution
   return tracks._replace(
       positions=np.clip(
@@ -64,12 +64,12 @@ def take_first_frame_tracks(
     occluded: Bool[np.ndarray, 'm t'],
     resolution: Resolution,
 ) -> PointTracks:
-  """Returns tracks of TAP-Vid that the first frame shows, as PIPs++ reads them.
+  """Returns TAP-Vid tracks visible on the first frame, as PIPs++ reads them.
 
-  Points (x, y) are fractions of the frame. They are multiplied by the distance
-  between the centers of the outermost pixels, which differs from what TAP-Vid
-  means by up to half a pixel: published scores were measured so. What is
-  visible is valid.
+  Points (x, y) are in normalized coordinates. They are multiplied by the
+  distance between the centers of the outermost pixels, which differs from the
+  convention of TAP-Vid by up to half a pixel: published scores were measured
+  so. Visible points are valid.
   """
   height, width = resolution
   kept = ~occluded[:, 0]

@@ -1,12 +1,12 @@
-"""What PIPs++ is evaluated on, one video at a time.
+"""Benchmarks of PIPs++: TAP-Vid-DAVIS, CroHD and PointOdyssey.
 
-TAP-Vid-DAVIS, CroHD and PointOdyssey, from points that the first frame shows to
-the end of the video. Frames of the last two stay on disk.
+Tracks begin at points visible on the first frame and end with the video. Frames
+of CroHD and PointOdyssey stay on disk.
 
-All is as in the published tests, where coordinates count from the center of the
-first pixel and are multiplied by the change of the sides, though the resized
-frames, and what DAVIS means, are half a pixel beside; ours are half a pixel
-more, so that the network is given the same numbers.
+The protocol is that of the published tests, with coordinates that count from
+the center of the first pixel and scale with the sides of the frame, although
+resized frames, and the annotations of DAVIS, are shifted by half a pixel. The
+raster coordinates here are half a pixel larger: the network has the same input.
 """
 
 from collections.abc import Callable
@@ -35,19 +35,19 @@ from tapjax.data.point_odyssey.clips import resize_values
 from tapjax.geometry import Resolution
 from tapjax.media.lazy import LazyFrames
 
-# From the data sets' coordinates to raster ones.
+# From coordinates of the data sets to raster coordinates, in pixels.
 _SHIFT = 0.5
 
 
 class PointVideo(NamedTuple):
-  """A video at the size at which it is evaluated.
+  """A video at the resolution of the evaluation.
 
   Attributes:
     name: of the video.
-    frames: in [-1, 1], or levels of frames that stay on disk.
-    positions: in raster pixels of the frames; those on the first one are where
-      tracks begin.
-    valid: where they are known.
+    frames: floats in [-1, 1], or uint8 frames that stay on disk.
+    positions: (x, y) in raster pixels of the frames; those on the first frame
+      are the queries.
+    valid: mask of the known positions.
   """
 
   name: str
@@ -57,12 +57,11 @@ class PointVideo(NamedTuple):
 
 
 class PointEntry(NamedTuple):
-  """What a reader of these benchmarks returns: a video of any size.
+  """A video of these benchmarks, at any resolution.
 
   Attributes:
     name: of the video.
-    resize: from a (height, width) to the video of that size, None being its
-      own.
+    resize: from (height, width) to the resized video; None keeps its size.
   """
 
   name: str
@@ -70,7 +69,7 @@ class PointEntry(NamedTuple):
 
 
 def open_davis(path: pathlib.Path) -> Source:
-  """Reads TAP-Vid-DAVIS: `tapvid_davis.pkl`, its folder or its zip."""
+  """Opens TAP-Vid-DAVIS: `tapvid_davis.pkl`, its folder or its zip."""
 
   def list_entries() -> Iterator[Entry]:
     for entry in tapvid.open_davis(path).entries():
@@ -80,7 +79,7 @@ def open_davis(path: pathlib.Path) -> Source:
 
 
 def open_point_odyssey(path: pathlib.Path) -> Source:
-  """Reads the scenes of a split of PointOdyssey, such as its folder `test`."""
+  """Opens the scenes of a split of PointOdyssey, such as its folder `test`."""
 
   def list_entries() -> Iterator[Entry]:
     for scene in point_odyssey.list_scenes(path):
@@ -99,7 +98,7 @@ def open_point_odyssey(path: pathlib.Path) -> Source:
 
 
 def open_crohd(path: pathlib.Path) -> Source:
-  """Reads CroHD, the folder that has `HT21`, in clips of 1000 frames."""
+  """Opens CroHD, the folder that has `HT21`, in clips of 1000 frames."""
 
   def list_entries() -> Iterator[Entry]:
     for folder in crohd.list_sequences(path):
@@ -114,7 +113,7 @@ def open_crohd(path: pathlib.Path) -> Source:
 
 
 def _take_annotated(entry: Entry) -> PointEntry:
-  """Takes a video of TAP-Vid; its frames are resized without rounding."""
+  """Reads a video of TAP-Vid; its frames are resized without rounding."""
   video = entry.read()
   assert isinstance(video, AnnotatedVideo)
 
@@ -153,7 +152,7 @@ def _scale(
     native: Resolution,
     resolution: Resolution,
 ) -> PointVideo:
-  """Moves tracks to the pixels of resized frames."""
+  """Rescales tracks to raster pixels of resized frames."""
   if not len(tracks.positions):
     raise ValueError(f'{name}: no point is visible on the first frame')
   scale = np.asarray([resolution[1] / native[1], resolution[0] / native[0]])

@@ -1,9 +1,9 @@
-"""Readers of the TAP-Vid benchmarks in the files as published.
+"""Readers of the published files of the TAP-Vid benchmarks.
 
 DAVIS, RGB-Stacking, RoboTAP and Kinetics are pickles: a dict or a list of dicts
-with `video`, `points` in fractions of the frame and `occluded`. The files may
-be unpacked, or still in the zip as downloaded. Nothing that they hold is
-executed, and frames stay on the disk until their video is read.
+with `video`, `points` in normalized coordinates and `occluded`. The files may
+be unpacked, or in the downloaded zip. No content of the files is executed, and
+frames stay on disk until their video is read.
 """
 
 from collections.abc import Iterator
@@ -27,29 +27,30 @@ from tapjax.data.labeled import Entry
 from tapjax.data.labeled import make_annotated_video
 from tapjax.data.labeled import Source
 
-# Larger than any published file; a pickle takes no more memory than it has.
+# Larger than any published file; a mapped pickle needs less memory than this.
 _MAX_BYTES = 64 << 30
 _FIELDS = ('video', 'points', 'occluded')
 ROBOTAP_SPLITS = (0, 1, 2, 3, 4)
 
 
 def open_davis(path: pathlib.Path) -> Source:
-  """Reads TAP-Vid-DAVIS: `tapvid_davis.pkl`, its folder or its zip."""
+  """Opens TAP-Vid-DAVIS: `tapvid_davis.pkl`, its folder or its zip."""
   return _open_pickles(path, r'tapvid_davis\.pkl')
 
 
 def open_rgb_stacking(path: pathlib.Path) -> Source:
-  """Reads RGB-Stacking: `tapvid_rgb_stacking.pkl`, its folder or its zip."""
+  """Opens RGB-Stacking: `tapvid_rgb_stacking.pkl`, its folder or its zip."""
   return _open_pickles(path, r'tapvid_rgb_stacking\.pkl')
 
 
 def open_robotap(
     path: pathlib.Path, splits: Sequence[int] | None = None
 ) -> Source:
-  """Reads RoboTAP: `robotap_split<k>.pkl`, their folder or zip.
+  """Opens RoboTAP: `robotap_split<k>.pkl`, their folder or zip.
 
-  `splits` are those to read, in order; None takes all that are there and says
-  which of the five are missing. Raises ValueError for one that is not there.
+  `splits` are the numbers of splits to read, in order; None reads all that are
+  present and lists the absent ones of five as missing. Raises ValueError for an
+  absent split.
   """
   found = _find_files(path, r'robotap_split(\d+)\.pkl')
   numbers = {int(match[1]): name for name, match in found.items()}
@@ -67,10 +68,10 @@ def open_robotap(
 
 
 def open_kinetics(path: pathlib.Path) -> Source:
-  """Reads TAP-Vid-Kinetics as converted: shards `XXXX_of_XXXX.pkl`.
+  """Opens TAP-Vid-Kinetics after conversion: shards `XXXX_of_XXXX.pkl`.
 
-  With few clips fewer shards than the name says are written, so absent ones are
-  no error. Raises ValueError where shards of two conversions lie together.
+  For few clips the conversion writes fewer shards than their names claim, so
+  absent ones are no error. Raises ValueError for shards of two conversions.
   """
   found = _find_files(path, r'(\d{4})_of_(\d{4})\.pkl')
   totals = {match[2] for match in found.values()}
@@ -83,7 +84,7 @@ def open_kinetics(path: pathlib.Path) -> Source:
 
 
 def decode_frames(frames: Any, name: str) -> UInt8[np.ndarray, 't h w 3']:
-  """Returns frames stored as pixels or as encoded images, as RGB."""
+  """Returns RGB frames of an array of pixels or a list of images."""
   if isinstance(frames, np.ndarray) and frames.dtype.kind == 'u':
     return frames
   if not len(frames) or not all(isinstance(frame, bytes) for frame in frames):
@@ -99,7 +100,7 @@ def _open_pickles(path: pathlib.Path, pattern: str) -> Source:
 
 
 def _list_pickles(path: pathlib.Path, names: Sequence[str]) -> Source:
-  """Returns the videos of several pickles in a row."""
+  """Returns the videos of several pickles, concatenated."""
 
   def list_entries() -> Iterator[Entry]:
     for name in names:
@@ -128,13 +129,13 @@ def _list_pickle(
 
 
 def _count_frames(item: Any) -> int | None:
-  """Returns the length of a video; None where it is not a video at all."""
+  """Returns the length of a video; None for a malformed entry."""
   video = item.get('video') if isinstance(item, dict) else None
   return len(video) if isinstance(video, np.ndarray | list) else None
 
 
 def _read_element(title: str, origin: str, item: Any) -> AnnotatedVideo:
-  """Returns one video of a pickle; the file's arrays are not changed."""
+  """Returns one video of a pickle; ValueError for a malformed entry."""
   checkpoints.refuse_placeholders(item, origin, title)
   if not isinstance(item, dict) or any(name not in item for name in _FIELDS):
     raise ValueError(
@@ -153,9 +154,9 @@ def _read_element(title: str, origin: str, item: Any) -> AnnotatedVideo:
 
 
 def _find_files(path: pathlib.Path, pattern: str) -> dict[str, re.Match[str]]:
-  """Finds files by name in a folder, in a zip, or the path itself.
+  """Finds files by name in a folder or a zip, or returns the path itself.
 
-  Raises FileNotFoundError if there is none, and ValueError where two have the
+  Raises FileNotFoundError if there is none, and ValueError for two files of the
   same name.
   """
   if path.is_dir():

@@ -1,7 +1,7 @@
-"""How training videos are changed: a part of the frame, and other colors.
+"""Augmentation of training videos: random crops and color changes.
 
-What is random is drawn by NumPy, on the host, and applied to the pixels by JAX,
-on the device that learns from them.
+NumPy draws the random parameters on the host; JAX applies them to the pixels on
+the training device.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax.data.kubric.tracks import Window
+from tapjax.data.kubric.tracks import CropWindow
 from tapjax.geometry import Resolution
 
 _ASPECTS = (0.5, 2.0)
@@ -26,20 +26,20 @@ _GRAY_CHANCE = 0.2
 _BRIGHTNESS = 32 / 255
 _FACTORS = (0.6, 1.4)
 _HUE = 0.2
-# How red, green and blue count in a gray.
+# Weights of red, green and blue in the luminance.
 _LUMINANCE = (0.2989, 0.587, 0.114)
 
 
 class Colors(NamedTuple):
-  """How the colors of a video are changed, the same way on all frames.
+  """Parameters of a color change, shared by all frames of a video.
 
   Attributes:
     brightness: added to colors in [0, 1].
     saturation: factor of the saturation.
-    contrast: factor of the distance from a channel's mean over the frame.
+    contrast: factor of the difference to a channel's mean over the frame.
     hue: added, in full turns.
-    is_changed: whether there is any of these.
-    is_gray: whether color is taken away behind that.
+    is_changed: whether the four changes are applied.
+    is_gray: whether the result is converted to gray.
   """
 
   brightness: Float[Any, '*b']
@@ -50,13 +50,13 @@ class Colors(NamedTuple):
   is_gray: Bool[Any, '*b']
 
 
-def draw_window(
+def draw_crop(
     resolution: Resolution, generator: np.random.Generator
-) -> Window:
-  """Draws a part of a frame, of at least 30 % of its area.
+) -> CropWindow:
+  """Draws a crop with at least 30 % of the area of a frame.
 
-  Its shape is between twice as high as wide and twice as wide as high. If
-  twenty draws in a row do not fit, it is the whole frame.
+  Its aspect ratio, width over height, is between 1/2 and 2. After twenty draws
+  that do not fit, the crop is the whole frame.
   """
   height, width = resolution
   for _ in range(_ATTEMPTS):
@@ -66,14 +66,14 @@ def draw_window(
     rows, columns = size
     top = int(generator.integers(height - rows)) if rows < height else 0
     left = int(generator.integers(width - columns)) if columns < width else 0
-    return Window(top, left, top + rows, left + columns)
-  return Window(0, 0, height, width)
+    return CropWindow(top, left, top + rows, left + columns)
+  return CropWindow(0, 0, height, width)
 
 
 def _draw_size(
     height: int, width: int, generator: np.random.Generator
 ) -> tuple[int, int] | None:
-  """Draws a height and the width that follows; None if they do not fit."""
+  """Draws (height, width) by aspect ratio; None if they do not fit."""
   aspect = generator.uniform(*_ASPECTS)
   area = height * width
   least = round((_LEAST_AREA * area / aspect) ** 0.5)
@@ -84,7 +84,7 @@ def _draw_size(
   if least < most:
     rows = int(generator.integers(least, most + 1))
   rows = min(rows, most)
-  # A row more or less where rounding has left what is allowed.
+  # One row more or less if rounding exceeds the allowed area.
   if rows * round(rows * aspect) < _LEAST_AREA * area:
     rows += 1
   if rows * round(rows * aspect) > area:
@@ -97,7 +97,7 @@ def _draw_size(
 
 
 def draw_colors(generator: np.random.Generator) -> Colors:
-  """Draws how the colors of one video are changed."""
+  """Draws the color change of one video."""
   numbers = Colors(
       brightness=generator.uniform(-_BRIGHTNESS, _BRIGHTNESS),
       saturation=generator.uniform(*_FACTORS),
@@ -112,22 +112,22 @@ def draw_colors(generator: np.random.Generator) -> Colors:
   )
 
 
-def resize_window(
+def resize_crop(
     frames: UInt8[Array, 't h w 3'],
-    window: Int[Array, '4'],
+    crop: Int[Array, '4'],
     resolution: Resolution,
     *,
     as_published: bool = False,
 ) -> Float[Array, 't _ _ 3']:
-  """Cuts a window out and resizes it bilinearly, without antialiasing.
+  """Resizes a crop bilinearly, without antialiasing, to colors in [-1, 1].
 
-  The window is (top, left, bottom, right), as `Window`; colors become [-1, 1].
-  As published, the center of the first pixel stays where it is, as if pixels
-  were counted from there, while positions scale by the size: what is shown is
-  beside where it should be by up to half a pixel.
+  `crop` is (top, left, bottom, right) in pixels, as `CropWindow`. With
+  `as_published`, resizing keeps the center of the first pixel in place, while
+  positions scale with the size: the picture is shifted against the positions by
+  up to half a pixel.
   """
   video = frames.astype(jnp.float32)
-  top, left, bottom, right = window
+  top, left, bottom, right = crop
   shift = 0.0 if as_published else 0.5
   video = _resize_axis(video, left, right, resolution[1], 2, shift)
   video = _resize_axis(video, top, bottom, resolution[0], 1, shift)
@@ -142,21 +142,21 @@ def _resize_axis(
     axis: int,
     shift: float,
 ) -> Float[Array, 't _ _ 3']:
-  """Reads one axis between its pixels, holding the window's outermost ones."""
+  """Interpolates one axis of a crop, with the border value outside of it."""
   length = stop - start
   places = (jnp.arange(size) + shift) * (length / size) - shift
   base = jnp.floor(places)
-  share = (places - base).reshape([-1 if i == axis else 1 for i in range(4)])
+  fraction = (places - base).reshape([-1 if i == axis else 1 for i in range(4)])
   low = jnp.clip(base.astype(jnp.int32), 0, length - 1) + start
   high = jnp.clip(base.astype(jnp.int32) + 1, 0, length - 1) + start
   below = jnp.take(video, low, axis=axis)
-  return below + (jnp.take(video, high, axis=axis) - below) * share
+  return below + (jnp.take(video, high, axis=axis) - below) * fraction
 
 
 def change_colors(
     video: Float[Array, 't h w 3'], colors: Colors
 ) -> Float[Array, 't h w 3']:
-  """Changes the colors of a video in [-1, 1]."""
+  """Applies a color change to a video in [-1, 1]."""
   changed = add_brightness((video + 1) / 2, colors.brightness)
   changed = scale_saturation(changed, colors.saturation)
   changed = scale_contrast(changed, colors.contrast)
@@ -170,14 +170,14 @@ def change_colors(
 def add_brightness(
     video: Float[Array, 't h w 3'], brightness: Float[Array, '']
 ) -> Float[Array, 't h w 3']:
-  """Makes colors brighter; nothing is cut off."""
+  """Adds to the brightness, without clipping."""
   return video + brightness
 
 
 def scale_saturation(
     video: Float[Array, 't h w 3'], factor: Float[Array, '']
 ) -> Float[Array, 't h w 3']:
-  """Multiplies the saturation, which ends at 1, and keeps hue and value."""
+  """Multiplies the saturation, clipped to 1; keeps hue and value."""
   value = jnp.max(video, axis=-1, keepdims=True)
   spread = value - jnp.min(video, axis=-1, keepdims=True)
   is_positive = value > 0
@@ -185,7 +185,7 @@ def scale_saturation(
       is_positive, spread / jnp.where(is_positive, value, 1), 0
   )
   scaled = jnp.clip(factor * saturation, 0, 1)
-  # A channel's distance from the largest one goes with the saturation.
+  # Differences to the largest channel are proportional to the saturation.
   has_color = saturation > 0
   ratio = jnp.where(has_color, scaled / jnp.where(has_color, saturation, 1), 0)
   return value - (value - video) * ratio
@@ -194,7 +194,7 @@ def scale_saturation(
 def scale_contrast(
     video: Float[Array, 't h w 3'], factor: Float[Array, '']
 ) -> Float[Array, 't h w 3']:
-  """Multiplies the distance from the mean of each frame and channel."""
+  """Multiplies the difference to the mean of each frame and channel."""
   mean = jnp.mean(video, axis=(1, 2), keepdims=True)
   return (video - mean) * factor + mean
 
@@ -202,7 +202,7 @@ def scale_contrast(
 def shift_hue(
     video: Float[Array, 't h w 3'], turns: Float[Array, '']
 ) -> Float[Array, 't h w 3']:
-  """Turns the hue, and keeps the largest and the smallest channel."""
+  """Rotates the hue; keeps the largest and the smallest value."""
   low, high = jnp.min(video, axis=-1), jnp.max(video, axis=-1)
   spread = high - low
   red, green, blue = jnp.moveaxis(video, -1, 0)
@@ -227,12 +227,12 @@ def shift_hue(
 
 def apply_augmentation(
     frames: UInt8[Array, 't h w 3'],
-    window: Int[Array, '4'],
+    crop: Int[Array, '4'],
     colors: Colors,
     resolution: Resolution,
     *,
     as_published: bool = False,
 ) -> Float[Array, 't _ _ 3']:
-  """Cuts, resizes and recolors a video; see `resize_window`."""
-  video = resize_window(frames, window, resolution, as_published=as_published)
+  """Crops, resizes and recolors a video; see `resize_crop`."""
+  video = resize_crop(frames, crop, resolution, as_published=as_published)
   return change_colors(video, colors)

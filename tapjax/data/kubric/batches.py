@@ -1,10 +1,10 @@
-"""Batches of Kubric's videos with point tracks, to train on.
+"""Training batches of Kubric videos with point tracks.
 
-videos ──read, in threads──► frames, window, tracks, colors ──to the device──►
-cut, resized and recolored there ──► Example
+videos ──read, in threads──► frames, crop, tracks, colors ──to the device──►
+cropped, resized and recolored there ──► Example
 
-A batch depends on its number and the seed alone, whatever the number of
-processes, devices and threads, so a run may stop and go on anywhere.
+A batch depends on its number and the seed alone, for any number of processes,
+devices and threads, so that a run can be resumed at any step.
 """
 
 from collections.abc import Callable
@@ -26,16 +26,16 @@ from tapjax import parallel
 from tapjax.data.kubric.augmentation import apply_augmentation
 from tapjax.data.kubric.augmentation import Colors
 from tapjax.data.kubric.augmentation import draw_colors
-from tapjax.data.kubric.augmentation import draw_window
+from tapjax.data.kubric.augmentation import draw_crop
 from tapjax.data.kubric.cotracker import choose_kubric_rows
 from tapjax.data.kubric.cotracker import KubricSequence
 from tapjax.data.kubric.cotracker import list_kubric_sequences
 from tapjax.data.kubric.cotracker import read_kubric_sequence
 from tapjax.data.kubric.files import MoviVideos
 from tapjax.data.kubric.movi import MoviRecord
+from tapjax.data.kubric.tracks import CropWindow
 from tapjax.data.kubric.tracks import make_tracks
 from tapjax.data.kubric.tracks import MoviTrackConfig
-from tapjax.data.kubric.tracks import Window
 from tapjax.data.queries import sample_queries_first
 from tapjax.data.queries import sample_queries_random
 from tapjax.data.read_ahead import read_ahead
@@ -45,32 +45,32 @@ from tapjax.types import Example
 
 # From CoTracker's pixels, whose centers are integers, to raster coordinates.
 _SHIFT = 0.5
-# Videos that may have too few points, one after the other.
+# Consecutive videos with too few points before an error.
 _MOST_ATTEMPTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class KubricConfig:
-  """Where Kubric's videos come from and what is made of them.
+  """Settings of training batches of Kubric videos.
 
   Attributes:
     root: folder of the data.
-    format: 'movi' is a data set of tensorflow-datasets with all that a scene
-      holds, from which tracks are made; 'cotracker' is folders of pictures and
-      finished tracks.
-    name: of the data set and its variant, of 'movi'.
-    split: of the data set, of 'movi'.
-    resolution: (height, width) that videos are resized to.
-    num_frames: the first ones of a video that are used; None takes all.
-    batch_size: videos of a batch, over all devices.
-    tracks: which points, of 'movi'; of 'cotracker' only how many.
-    queries: of 'cotracker', which points: 'random' ones, each asked where it is
-      visible; or as CoTracker and TAPTRv2 are trained ('first_or_middle'),
-      those that are visible on the first frame or on the middle one, asked
-      where they are first visible, of videos that have enough of them.
-    random_crop: whether a random window of each video is resized.
+    format: 'movi' is a data set of tensorflow-datasets with the scenes, from
+      which tracks are computed; 'cotracker' is folders of pictures and tracks.
+    name: of the data set and its variant, for 'movi'.
+    split: of the data set, for 'movi'.
+    resolution: (height, width) of the resized videos.
+    num_frames: number of frames used of a video, from its beginning; None uses
+      all.
+    batch_size: videos per batch, over all devices.
+    tracks: selection of points, for 'movi'; for 'cotracker' only their number.
+    queries: selection of points, for 'cotracker'. 'random' draws points, each
+      queried on a random visible frame. 'first_or_middle', as CoTracker and
+      TAPTRv2 are trained, draws points visible on the first or the middle
+      frame, queried on their first visible frame, of videos with enough points.
+    random_crop: whether a random crop of each video is used.
     recolor: whether colors change at random.
-    num_workers: threads that read what comes next.
+    num_workers: threads that read ahead.
   """
 
   root: str = ''
@@ -98,13 +98,13 @@ class KubricConfig:
 
 
 class Clip(NamedTuple):
-  """A video as it is read, and what is to be made of it on the device.
+  """A video and its augmentation, which the device applies.
 
-  Points are in pixels of the resized window.
+  Points are in raster pixels of the resized crop.
   """
 
   frames: UInt8[Any, '*b t h w 3']
-  window: Int[Any, '*b 4']
+  crop: Int[Any, '*b 4']
   colors: Colors
   query_points: Float[Any, '*b n 3']
   target_points: Float[Any, '*b n t 2']
@@ -113,7 +113,7 @@ class Clip(NamedTuple):
 
 @runtime_checkable
 class Clips(Protocol):
-  """Videos by number, each of which random choices are made about."""
+  """Training videos by index."""
 
   def __len__(self) -> int:
     ...
@@ -124,14 +124,14 @@ class Clips(Protocol):
   def make_clip(
       self, record: Any, generator: np.random.Generator
   ) -> Clip | None:
-    """Chooses points of a video; None where it has too few."""
+    """Draws points and augmentation of a video; None with too few points."""
 
   def read(self, index: int, generator: np.random.Generator) -> Clip:
-    """Returns a video with its points, or one of another that has enough."""
+    """Returns a clip of a video, or of a random one with enough points."""
 
 
 def open_clips(config: KubricConfig) -> Clips:
-  """Opens the videos of a config; raises FileNotFoundError for none."""
+  """Opens the videos of a config; FileNotFoundError if there are none."""
   if not config.root:
     raise ValueError(
         "data.root must be the folder of Kubric's videos - pass "
@@ -143,7 +143,7 @@ def open_clips(config: KubricConfig) -> Clips:
 
 
 class _MoviClips:
-  """Videos of MOVi, whose tracks are made from scenes."""
+  """Videos of MOVi, with tracks computed from the scenes."""
 
   def __init__(self, config: KubricConfig):
     self._videos = MoviVideos(config.root, config.name, config.split)
@@ -164,15 +164,15 @@ class _MoviClips:
     config = self._config
     if (length := config.num_frames) is not None:
       record = record.take_frames(length)
-    window = _draw_window(record.video, config, generator)
+    crop = _draw_crop(record.video, config, generator)
     tracks = make_tracks(
-        record, window, config.resolution, config.tracks, generator
+        record, crop, config.resolution, config.tracks, generator
     )
-    # Trackers that learn from the first points alone learn from all objects.
+    # The first points are then of all objects, for trackers that use only some.
     order = generator.permutation(len(tracks.query_points))
     return Clip(
         record.video,
-        np.asarray(window, np.int32),
+        np.asarray(crop, np.int32),
         draw_colors(generator),
         tracks.query_points[order],
         tracks.target_points[order],
@@ -181,7 +181,7 @@ class _MoviClips:
 
 
 class _CoTrackerClips:
-  """Videos of MOVi-F as CoTracker stores them, with their tracks."""
+  """Videos of MOVi-F with tracks, in CoTracker's format."""
 
   def __init__(self, config: KubricConfig):
     self._folders = list_kubric_sequences(config.root)
@@ -211,9 +211,9 @@ class _CoTrackerClips:
   ) -> Clip | None:
     config, sequence = self._config, record
     frames = sequence.frames[: config.num_frames]
-    window = _draw_window(frames, config, generator)
-    corner = np.asarray([window.left, window.top])
-    size = np.asarray([window.right, window.bottom]) - corner
+    crop = _draw_crop(frames, config, generator)
+    corner = np.asarray([crop.left, crop.top])
+    size = np.asarray([crop.right, crop.bottom]) - corner
     points = sequence.points[:, : len(frames)] + _SHIFT - corner
     inside = ((points >= 0) & (points <= size)).all(axis=-1)
     visible = sequence.visible[:, : len(frames)] & inside
@@ -234,7 +234,7 @@ class _CoTrackerClips:
       )
     return Clip(
         frames,
-        np.asarray(window, np.int32),
+        np.asarray(crop, np.int32),
         draw_colors(generator),
         queries.query_points.astype(np.float32),
         queries.target_points,
@@ -245,10 +245,10 @@ class _CoTrackerClips:
 def make_kubric_draw(
     config: KubricConfig, seed: int, mesh: Mesh, clips: Clips | None = None
 ) -> Callable[[int], Example]:
-  """Returns the function from a step to its batch, sharded over the mesh.
+  """Returns a function from a step to its batch, sharded over the mesh.
 
-  Every epoch shuffles all videos anew. Each process reads its own share of a
-  batch only. `clips` are those of the config, if they are open already.
+  Every epoch shuffles all videos. Each process reads only its own rows of a
+  batch. `clips` are the opened videos of the config; None opens them.
   """
   if clips is None:
     clips = open_clips(config)
@@ -263,7 +263,7 @@ def make_kubric_draw(
 
 
 def stack_clips(clips: list[Clip]) -> Clip:
-  """Puts clips of one shape side by side; ValueError if they are not."""
+  """Stacks clips along a new batch axis; ValueError unless of one shape."""
   shapes = {clip.frames.shape for clip in clips}
   if len(shapes) > 1:
     raise ValueError(
@@ -274,17 +274,17 @@ def stack_clips(clips: list[Clip]) -> Clip:
 
 
 def make_develop(config: KubricConfig) -> Callable[[tuple, Clip], Example]:
-  """Returns the function that makes examples of clips, on the device."""
+  """Returns the function from clips to examples, for the device."""
 
   def develop_one(
-      frames: UInt8[Array, 't h w 3'], window: Int[Array, '4'], colors: Colors
+      frames: UInt8[Array, 't h w 3'], crop: Int[Array, '4'], colors: Colors
   ) -> Float[Array, 't _ _ 3']:
     if not config.recolor:
       nothing = jnp.zeros((), bool)
       colors = colors._replace(is_changed=nothing, is_gray=nothing)
     return apply_augmentation(
         frames,
-        window,
+        crop,
         colors,
         config.resolution,
         as_published=config.tracks.as_published,
@@ -292,7 +292,7 @@ def make_develop(config: KubricConfig) -> Callable[[tuple, Clip], Example]:
 
   def develop(_: tuple, clip: Clip) -> Example:
     return Example(
-        jax.vmap(develop_one)(clip.frames, clip.window, clip.colors),
+        jax.vmap(develop_one)(clip.frames, clip.crop, clip.colors),
         clip.query_points,
         clip.target_points,
         clip.occluded,
@@ -302,9 +302,9 @@ def make_develop(config: KubricConfig) -> Callable[[tuple, Clip], Example]:
 
 
 class InputProfile(NamedTuple):
-  """Seconds that an example takes, by what they are for.
+  """Seconds per example, by stage of the input pipeline.
 
-  Reading and tracks are of one core's work, what the device does by the clock.
+  `read` and `tracks` are CPU time of one core, `device` is wall-clock time.
   """
 
   num_examples: int
@@ -314,30 +314,30 @@ class InputProfile(NamedTuple):
 
   @property
   def per_core(self) -> float:
-    """Examples that one core reads and prepares in a second."""
+    """Number of examples that one core reads and prepares per second."""
     return 1 / (self.read + self.tracks)
 
 
 def profile_input(
     config: KubricConfig, num_examples: int, seed: int
 ) -> InputProfile:
-  """Measures where the time goes, one example after the other.
+  """Measures the stages of the input pipeline, one example at a time.
 
-  What the device does is compiled before.
+  Compilation is excluded.
   """
   clips = open_clips(config)
   develop = jax.jit(make_develop(config))
   seconds = np.zeros(3)
   for index in range(num_examples + 1):
     generator = np.random.default_rng([seed, index])
-    # Of this thread alone, whatever else the machine does.
+    # CPU time of this thread alone.
     begin = time.thread_time()
     record = clips.open(index % len(clips))
     read = time.thread_time()
     clip = clips.make_clip(record, generator)
     tracked = time.thread_time()
     if clip is None:
-      # Of too few points; reading it takes as long.
+      # Too few points: another video, whose time is not counted.
       clip = clips.read(index % len(clips), generator)
     start = time.perf_counter()
     jax.block_until_ready(develop((), stack_clips([clip])))
@@ -347,12 +347,12 @@ def profile_input(
   return InputProfile(num_examples, *(seconds / num_examples).tolist())
 
 
-def _draw_window(
+def _draw_crop(
     video: UInt8[np.ndarray, 't h w 3'],
     config: KubricConfig,
     generator: np.random.Generator,
-) -> Window:
+) -> CropWindow:
   height, width = video.shape[1:3]
   if not config.random_crop:
-    return Window(0, 0, height, width)
-  return draw_window((height, width), generator)
+    return CropWindow(0, 0, height, width)
+  return draw_crop((height, width), generator)

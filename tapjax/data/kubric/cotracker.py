@@ -1,8 +1,8 @@
-"""Data as CoTracker reads and makes it.
+"""Data in CoTracker's formats and conventions.
 
-Its conventions differ from those of the benchmarks: positions are multiplied by
-(width - 1, height - 1), as if they were counted between the centers of the
-outermost pixels, and colors are 0 to 255.
+They differ from those of the benchmarks: normalized coordinates are multiplied
+by (width - 1, height - 1), as if they spanned the centers of the outermost
+pixels, and colors are 0 to 255.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ from tapjax.data.queries import sample_queries
 from tapjax.geometry import Resolution
 
 _MAX_BYTES = 4 << 30
-# Tracks farther than this from the center of the frame are dropped, in pixels.
+# Tracks farther from the center of the frame, in pixels, are dropped.
 _FARTHEST = 1000.0
 
 
@@ -29,7 +29,7 @@ class CoTrackerClip(NamedTuple):
   """A clip in CoTracker's conventions.
 
   The video is float32 in 0 to 255. Query points are (t, y, x), trajectories
-  (x, y), in pixels counted as the module says.
+  (x, y), in pixels of the module's convention.
   """
 
   video: Float[np.ndarray, 't 3 h w']
@@ -39,9 +39,9 @@ class CoTrackerClip(NamedTuple):
 
 
 class KubricSequence(NamedTuple):
-  """A sequence of MOVi-F with tracks (x, y) in pixels, as CoTracker wrote it.
+  """A sequence of MOVi-F with CoTracker's tracks (x, y) in pixels.
 
-  Outside of the frame a point is not visible.
+  Points outside of the frame are not visible.
   """
 
   frames: UInt8[np.ndarray, 't h w 3']
@@ -52,7 +52,7 @@ class KubricSequence(NamedTuple):
 def make_cotracker_clip(
     video: AnnotatedVideo, resolution: Resolution | None, query_mode: str
 ) -> CoTrackerClip:
-  """Returns a benchmark's video as CoTracker sees it."""
+  """Converts a benchmark video to CoTracker's conventions."""
   resized = video.resize(resolution)
   height, width = resized.frames.shape[1:3]
   points = resized.points_unit * np.asarray([width - 1, height - 1])
@@ -66,7 +66,10 @@ def make_cotracker_clip(
 
 
 def list_kubric_sequences(root: str) -> list[pathlib.Path]:
-  """Returns the folders `SEQUENCE` that hold `SEQUENCE.npy`, in order."""
+  """Returns the folders `SEQUENCE` with `SEQUENCE.npy`, in order.
+
+  Raises FileNotFoundError if there is none.
+  """
   folder = pathlib.Path(root)
   found = sorted(
       p.parent for p in folder.glob('*/*.npy') if p.stem == p.parent.name
@@ -80,7 +83,10 @@ def list_kubric_sequences(root: str) -> list[pathlib.Path]:
 
 
 def read_kubric_sequence(folder: pathlib.Path) -> KubricSequence:
-  """Reads `<sequence>/<sequence>.npy` and the images of `frames` beside it."""
+  """Reads `<sequence>/<sequence>.npy` and the images of `frames` beside it.
+
+  Raises ValueError for a malformed file.
+  """
   file = folder / f'{folder.name}.npy'
   root = checkpoints.read_npy_object(file, max_bytes=_MAX_BYTES)
   checkpoints.refuse_placeholders(root, str(file), 'the annotation')
@@ -92,7 +98,7 @@ def read_kubric_sequence(folder: pathlib.Path) -> KubricSequence:
   pictures = sorted((folder / 'frames').iterdir())
   frames = decode_images([p.read_bytes() for p in pictures], str(folder))
   points = np.asarray(root['coords'], np.float32)
-  # The field's name says the opposite of what it holds.
+  # Despite its name the field is true for occluded points.
   occluded = np.asarray(root['visibility'], bool)
   if occluded.shape != points.shape[:2] or points.shape[1:] != (
       len(frames),
@@ -114,10 +120,10 @@ def choose_kubric_rows(
     generator: np.random.Generator,
     num_frames: int | None = None,
 ) -> Int[np.ndarray, 'k'] | None:
-  """Returns the points to train on; None where the sequence has too few.
+  """Draws indices of training points; None if the sequence has too few.
 
-  Candidates are the points that are visible on the first frame, and then those
-  visible on the middle one; what is visible on both may be chosen twice.
+  Candidates are the points visible on the first frame and those visible on the
+  middle one; a point visible on both may be drawn twice.
   """
   length = num_frames or len(sequence.frames)
   points = sequence.points[:, :length]
@@ -140,7 +146,7 @@ def choose_kubric_tracks(
     generator: np.random.Generator,
     num_frames: int | None = None,
 ) -> CoTrackerClip | None:
-  """Returns the tracks of `choose_kubric_rows`, as CoTracker has them."""
+  """Returns the tracks of `choose_kubric_rows` in CoTracker's conventions."""
   chosen = choose_kubric_rows(sequence, num_tracks, generator, num_frames)
   if chosen is None:
     return None

@@ -1,8 +1,8 @@
 """Readers of MOVi videos: MOVi-E, panning MOVi-E and MOVi-F.
 
-They are data sets of tensorflow-datasets, `movi_e/256x256` and `movi_f/...` at
-gs://kubric-public/tfds and `panning_movi_e/256x256` as LocoTrack gives it away;
-of the many features of a record, only those are decoded that tracks need.
+The data sets are in the format of tensorflow-datasets: `movi_e/256x256` and
+`movi_f/...` at gs://kubric-public/tfds, and `panning_movi_e/256x256` published
+by LocoTrack. Only the features that tracks need are decoded.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from tapjax.data.kubric.movi import MoviRecord
 
 
 class MoviVideos:
-  """The videos of a split, by number."""
+  """The videos of a split, by index."""
 
   def __init__(self, root: str, name: str, split: str):
     """Opens a data set; see `tf_records.open_records`."""
@@ -27,7 +27,7 @@ class MoviVideos:
     return len(self._records)
 
   def read(self, index: int) -> MoviRecord:
-    """Reads a video; raises ValueError if it is damaged or of another kind."""
+    """Reads a video; ValueError for a damaged or foreign record."""
     features = self._records.read(index)
     try:
       return decode_movi(features)
@@ -36,15 +36,21 @@ class MoviVideos:
 
 
 class FramesOnDemand:
-  """Pictures `[t, h, w, c]` of which a frame is decoded when it is read.
+  """Pictures `[t, h, w, c]`, decoded frame by frame on access.
 
-  Tracks read normals and places on objects where points begin, which is on one
-  frame in four, and these pictures are the largest ones. They are read by an
-  index of frames, rows and columns, or cut along time.
+  Tracks need normals and object coordinates only on query frames, one frame in
+  four, and these pictures are the largest. They are indexed by arrays of
+  frames, rows and columns, or sliced along time.
   """
 
   def __init__(self, files: Sequence[bytes], shape: tuple[int, ...], name: str):
-    """Takes files of pictures `[h, w, c]` of 16 bits, `shape`."""
+    """Initializes from encoded pictures `[h, w, c]` of 16 bits.
+
+    Args:
+      files: encoded pictures, one for each frame.
+      shape: (h, w, c) of a picture.
+      name: of the feature, for messages.
+    """
     self._files = list(files)
     self._size = shape
     self._name = name
@@ -52,11 +58,11 @@ class FramesOnDemand:
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Of all frames together."""
+    """Shape of all frames, `[t, h, w, c]`."""
     return len(self._files), *self._size
 
   def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-    del copy  # There is nothing but copies.
+    del copy  # The array is always new.
     frames = [self._get(frame) for frame in range(len(self._files))]
     return np.stack(frames).astype(dtype or np.uint16)
 
@@ -84,9 +90,9 @@ class FramesOnDemand:
 
 
 def decode_movi(features: Mapping[str, tf_records.Feature]) -> MoviRecord:
-  """Returns what a record's features hold.
+  """Decodes the features of a record; ValueError for malformed ones.
 
-  Normals and places on objects are decoded on demand; see `FramesOnDemand`.
+  Normals and object coordinates are decoded on demand; see `FramesOnDemand`.
   """
 
   def numbers(name: str) -> np.ndarray:
@@ -143,7 +149,10 @@ def decode_movi(features: Mapping[str, tf_records.Feature]) -> MoviRecord:
 def decode_pngs(
     files: list[bytes], dtype: np.dtype, channels: int, name: str
 ) -> np.ndarray:
-  """Decodes PNG files of one size, gray or RGB, of 8 or 16 bits."""
+  """Decodes PNG files of one size, gray or RGB, of 8 or 16 bits.
+
+  Raises ValueError for pictures of another type, or of several sizes.
+  """
   cv2 = _import_opencv()
   pictures = []
   for file in files:

@@ -1,10 +1,9 @@
-"""What a video of Kubric's MOVi sets holds: pictures, and the scene behind.
+"""Records of Kubric's MOVi data sets: pictures and scene geometry.
 
 Greff et al., "Kubric: a scalable dataset generator", arXiv 2203.03570. Every
-pixel tells its depth, its object, the direction of its surface and where on the
-object it is; every object tells its box on every frame. This is enough to know
-where any pixel's point is on every other frame: see
-`tapjax.data.kubric.tracks`.
+pixel has a depth, an object, a surface normal and object coordinates; every
+object has a box on each frame. These determine the position of the surface
+point of a pixel on all other frames: see `tapjax.data.kubric.tracks`.
 """
 
 from typing import NamedTuple
@@ -14,28 +13,28 @@ from jaxtyping import UInt8
 from jaxtyping import UInt16
 import numpy as np
 
-# Of what is stored as an unsigned integer of two bytes.
+# Largest value of the stored 16-bit integers.
 _LARGEST = 65535
 
 
 class MoviRecord(NamedTuple):
-  """A video with the scene that it shows, as it is stored.
+  """A video and its scene, in the stored encoding.
 
-  Coordinates of the world are metric. Cameras look along their own -z; boxes
-  are corners in the order of {-, +}^3, the last axis fastest; quaternions are
-  (w, x, y, z).
+  World coordinates are metric. Cameras look along their own -z; boxes are
+  corners in the order of {-, +}^3, the last axis fastest; quaternions are (w,
+  x, y, z).
 
   Attributes:
     video: RGB.
-    depth: distance from the camera's center, as a share of `depth_range`.
-    depth_range: least and largest distance.
+    depth: distance from the camera's center; 0 to 65535 span `depth_range`.
+    depth_range: smallest and largest distance.
     segmentations: 0 for the background, k + 1 for object k.
-    normals: of the surface, in the world; from -1 to 1.
-    object_coordinates: in the object's box, from one corner to the other.
-    boxes: of objects.
-    quaternions: of objects.
+    normals: surface normals in the world; 0 to 65535 span -1 to 1.
+    object_coordinates: position in the object's box; 0 to 65535 span it.
+    boxes: corners of objects in the world.
+    quaternions: rotations of objects to the world.
     camera_positions: in the world.
-    camera_quaternions: from the camera to the world.
+    camera_quaternions: rotations from the camera to the world.
     focal_length: in the unit of `sensor_width`.
     sensor_width: of the camera.
   """
@@ -54,7 +53,7 @@ class MoviRecord(NamedTuple):
   sensor_width: float
 
   def take_frames(self, num_frames: int) -> 'MoviRecord':
-    """Returns the first frames."""
+    """Returns the record of the first `num_frames` frames."""
     kept = slice(num_frames)
     return self._replace(
         video=self.video[kept],
@@ -80,14 +79,14 @@ def decode_depth(
 def decode_normals(
     normals: UInt16[np.ndarray, '*n 3'],
 ) -> Float[np.ndarray, '*n 3']:
-  """Returns directions of surfaces in the world, of about unit length."""
+  """Returns surface normals in the world, of about unit length."""
   return normals * (2 / _LARGEST) - 1
 
 
 def decode_object_coordinates(
     coordinates: UInt16[np.ndarray, '*n 3'],
 ) -> Float[np.ndarray, '*n 3']:
-  """Returns places in a box, whose corners are at -0.5 and 0.5."""
+  """Returns positions in a box with corners at -0.5 and 0.5."""
   return coordinates * (1 / _LARGEST) - 0.5
 
 
@@ -107,12 +106,12 @@ def compute_rotations(
 
 
 class MoviCamera(NamedTuple):
-  """A camera over time.
+  """Cameras of all frames of a video.
 
   Attributes:
     rotations: from the camera to the world.
     positions: of the camera's center in the world.
-    focal_yx: of either axis of the frame, in its heights and widths.
+    focal_yx: focal lengths in units of the frame's height and width.
   """
 
   rotations: Float[np.ndarray, 't 3 3']
@@ -122,9 +121,9 @@ class MoviCamera(NamedTuple):
   def project(
       self, points: Float[np.ndarray, 'n t 3']
   ) -> tuple[Float[np.ndarray, 'n t 2'], Float[np.ndarray, 'n t']]:
-    """Returns places (x, y) in the unit frame, and depth along the axis.
+    """Returns normalized coordinates (x, y), and depths along the axis.
 
-    Where the latter is negative the point is behind the camera.
+    Points with a negative depth are behind the camera.
     """
     offsets = points - self.positions[None]
     # The inverse of a rotation is its transpose.
@@ -144,7 +143,7 @@ class MoviCamera(NamedTuple):
       points_unit: Float[np.ndarray, 'n 2'],
       distances: Float[np.ndarray, 'n'],
   ) -> Float[np.ndarray, 'n 3']:
-    """Returns what is seen at places (x, y), so far from the camera."""
+    """Returns world points at normalized (x, y) and distances."""
     vertical, horizontal = self.focal_yx
     x, y = points_unit.T
     rays = np.stack(
@@ -160,7 +159,7 @@ def make_camera(record: MoviRecord) -> MoviCamera:
   """Returns the camera of a video."""
   height, width = record.video.shape[1:3]
   horizontal = float(record.focal_length) / float(record.sensor_width)
-  # PARITY: right for square frames only, which all of MOVi's are
+  # PARITY: correct for square frames only, as all of MOVi are
   # (test_movi_tracks).
   vertical = horizontal * height / width
   return MoviCamera(

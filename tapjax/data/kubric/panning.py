@@ -1,8 +1,8 @@
-"""Cameras that pan and zoom, and mirrors, for videos to learn from.
+"""Augmentation by a panning and zooming camera, and by mirroring.
 
-As TAPTRv2 is trained: a video is padded with black, and each frame is zoomed
-and cropped to the size that it had. Zoom and crop drift over time, so that the
-camera seems to move. Everything happens on the device, and depends on the key
+As in the training of TAPTRv2, a video is padded with black, and each frame is
+zoomed and cropped to its original size. Zoom and crop drift over time, as if
+the camera moved. All computation is on the device, and depends on the key
 alone.
 """
 
@@ -20,26 +20,26 @@ from tapjax.ops.loops import map_frames
 from tapjax.types import Example
 
 _BLACK = -1.0
-# Bounds of a zoom that has drifted.
+# Bounds of a drifting zoom.
 _SMALLEST_ZOOM = 0.2
 _LARGEST_ZOOM = 2.0
-# A zoomed frame is larger than the crop by at least so many pixels.
+# Least difference of a zoomed frame and the crop, in pixels.
 _SPARE = 10
-# How much of its latest change a zoom or a crop keeps from frame to frame.
+# Momentum of the changes of zoom and crop from frame to frame.
 _KEPT = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class PanningConfig:
-  """How much the camera moves.
+  """Settings of the camera's motion.
 
   Attributes:
-    largest_padding: pixels of black on each side, at most.
-    smallest_zoom: the least of all zooms that a video begins with.
-    largest_zoom: the most of them.
-    zoom_change: of the zoom from frame to frame, at most, before smoothing.
-    drift: of the crop from frame to frame in pixels, at most, likewise.
-    flip: probability of a mirror image, for each axis.
+    largest_padding: largest black padding on each side, in pixels.
+    smallest_zoom: smallest zoom on the first frame.
+    largest_zoom: largest zoom on the first frame.
+    zoom_change: largest change of the zoom per frame, before smoothing.
+    drift: largest motion of the crop per frame, in pixels, before smoothing.
+    flip: probability of mirroring, for each axis.
   """
 
   largest_padding: int = 24
@@ -67,12 +67,12 @@ class PanningConfig:
 
 
 class Camera(NamedTuple):
-  """Where each frame is cut: new (x, y) = old (x, y) * zoom - corner.
+  """Zoom and crop of each frame: new (x, y) = old (x, y) * zoom - corner.
 
   Attributes:
     zoom: of width and height.
-    corner: of the crop, in zoomed pixels from the corner of the frame as it
-      was; negative in what is padded.
+    corner: upper-left corner (x, y) of the crop, in zoomed pixels from the
+      corner of the original frame; negative in the padding.
   """
 
   zoom: Float[Array, 't 2']
@@ -80,11 +80,11 @@ class Camera(NamedTuple):
 
 
 def pan_example(key: Key, example: Example, config: PanningConfig) -> Example:
-  """Moves the camera of a video without `b`, and mirrors the video.
+  """Applies a random camera and mirroring to an example without a batch axis.
 
-  Points that leave the frame are occluded. A point that is not seen on its
-  query's frame begins where it is first seen; if that is nowhere, on the last
-  frame.
+  Points that leave the frame are occluded. Queries of points that are occluded
+  on their query frame move to the first visible frame, or to the last frame of
+  the video for points without one.
   """
   camera_key, flip_key = jax.random.split(key)
   camera = draw_camera(camera_key, example, config)
@@ -93,7 +93,7 @@ def pan_example(key: Key, example: Example, config: PanningConfig) -> Example:
 
 
 def draw_camera(key: Key, example: Example, config: PanningConfig) -> Camera:
-  """Draws a camera that begins with the visible points in its middle."""
+  """Draws a camera, centered on the visible points on the first frame."""
   keys = jax.random.split(key, 5)
   num_frames, height, width = example.video.shape[:3]
   size = jnp.asarray([width, height], jnp.float32)
@@ -147,7 +147,7 @@ def draw_camera(key: Key, example: Example, config: PanningConfig) -> Camera:
 
 
 def move_camera(example: Example, camera: Camera) -> Example:
-  """Cuts each frame as a camera sees it, black where there was no frame."""
+  """Zooms and crops each frame, black outside of it, and moves the points."""
   height, width = example.video.shape[1:3]
 
   def cut(
@@ -172,7 +172,7 @@ def move_camera(example: Example, camera: Camera) -> Example:
 
 
 def flip_example(example: Example, flips: Array) -> Example:
-  """Mirrors the width if the first of two flips is true, and the height."""
+  """Mirrors horizontally and vertically, as given by two booleans."""
   height, width = example.video.shape[1:3]
   video = jnp.where(flips[0], example.video[:, :, ::-1], example.video)
   video = jnp.where(flips[1], video[:, ::-1], video)
@@ -192,7 +192,7 @@ def flip_example(example: Example, flips: Array) -> Example:
 
 
 def _move_queries(example: Example) -> Example:
-  """Puts queries on their points, on frames that show them."""
+  """Recomputes queries on the moved points, on frames that show them."""
   num_frames = example.occluded.shape[1]
   own = jnp.round(example.query_points[:, 0]).astype(jnp.int32)
   own = jnp.clip(own, 0, num_frames - 1)
@@ -211,12 +211,12 @@ def _move_queries(example: Example) -> Example:
 def _read_lines(
     frame: Float[Array, 'h w 3'], axis: int, places: Float[Array, 'k']
 ) -> Float[Array, '_ _ 3']:
-  """Reads rows or columns between their centers; outside there is black."""
+  """Interpolates rows or columns of a frame, with black outside."""
   size = frame.shape[axis]
   base = jnp.floor(places)
   shape = [1, 1, 1]
   shape[axis] = len(places)
-  share = (places - base).reshape(shape)
+  fraction = (places - base).reshape(shape)
 
   def take(numbers: Array) -> Array:
     lines = jnp.take(
@@ -226,4 +226,4 @@ def _read_lines(
     return jnp.where(inside.reshape(shape), lines, _BLACK)
 
   low, high = take(base), take(base + 1)
-  return low + (high - low) * share
+  return low + (high - low) * fraction

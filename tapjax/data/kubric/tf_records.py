@@ -1,10 +1,10 @@
-"""Data sets as tensorflow-datasets writes them, read without TensorFlow.
+"""Data sets in the format of tensorflow-datasets, read without TensorFlow.
 
 A data set is a folder of shards, `NAME-SPLIT.tfrecord-00000-of-00010` or
 `...array_record...`, whose records are `tf.train.Example` messages: features by
-name, each a list of byte strings, floats or integers. Records are read at
-random, so that any order of them can be taken up anywhere. Folders of Google
-Cloud, `gs://...`, are read through TensorFlow's own file system.
+name, each a list of byte strings, floats or integers. Access to records is
+random, so that any order can be resumed anywhere. Folders of Google Cloud,
+`gs://...`, are read through TensorFlow's file system.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ Feature = list[bytes] | np.ndarray
 
 
 class Records:
-  """The records of one split, by number, in the order of the shards."""
+  """The records of one split, by index, in the order of the shards."""
 
   def __init__(self, shards: Sequence['_Shard'], origin: str):
     self._shards = tuple(shards)
@@ -43,7 +43,11 @@ class Records:
     return int(self._ends[-1])
 
   def read(self, index: int) -> dict[str, Feature]:
-    """Returns the features of a record by their names."""
+    """Returns the features of a record by name.
+
+    Raises IndexError for an index out of range, and ValueError for a damaged
+    record.
+    """
     if not 0 <= index < len(self):
       raise IndexError(
           f'index must be less than {len(self)}, the records of '
@@ -64,14 +68,14 @@ def open_records(root: str, name: str, split: str) -> Records:
   """Opens a split of a data set.
 
   Args:
-    root: the folder with the shards, or one above it that has `name` and a
-      version below it, as `DIR/movi_e/256x256/1.0.0`.
-    name: of the data set and its variant, such as 'movi_e/256x256'.
+    root: folder of the shards, or a folder with `name` and a version below it,
+      as `DIR/movi_e/256x256/1.0.0`.
+    name: data set and variant, such as 'movi_e/256x256'.
     split: such as 'train'.
 
   Raises:
-    FileNotFoundError: there are no such shards, or not all of them.
-    ImportError: reading them takes a library that is not installed.
+    FileNotFoundError: shards are missing.
+    ImportError: a library for their format is not installed.
   """
   files = _RemoteFiles() if '://' in root else _LocalFiles()
   folders = [root, f'{root.rstrip("/")}/{name}']
@@ -95,7 +99,7 @@ def open_records(root: str, name: str, split: str) -> Records:
 def _open_shards(
     files: '_Files', folder: str, matches: list[re.Match[str]]
 ) -> Records:
-  """Opens shards that are all of one format and number."""
+  """Opens the shards of one format and count; FileNotFoundError if partial."""
   kind, count = matches[0]['format'], matches[0]['count']
   names = sorted(
       match.string
@@ -113,7 +117,7 @@ def _open_shards(
 
 
 class _LocalFiles:
-  """Folders of this machine."""
+  """Local folders."""
 
   def list_names(self, folder: str) -> list[str]:
     path = pathlib.Path(folder)
@@ -127,7 +131,7 @@ class _LocalFiles:
 
 
 class _RemoteFiles:
-  """Folders that TensorFlow reads."""
+  """Remote folders, read through TensorFlow."""
 
   def __init__(self) -> None:
     try:
@@ -155,7 +159,7 @@ _Files = _LocalFiles | _RemoteFiles
 
 
 class _TfShard(NamedTuple):
-  """A file of records one after the other."""
+  """A TFRecord file, indexed by a scan of record lengths."""
 
   files: _Files
   path: str
@@ -178,7 +182,7 @@ class _TfShard(NamedTuple):
 
 @functools.cache
 def _index_shard(files: _Files, path: str) -> list[tuple[int, int]]:
-  """Returns where the records of a file begin, and their lengths."""
+  """Returns (offset, length) in bytes of each record of a file."""
   size = files.size(path)
   offsets: list[tuple[int, int]] = []
   position = 0
@@ -199,7 +203,7 @@ def _index_shard(files: _Files, path: str) -> list[tuple[int, int]]:
 
 
 class _ArrayShard(NamedTuple):
-  """A file that knows its records by number."""
+  """An ArrayRecord file, which has an index."""
 
   files: _Files
   path: str
@@ -226,16 +230,16 @@ def _open_array_record(path: str) -> Any:
 
 
 def _list_versions(files: _Files, folder: str) -> list[str]:
-  """Returns folders named by a version, the latest one first."""
+  """Returns folders named by a version, the latest first."""
   names = [n for n in files.list_names(folder) if _VERSION.fullmatch(n)]
   names.sort(key=lambda n: [int(part) for part in n.split('.')], reverse=True)
   return [f'{folder}/{name}' for name in names]
 
 
 def parse_example(data: bytes) -> dict[str, Feature]:
-  """Returns the features of a `tf.train.Example`, by name.
+  """Returns the features of a serialized `tf.train.Example`, by name.
 
-  Raises ValueError or IndexError for what is not one.
+  Raises ValueError or IndexError for malformed data.
   """
   features = {}
   for _, group in _iterate_fields(data):
@@ -259,7 +263,7 @@ def _parse_feature(data: bytes) -> Feature:
 
 
 def _parse_integers(packed: bytes) -> np.ndarray:
-  """Returns integers of seven bits a byte, the lowest first."""
+  """Decodes packed varints: seven bits per byte, the lowest first."""
   raw = np.frombuffer(packed, np.uint8)
   if not raw.size:
     return np.zeros(0, np.int64)
@@ -272,7 +276,7 @@ def _parse_integers(packed: bytes) -> np.ndarray:
 
 
 def _iterate_fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-  """Goes through the fields of a message that hold bytes."""
+  """Yields (field number, content) of the fields of a message."""
   view = memoryview(data)
   position = 0
   while position < len(view):
@@ -305,7 +309,7 @@ def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
 
 
 def get_numbers(features: Mapping[str, Feature], name: str) -> np.ndarray:
-  """Returns a feature of numbers; raises ValueError if it is not there."""
+  """Returns a numeric feature; ValueError if missing or of another type."""
   value = _get(features, name)
   if not isinstance(value, np.ndarray):
     raise ValueError(f'{name} must hold numbers; it holds byte strings')
@@ -313,7 +317,7 @@ def get_numbers(features: Mapping[str, Feature], name: str) -> np.ndarray:
 
 
 def get_strings(features: Mapping[str, Feature], name: str) -> list[bytes]:
-  """Returns a feature of byte strings; ValueError if it is not there."""
+  """Returns a byte-string feature; ValueError if missing or numeric."""
   value = _get(features, name)
   if isinstance(value, np.ndarray):
     raise ValueError(f'{name} must hold byte strings; it holds numbers')

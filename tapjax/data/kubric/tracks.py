@@ -3,8 +3,8 @@
 pixels of a grid ──choose──► queries ──lift to 3-D──► points on every frame
 ──project──► tracks;  ──compare with depth, segments, normals──► occlusion
 
-All objects and frames are handled at once. Random choices are made apart from
-what is computed of them, `draw_choices` and `compute_tracks`.
+All objects and frames are processed at once. `draw_choices` makes the random
+choices, and `compute_tracks` is deterministic.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from tapjax.data.kubric.movi import make_camera
 from tapjax.data.kubric.movi import MoviCamera
 from tapjax.data.kubric.movi import MoviRecord
 
-# A point is hidden where everything around its place is nearer than this share
-# of its distance.
+# A point is occluded if all pixels around it are nearer than this fraction of
+# its distance.
 _NEARER = 0.99
-# An occluder is nearer than this share of a pixel's depth.
+# An occluder is nearer than this fraction of a pixel's depth.
 _OCCLUDER = 0.95
-# Squared distance of normals of neighbors that are on one smooth surface, and
-# how many of the four neighbors may be farther.
+# Largest squared distance of normals of neighbors on a smooth surface, and the
+# number of the four neighbors that may exceed it.
 _SMOOTH = 0.0025
 _MOST_ROUGH = 2
 _SIGNS = np.stack(
@@ -44,19 +44,20 @@ _DIAGONALS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 @dataclasses.dataclass(frozen=True)
 class MoviTrackConfig:
-  """Settings of the points that a video is asked for.
+  """Settings of the points of a video.
 
   Attributes:
-    num_points: in total.
-    stride: between the pixels and frames of the grid that queries are from.
-    most_segments: ids that there may be, with the background.
-    largest_share: of an object's grid points that are chosen.
-    snap_to_occluder: whether queries are drawn next to what hides them too.
-    as_published: whether to repeat what is wrong in the published program: the
-      last but one point instead of the last where points are missing, depths of
-      other queries in `relative_depths`, mirrored frames whose y is negative,
-      snapping by the depth of a wrong pixel, and positions in pixels of the
-      record also where the video is resized to another size.
+    num_points: number of points per video.
+    stride: of the grid of candidate queries, in pixels and frames.
+    most_segments: largest number of segments, including the background.
+    largest_share: largest fraction of a segment's grid points to choose.
+    snap_to_occluder: whether queries at the edge of an occluder may lie on the
+      surface behind it; pixels next to an occluder are then no candidates.
+    as_published: whether to reproduce errors of the published program: missing
+      points repeat the last but one instead of the last, `relative_depths` use
+      depths of other queries, mirrored frames have negative y, snapping uses
+      the depth of a wrong pixel, and positions stay in pixels of the record if
+      the video is resized to another size.
   """
 
   num_points: int = 256
@@ -79,8 +80,8 @@ class MoviTrackConfig:
       )
 
 
-class Window(NamedTuple):
-  """A part of a frame in pixels; the lower right corner is outside."""
+class CropWindow(NamedTuple):
+  """A crop of a frame, in pixels; bottom and right are exclusive."""
 
   top: int
   left: int
@@ -89,14 +90,14 @@ class Window(NamedTuple):
 
 
 class MoviChoices(NamedTuple):
-  """What is random about the points of a video.
+  """Random choices for the points of a video.
 
   Attributes:
-    start: of the grid (t, y, x), before the window's corner is added.
+    start: offset (t, y, x) of the grid, relative to the crop's corner.
     chosen: for every segment, indices into its grid points in the order
       (t, y, x).
-    shifts: (y, x) by which queries are moved, where they are snapped.
-    coins: those with less than a half are.
+    shifts: (y, x) by which snapped queries move, in pixels.
+    coins: numbers in [0, 1); only queries with less than 0.5 may be snapped.
   """
 
   start: tuple[int, int, int]
@@ -108,8 +109,8 @@ class MoviChoices(NamedTuple):
 class MoviTracks(NamedTuple):
   """Points of a video: queries (t, y, x) and positions (x, y) in pixels.
 
-  Pixels are those of the resized video. `relative_depths` is how far a point is
-  from the camera, in its distance on its query's frame.
+  Pixels are raster pixels of the resized crop. `relative_depths` are distances
+  from the camera, divided by the distance on the query frame.
   """
 
   query_points: Float[np.ndarray, 'n 3']
@@ -120,23 +121,23 @@ class MoviTracks(NamedTuple):
 
 def make_tracks(
     record: MoviRecord,
-    window: Window,
+    crop: CropWindow,
     resolution: tuple[int, int],
     config: MoviTrackConfig,
     generator: np.random.Generator,
 ) -> MoviTracks:
-  """Returns tracks of random points of a window that is resized."""
+  """Returns tracks of random points of a crop, resized to `resolution`."""
   segments = find_segments(record, config)
-  choices = draw_choices(segments, window, config, generator)
-  return compute_tracks(record, segments, window, resolution, config, choices)
+  choices = draw_choices(segments, crop, config, generator)
+  return compute_tracks(record, segments, crop, resolution, config, choices)
 
 
 def find_segments(
     record: MoviRecord, config: MoviTrackConfig
 ) -> Int[np.ndarray, 't h w']:
-  """Returns the segment of every pixel that points may be on, -1 for others.
+  """Returns the segment of each pixel; -1 for pixels without queries.
 
-  Where queries are snapped to occluders, pixels beside one are left out.
+  With `snap_to_occluder`, pixels next to an occluder are excluded.
   """
   segments = record.segmentations.astype(np.int16)
   if config.snap_to_occluder:
@@ -156,13 +157,16 @@ def find_segments(
 
 def count_grid_points(
     segments: Int[np.ndarray, 't h w'],
-    window: Window,
+    crop: CropWindow,
     start: tuple[int, int, int],
     config: MoviTrackConfig,
 ) -> Int[np.ndarray, 's']:
-  """Returns how many points of the grid each segment has."""
-  on_grid = segments[_slice_grid(window, start, config.stride)].ravel()
-  # The first bin is of pixels that are left out.
+  """Returns the number of grid points of each segment.
+
+  Raises ValueError for more than `most_segments` segments.
+  """
+  on_grid = segments[_slice_grid(crop, start, config.stride)].ravel()
+  # The first bin has the excluded pixels.
   counts = np.bincount(on_grid + 1)[1:]
   if len(counts) > config.most_segments:
     raise ValueError(
@@ -175,10 +179,10 @@ def count_grid_points(
 def divide_points(
     counts: Int[np.ndarray, 's'], config: MoviTrackConfig
 ) -> Int[np.ndarray, 's']:
-  """Returns how many points of each segment are chosen.
+  """Returns the number of points to choose of each segment.
 
-  Segments get as many as each other, but small ones, which are asked first, no
-  more than a share of what they have.
+  Points are divided evenly, in order of segment size, but a segment gets at
+  most `largest_share` of its grid points.
   """
   numbers = np.zeros(len(counts), np.int64)
   missing, remaining = config.num_points, len(counts)
@@ -195,13 +199,13 @@ def divide_points(
 
 def draw_choices(
     segments: Int[np.ndarray, 't h w'],
-    window: Window,
+    crop: CropWindow,
     config: MoviTrackConfig,
     generator: np.random.Generator,
 ) -> MoviChoices:
-  """Draws the grid, and points of each segment, which may be drawn twice."""
+  """Draws the grid, and points of each segment, with replacement."""
   a, b, c = generator.integers(config.stride, size=3).tolist()
-  counts = count_grid_points(segments, window, (a, b, c), config)
+  counts = count_grid_points(segments, crop, (a, b, c), config)
   numbers = divide_points(counts, config)
   chosen = [
       generator.integers(max(count, 1), size=number)
@@ -215,31 +219,34 @@ def draw_choices(
 
 
 class _Queries(NamedTuple):
-  """Pixels that points are chosen at, and their segments."""
+  """Pixels (t, y, x) of chosen points, and their segments."""
 
   pixels: Int[np.ndarray, 'n 3']
   segments: Int[np.ndarray, 'n']
 
   @property
   def places(self) -> tuple[np.ndarray, ...]:
-    """Of the pixels in arrays `[t, h, w]`."""
+    """Index of the pixels in arrays `[t, h, w]`."""
     return tuple(self.pixels.T)
 
 
 def compute_tracks(
     record: MoviRecord,
     segments: Int[np.ndarray, 't h w'],
-    window: Window,
+    crop: CropWindow,
     resolution: tuple[int, int],
     config: MoviTrackConfig,
     choices: MoviChoices,
 ) -> MoviTracks:
-  """Returns tracks of points that were chosen; see `make_tracks`."""
-  queries = _locate_queries(segments, window, config.stride, choices)
+  """Returns the tracks of chosen points; see `make_tracks`.
+
+  Raises ValueError if there is no point to choose.
+  """
+  queries = _locate_queries(segments, crop, config.stride, choices)
   if not len(queries.pixels):
     raise ValueError(
-        'a video must have points to choose; this one has none in the window '
-        f'{tuple(window)} - raise largest_share'
+        'a video must have points to choose; this one has none in the crop '
+        f'{tuple(crop)} - raise largest_share'
     )
   height, width = segments.shape[1:]
   camera = make_camera(record)
@@ -251,7 +258,7 @@ def compute_tracks(
   distances = np.linalg.norm(offsets, axis=-1)
   occluded = (
       (ahead < 0)
-      | _find_outside(pixels, window)
+      | _find_outside(pixels, crop)
       | _find_covered(record, segments, queries, pixels, distances)
       | _find_averted(record, queries, offsets)
   )
@@ -261,8 +268,8 @@ def compute_tracks(
     queries, query_depths = _snap_queries(
         record, queries, query_depths, config, choices
     )
-  corner = np.asarray([window.left, window.top])
-  size = np.asarray([window.right, window.bottom]) - corner
+  corner = np.asarray([crop.left, crop.top])
+  size = np.asarray([crop.right, crop.bottom]) - corner
   if config.as_published:
     resolution = height, width
   scale = np.asarray(resolution[::-1]) / size
@@ -280,9 +287,9 @@ def compute_tracks(
 def mirror_tracks(
     tracks: MoviTracks, height: int, *, as_published: bool = False
 ) -> MoviTracks:
-  """Returns the tracks of a video whose rows are in reverse order.
+  """Returns the tracks of the vertically mirrored video.
 
-  As published, a coordinate y becomes -y and not height - y.
+  With `as_published`, y becomes -y instead of height - y.
   """
   edge = 0 if as_published else height
   query_points = tracks.query_points.copy()
@@ -293,28 +300,28 @@ def mirror_tracks(
 
 
 def _slice_grid(
-    window: Window, start: tuple[int, int, int], stride: int
+    crop: CropWindow, start: tuple[int, int, int], stride: int
 ) -> tuple[slice, slice, slice]:
   frame, row, column = start
   return (
       slice(frame, None, stride),
-      slice(window.top + row, window.bottom, stride),
-      slice(window.left + column, window.right, stride),
+      slice(crop.top + row, crop.bottom, stride),
+      slice(crop.left + column, crop.right, stride),
   )
 
 
 def _locate_queries(
     segments: Int[np.ndarray, 't h w'],
-    window: Window,
+    crop: CropWindow,
     stride: int,
     choices: MoviChoices,
 ) -> _Queries:
   """Returns the pixels of chosen points, segment by segment.
 
-  Those of the background are in the order of their frames.
+  Points of the background are in order of frames.
   """
-  on_grid = segments[_slice_grid(window, choices.start, stride)]
-  # Grid points of one segment after those of another, each in their own order.
+  on_grid = segments[_slice_grid(crop, choices.start, stride)]
+  # Sorted by segment; grid points of a segment keep their order.
   order = np.argsort(on_grid.ravel(), kind='stable')
   firsts = np.searchsorted(
       on_grid.ravel()[order], np.arange(len(choices.chosen))
@@ -329,7 +336,7 @@ def _locate_queries(
   places = np.stack(
       np.unravel_index(np.concatenate(rows), on_grid.shape), axis=-1
   )
-  corner = np.asarray([0, window.top, window.left]) + choices.start
+  corner = np.asarray([0, crop.top, crop.left]) + choices.start
   pixels = places * stride + corner
   found = segments[tuple(pixels.T)].astype(np.int64)
   background = np.flatnonzero(found == 0)
@@ -344,7 +351,7 @@ def _lift_points(
     queries: _Queries,
     query_depths: Float[np.ndarray, 'n'],
 ) -> Float[np.ndarray, 'n t 3']:
-  """Returns where the points are in the world, on every frame."""
+  """Returns the world positions of points on all frames."""
   num_frames, height, width = record.depth.shape
   frames = queries.pixels[:, 0]
   places = (queries.pixels[:, :0:-1] + 0.5) / (width, height)
@@ -355,24 +362,19 @@ def _lift_points(
     local = decode_object_coordinates(
         record.object_coordinates[queries.places][moving]
     )
-    # The affine map that is nearest to taking the unit cube's corners to the
-    # box's: the corners are as many on either side of every axis.
-    shares = 1 / 8 + local @ _SIGNS.T / 4
+    # Least-squares affine map from the corners of the unit cube to those of the
+    # box, which is a weighted sum of corners.
+    weights = 1 / 8 + local @ _SIGNS.T / 4
     boxes = record.boxes[queries.segments[moving] - 1].astype(np.float64)
-    points[moving] = np.einsum('nk,ntkc->ntc', shares, boxes)
+    points[moving] = np.einsum('nk,ntkc->ntc', weights, boxes)
   return points
 
 
 def _find_outside(
-    pixels: Float[np.ndarray, 'n t 2'], window: Window
+    pixels: Float[np.ndarray, 'n t 2'], crop: CropWindow
 ) -> Bool[np.ndarray, 'n t']:
   x, y = np.moveaxis(pixels, -1, 0)
-  return (
-      (y < window.top)
-      | (x < window.left)
-      | (y > window.bottom)
-      | (x > window.right)
-  )
+  return (y < crop.top) | (x < crop.left) | (y > crop.bottom) | (x > crop.right)
 
 
 def _find_covered(
@@ -382,12 +384,13 @@ def _find_covered(
     pixels: Float[np.ndarray, 'n t 2'],
     distances: Float[np.ndarray, 'n t'],
 ) -> Bool[np.ndarray, 'n t']:
-  """Returns where all four pixels around a point show something nearer.
+  """Returns a mask of points covered by nearer surfaces.
 
-  Or none of them shows the point's own segment.
+  A point is covered if all four pixels around it are nearer, or if none of them
+  belongs to its segment.
   """
   height, width = segments.shape[1:]
-  # Beyond these, clamping to the frame makes no difference.
+  # Clipping avoids integer overflow, and does not change the clamped pixels.
   finite = np.nan_to_num(pixels, nan=-2.0)
   base = np.floor(np.clip(finite, -2, (width + 2, height + 2)) - 0.5)
   columns, rows = np.moveaxis(base.astype(np.int64), -1, 0)
@@ -409,10 +412,10 @@ def _find_averted(
     queries: _Queries,
     offsets: Float[np.ndarray, 'n t 3'],
 ) -> Bool[np.ndarray, 'n t']:
-  """Returns where the surface of an object faces away from the camera.
+  """Returns a mask of object points whose surface faces away from the camera.
 
-  Normals turn with the object. Those that face away on their own query's frame
-  are wrong, and so are those that differ from the normals around them.
+  Normals rotate with the object. Normals that face away on their query frame,
+  or differ from the normals around them, are unreliable and ignored.
   """
   averted = np.zeros(offsets.shape[:2], bool)
   rows = np.flatnonzero(queries.segments > 0)
@@ -436,9 +439,9 @@ def _find_smooth(
     pixels: Int[np.ndarray, 'n 3'],
     own: Float[np.ndarray, 'n 3'],
 ) -> Bool[np.ndarray, 'n']:
-  """Returns which pixels have normals like those of most diagonal neighbors.
+  """Returns a mask of pixels with normals similar to diagonal neighbors.
 
-  Beyond the frame normals are zero.
+  Normals outside of the frame are zero.
   """
   size = np.asarray(record.depth.shape[1:])
   around = pixels[:, None, 1:] + np.asarray(_DIAGONALS)[None]
@@ -453,7 +456,7 @@ def _find_smooth(
 def _swap_depths(
     depths: Float[np.ndarray, 'n'], queries: _Queries
 ) -> Float[np.ndarray, 'n']:
-  """Brings depths in the order of frames within each object."""
+  """Sorts depths by frame within each object, as published."""
   return depths[np.lexsort((queries.pixels[:, 0], queries.segments))]
 
 
@@ -464,7 +467,7 @@ def _snap_queries(
     config: MoviTrackConfig,
     choices: MoviChoices,
 ) -> tuple[_Queries, Float[np.ndarray, 'n']]:
-  """Moves half of the queries that are next to something farther onto it."""
+  """Moves half of the queries whose shifted pixel is farther onto it."""
   assert choices.shifts is not None, 'shifts are drawn for snapping'
   assert choices.coins is not None, 'coins are drawn for snapping'
   count = len(queries.pixels)
@@ -485,7 +488,7 @@ def _snap_queries(
 
 
 def _fill(tracks: MoviTracks, config: MoviTrackConfig) -> MoviTracks:
-  """Repeats a point until there are as many as there should be."""
+  """Pads tracks to `num_points` by repeating a point."""
   count = len(tracks.query_points)
   repeated = max(count - 2, 0) if config.as_published else count - 1
   rows = np.arange(config.num_points)

@@ -1,1 +1,1 @@
-"""PointOdyssey: scenes, training clips and windows."""
+"""PointOdyssey: scenes, training clips and short windows."""

@@ -1,7 +1,7 @@
-"""Batches of PointOdyssey's clips, chosen and augmented as for PIPs++.
+"""Batches of PointOdyssey clips, selected and augmented as for PIPs++.
 
 scenes ──choose──► clip ──make_training_clip──► batch; rejected clips are
-replaced by others, and counted by the reason
+replaced, and counted by reason
 """
 
 import collections
@@ -35,25 +35,25 @@ from tapjax.data.point_odyssey.files import read_annotations
 from tapjax.data.read_ahead import read_ahead
 
 _MOST_ATTEMPTS = 100
-# Annotations of whole scenes that are held.
+# Number of scenes whose annotations are held in memory.
 _HELD_SCENES = 4
-# From the data set's pixels to raster coordinates.
+# From pixels of the data set to raster coordinates.
 _SHIFT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipDataConfig:
-  """Where clips come from and how they are put together.
+  """Settings of batches of PointOdyssey clips.
 
   Attributes:
-    root: folder of scenes, or of clips that were exported.
-    validation_root: of scenes to validate on; None takes clips of those that
-      are trained on, as published.
-    batch_size: clips of a batch.
-    clips: what they are like.
-    augmentation: how those to train on are changed; None leaves them.
-    num_workers: threads that read what comes next.
-    num_validation: batches to validate on.
+    root: folder of scenes, or of exported clips.
+    validation_root: folder of validation scenes; None validates on the training
+      scenes, as published.
+    batch_size: clips per batch.
+    clips: settings of the clips.
+    augmentation: of training clips; None disables it.
+    num_workers: threads that read ahead.
+    num_validation: number of validation batches.
   """
 
   root: str = ''
@@ -79,7 +79,7 @@ class ClipDataConfig:
 
 
 class ClipBatch(NamedTuple):
-  """Clips side by side; positions are (x, y) in raster pixels."""
+  """A batch of clips; positions are (x, y) in raster pixels."""
 
   frames: UInt8[np.ndarray, 'b t h w 3']
   target_points: Float[np.ndarray, 'b n t 2']
@@ -92,12 +92,12 @@ def make_clip_draw(
     augmentation: AugmentationConfig | None,
     seed: int,
 ) -> Callable[[int], ClipBatch]:
-  """Returns the function from a number to its batch.
+  """Returns a function from the number of a batch to the batch.
 
-  What is drawn depends on the number, the seed and the scenes alone. A folder
-  of exported clips serves as well: of the augmentation these get the colors,
-  once more. Raises ValueError for a folder without clips; a batch raises it if
-  clip after clip is rejected.
+  A batch depends on its number, the seed and the scenes alone. For a folder of
+  exported clips, only the color augmentation is applied, again. Raises
+  ValueError for a folder without clips; the function raises it after too many
+  rejected clips.
   """
   if not root or not pathlib.Path(root).is_dir():
     raise ValueError(
@@ -133,7 +133,7 @@ def make_clip_draw(
 
 
 def count_clips(root: str, config: ClipConfig) -> int:
-  """Returns how many clips `make_clip_draw` draws from."""
+  """Returns the number of clips that `make_clip_draw` draws from."""
   folder = pathlib.Path(root)
   return len(list_exported_clips(folder) or find_clips(folder, config))
 
@@ -141,7 +141,7 @@ def count_clips(root: str, config: ClipConfig) -> int:
 def find_clips(
     root: pathlib.Path, config: ClipConfig
 ) -> list[tuple[pathlib.Path, Int[np.ndarray, 't']]]:
-  """Returns every clip below a folder: its scene, and the numbers of frames.
+  """Returns all clips below a folder: the scene and its frame numbers.
 
   Raises ValueError or FileNotFoundError if there is none.
   """
@@ -165,7 +165,7 @@ def _make_exported_draw(
     color: ColorConfig | None,
     seed: int,
 ) -> Callable[[int], ClipBatch]:
-  """Returns what draws batches of exported clips."""
+  """Returns a function from a number to a batch of exported clips."""
 
   def draw_clip(number: int, item: int) -> TrainingClip:
     generator = np.random.default_rng([seed, number, item])
@@ -181,7 +181,7 @@ def _make_exported_draw(
 def _make_batches(
     draw_clip: Callable[[int, int], TrainingClip], config: ClipDataConfig
 ) -> Callable[[int], ClipBatch]:
-  """Returns what puts clips side by side, and reads ahead."""
+  """Returns a function from a number to a batch of drawn clips."""
 
   def draw(number: int) -> ClipBatch:
     drawn = [draw_clip(number, item) for item in range(config.batch_size)]

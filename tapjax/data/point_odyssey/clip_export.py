@@ -1,12 +1,12 @@
-"""Exports training clips of PointOdyssey, augmented, by many processes.
+"""Export of augmented training clips of PointOdyssey, by several processes.
 
 FOLDER/ae_36_128_384x512/000000/   a clip, see `exported_clips`
-FOLDER/ae_36_128_384x512.json      what the clips depend on
-FOLDER/ae_36_128_384x512.csv       numbers of clips that were rejected, and why
+FOLDER/ae_36_128_384x512.json      settings of the clips
+FOLDER/ae_36_128_384x512.csv       rejected clips: number, reason, details
 
 A clip depends on its number, the scenes and the settings alone, and appears
-when it is complete. So a run that was killed goes on where it was, with any
-number of processes, and leaves what an undisturbed one does.
+when it is complete. A killed run can be resumed with any number of processes,
+with the same result as an uninterrupted run.
 """
 
 import collections
@@ -45,29 +45,29 @@ from tapjax.data.point_odyssey.files import read_annotations
 from tapjax.files import keep_settings
 from tapjax.files import write_atomically
 
-# Clips of a scene that one process does in a row, since reading the
-# annotations of a scene takes long.
+# Consecutive clips of a scene in one process, since reading the annotations of
+# a scene is slow.
 _CLIPS_IN_A_ROW = 16
-# Clips that fail one after the other before a process gives up.
+# Consecutive failures after which a process ends with an error.
 _MOST_FAILURES = 20
 _UNREADABLE = 'unreadable'
 _UNWRITTEN = 'not written'
-# Settings that change no clip.
+# Settings without influence on a clip.
 _FREE_SETTINGS = ('root', 'num_processes', 'num_clips')
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-  """Which clips are exported and how.
+  """Settings of an export.
 
   Attributes:
     root: folder of scenes.
-    version: a name for the settings, with which the name of the folder begins.
-    clips: what they are like.
-    augmentation: how they are changed; None leaves them.
-    seed: what chance is drawn from.
-    num_processes: that work at once; changes no clip.
-    num_clips: at most so many are tried, a fair sample of all; None tries all.
+    version: name of the settings, the prefix of the folder's name.
+    clips: settings of the clips.
+    augmentation: of the clips; None disables it.
+    seed: of all random choices.
+    num_processes: number of processes, without influence on the clips.
+    num_clips: largest number of clips to try, a random sample; None tries all.
   """
 
   root: str = ''
@@ -88,7 +88,7 @@ class ExportConfig:
 
   @property
   def name(self) -> str:
-    """Name of the folder, as the published program has it."""
+    """Name of the folder, as in the published program."""
     height, width = self.clips.crop
     return (
         f'{self.version}_{self.clips.num_frames}_{self.clips.num_points}_'
@@ -96,13 +96,13 @@ class ExportConfig:
     )
 
 
-class Progress(NamedTuple):
-  """How far an export has come.
+class ExportProgress(NamedTuple):
+  """Numbers of exported and failed clips.
 
   Attributes:
     total: clips to try.
-    written: of them.
-    reasons: how many failed for each reason.
+    written: clips that were written.
+    reasons: number of failed clips by reason.
   """
 
   total: int
@@ -111,18 +111,18 @@ class Progress(NamedTuple):
 
   @property
   def done(self) -> int:
-    """Clips that were tried."""
+    """Number of tried clips."""
     return self.written + self.reasons.total()
 
-  def add(self, reason: str) -> 'Progress':
-    """Counts another clip, which was written if there is no reason."""
+  def add(self, reason: str) -> 'ExportProgress':
+    """Counts another clip; an empty reason counts it as written."""
     if not reason:
       return self._replace(written=self.written + 1)
     return self._replace(reasons=self.reasons + collections.Counter([reason]))
 
 
 class _Outcome(NamedTuple):
-  """What became of a clip: no reason if it was written."""
+  """Outcome of a clip; `reason` is empty if it was written."""
 
   number: int
   reason: str
@@ -130,32 +130,32 @@ class _Outcome(NamedTuple):
 
   @property
   def is_final(self) -> bool:
-    """Whether trying again would change nothing."""
+    """Whether a retry would have the same outcome."""
     return self.reason not in (_UNREADABLE, _UNWRITTEN)
 
 
 def export_clips(
     config: ExportConfig,
     folder: pathlib.Path,
-    report: Callable[[Progress], None] | None = None,
-) -> Progress:
-  """Exports clips into a folder of their own below `folder`.
+    progress: Callable[[ExportProgress], None] | None = None,
+) -> ExportProgress:
+  """Exports clips into the folder `config.name` below `folder`.
 
-  Clips that are there stay; those that were rejected before are counted and not
-  tried again, but those that could not be read or written are.
+  Existing clips are kept. Clips that were rejected before are counted and not
+  tried again; clips that could not be read or written are retried.
 
   Args:
-    config: what to export.
-    folder: for the folder of clips and what is beside it.
-    report: called after every clip.
+    config: settings of the export.
+    folder: parent of the folder of clips, with its .json and .csv files.
+    progress: called after every clip.
 
   Returns:
-    What has become of all clips.
+    Numbers of written and failed clips.
 
   Raises:
     ValueError: the folder has clips of other settings, or another export is
       running there.
-    OSError: nothing can be written, or a process was killed.
+    OSError: files cannot be written, or a process was killed.
   """
   if not config.root or not pathlib.Path(config.root).is_dir():
     raise ValueError(
@@ -169,7 +169,7 @@ def export_clips(
     with filelock.FileLock(folder / f'.{config.name}.lock', timeout=0):
       remove_unfinished_clips(root)
       _check_settings(folder / f'{config.name}.json', config, clips)
-      return _export(config, clips, root, report)
+      return _export(config, clips, root, progress)
   except filelock.Timeout:
     raise ValueError(
         f'{root} must be written by one export at a time; another is running -'
@@ -183,9 +183,9 @@ def make_clip(
     config: ExportConfig,
     get_annotations: Callable[[pathlib.Path], PointAnnotations],
 ) -> TrainingClip:
-  """Makes the clip of a number; raises ClipRejectedError.
+  """Returns the clip of an index; raises ClipRejectedError.
 
-  Also rejected are clips with fewer than half of their positions valid.
+  Clips with less than half of their positions valid are rejected, too.
   """
   scene, numbers = clips[index]
   raw = read_clip(scene, get_annotations(scene), numbers)
@@ -205,7 +205,7 @@ def make_clip(
 def order_clips(
     clips: Sequence[tuple[pathlib.Path, np.ndarray]], seed: int
 ) -> list[list[int]]:
-  """Returns the numbers of clips in random order, some of a scene in a row."""
+  """Returns indices of clips in random order, in groups of one scene."""
   generator = np.random.default_rng([seed, 0])
   rows = []
   numbered = enumerate(scene for scene, _ in clips)
@@ -222,8 +222,8 @@ def _export(
     config: ExportConfig,
     clips: Sequence[tuple[pathlib.Path, np.ndarray]],
     root: pathlib.Path,
-    report: Callable[[Progress], None] | None,
-) -> Progress:
+    progress: Callable[[ExportProgress], None] | None,
+) -> ExportProgress:
   rows = order_clips(clips, config.seed)
   chosen = [index for row in rows for index in row][: config.num_clips]
   wanted = set(chosen)
@@ -231,7 +231,7 @@ def _export(
   notes = root.with_name(f'{config.name}.csv')
   rejected = {outcome.number: outcome for outcome in _read_notes(notes)}
   _write_notes(notes, rejected)
-  progress = Progress(
+  numbers = ExportProgress(
       len(chosen),
       len(written),
       collections.Counter(
@@ -240,8 +240,8 @@ def _export(
           if number in wanted - written
       ),
   )
-  if report is not None:
-    report(progress)
+  if progress is not None:
+    progress(numbers)
   left = [
       [i for i in row if i in wanted and i not in written and i not in rejected]
       for row in rows
@@ -249,20 +249,20 @@ def _export(
   left = [row for row in left if row]
   with notes.open('ab') as file:
     for outcome in _run_processes(config, root, left):
-      progress = progress.add(outcome.reason)
+      numbers = numbers.add(outcome.reason)
       if outcome.reason and outcome.is_final:
         rejected[outcome.number] = outcome
         _add_note(file, outcome)
-      if report is not None:
-        report(progress)
+      if progress is not None:
+        progress(numbers)
   _write_notes(notes, rejected)
-  return progress
+  return numbers
 
 
 def _run_processes(
     config: ExportConfig, root: pathlib.Path, rows: list[list[int]]
 ) -> Iterator[_Outcome]:
-  """Yields what becomes of clips, in the order in which they are finished."""
+  """Yields outcomes of clips, in order of completion."""
   # Forked processes would share the threads of JAX.
   context = multiprocessing.get_context('spawn')
   running: dict[Any, Any] = {}
@@ -301,10 +301,10 @@ def _serve(
     share: list[int],
     sender: connection.Connection,
 ) -> None:
-  """Exports a share of the clips, in a process of its own."""
-  # Whoever began this ends it, also after Ctrl-C.
+  """Exports some of the clips; entry point of a process."""
+  # The parent process terminates this one, also after Ctrl-C.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  # Unless nobody is there any more.
+  # The parent process may have ended.
   with contextlib.suppress(BrokenPipeError):
     _work(config, root, share, sender.send)
 
@@ -315,13 +315,13 @@ def _work(
     share: list[int],
     send: Callable[[Any], None],
 ) -> None:
-  """Exports a share of the clips, and says what becomes of each."""
+  """Exports some of the clips, and sends the outcome of each."""
   clips = find_clips(pathlib.Path(config.root), config.clips)
   get_annotations = functools.lru_cache(maxsize=1)(read_annotations)
   parent = os.getppid()
   failures = 0
   for index in share:
-    # Whoever began this may be gone.
+    # The parent process may have ended.
     if os.getppid() != parent:
       return
     outcome = _try_clip(clips, index, config, root, get_annotations)
@@ -362,7 +362,7 @@ def _check_settings(
     config: ExportConfig,
     clips: Sequence[tuple[pathlib.Path, np.ndarray]],
 ) -> None:
-  """Refuses a folder whose clips come from other settings or scenes."""
+  """Raises ValueError for a folder with clips of other settings or scenes."""
   settings = dataclasses.asdict(config)
   for name in _FREE_SETTINGS:
     settings.pop(name)
@@ -375,7 +375,7 @@ def _check_settings(
 
 
 def _read_notes(path: pathlib.Path) -> Iterator[_Outcome]:
-  """Yields what was rejected; the last line may be cut short."""
+  """Yields the rejected clips of a file; ignores an incomplete last line."""
   if not path.is_file():
     return
   text = path.read_text(encoding='utf-8')

@@ -1,9 +1,9 @@
-"""Clips of PointOdyssey to train on, chosen and augmented as for PIPs++.
+"""Training clips of PointOdyssey, selected and augmented as for PIPs++.
 
 scene ──list_clips──► frame numbers ──read_clip──► RawClip
 ──make_training_clip──► TrainingClip, or `ClipRejectedError`
 
-Positions are (x, y) in pixels of which (0, 0) is the center of the first one.
+Positions are (x, y) in pixels, with (0, 0) at the center of the upper-left one.
 """
 
 from collections.abc import Iterator
@@ -29,23 +29,23 @@ from tapjax.data.point_odyssey.files import list_frames
 from tapjax.data.point_odyssey.files import PointAnnotations
 from tapjax.geometry import Resolution
 
-# How far outside of the frame a valid point may be, in pixels.
+# Largest distance of a valid point to the frame, in pixels.
 _MARGIN = 64.0
-# Between two starts of clips, in frames.
+# Step between starts of clips, in frames.
 _CLIP_STEP = 2
-# The largest change of a position, of that change and of that one again, as
-# shares of the longer side of the frame.
+# Largest first, second and third difference of a track's positions, as
+# fractions of the longer side of the frame.
 _LARGEST_DIFFERENCES = (0.4, 0.3, 0.1)
-# A mask with more zeros than this has holes that its neighborhood fills.
+# Holes of a mask are filled if it has more zeros than this.
 _MOST_ZEROS = 128
 _MEDIAN_SIDE = 7
-# Half of tan(22.5 degrees), as edge detection counts it in 1 / 2^15.
+# tan(22.5 degrees) in units of 1 / 2^15, as in edge detection.
 _TANGENT = 13573
 _TANGENT_BITS = 15
 
 
 class ClipRejectedError(ValueError):
-  """Too few tracks of a clip are good; `stage` says where that showed."""
+  """Too few tracks of a clip are usable, at the named stage."""
 
   def __init__(self, stage: str, found: int, needed: int, what: str = 'tracks'):
     super().__init__(f'{stage}: {found} {what}, {needed} are needed')
@@ -59,12 +59,12 @@ class ClipConfig:
   """Settings of training clips.
 
   Attributes:
-    num_frames: of a clip.
-    num_points: tracks of a clip.
-    crop: (height, width) of its frames.
-    strides: one clip takes every frame, or every second, and so on.
-    least_share: of the tracks that must be good, or the clip is rejected; where
-      there are fewer than `num_points`, some appear more than once.
+    num_frames: frames per clip.
+    num_points: tracks per clip.
+    crop: (height, width) of the frames.
+    strides: steps between frames of a clip; scenes have clips of all strides.
+    least_share: a clip is rejected if less than this fraction of `num_points`
+      tracks is usable; tracks are repeated to fill up `num_points`.
   """
 
   num_frames: int = 36
@@ -76,20 +76,20 @@ class ClipConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-  """How likely clips are changed, and how much.
+  """Probabilities and strengths of the augmentation of clips.
 
   Attributes:
-    resize: frames are brought to this size, or the crop's and some more, before
-      they are padded and scaled.
+    resize: frames are resized to at least this (height, width), and to slightly
+      more than the crop, before padding and scaling.
     spatial: probability of scales and crops that drift over time.
-    largest_padding: pixels of black on each side, at most.
-    smallest_scale: the least of all scales that a clip begins with.
-    largest_scale: the most of them.
-    reversal: probability of running back in time.
-    occluder_clip: probability that rectangles cover parts of a clip's frames.
-    occluder_frame: probability for each of these frames.
-    flip: probability of a mirror image, for each axis.
-    color: how colors are changed, before all else; None leaves them.
+    largest_padding: largest black padding on each side, in pixels.
+    smallest_scale: smallest scale of the first frame.
+    largest_scale: largest scale of the first frame.
+    reversal: probability of reversal in time.
+    occluder_clip: probability that a clip has occluding rectangles.
+    occluder_frame: probability for each frame of such a clip.
+    flip: probability of mirroring, for each axis.
+    color: color changes, applied first; None disables them.
   """
 
   resize: Resolution = (432, 560)
@@ -105,7 +105,7 @@ class AugmentationConfig:
 
 
 class RawClip(NamedTuple):
-  """Frames of a scene as they are, with segments: 0 is none, or fog."""
+  """Unchanged frames of a scene, with segments: 0 is no segment, or fog."""
 
   frames: UInt8[np.ndarray, 't h w 3']
   masks: UInt8[np.ndarray, 't h w']
@@ -113,7 +113,7 @@ class RawClip(NamedTuple):
 
 
 class TrainingClip(NamedTuple):
-  """A clip whose tracks all begin visible on the first frame."""
+  """A clip whose tracks are all visible on the first frame."""
 
   frames: UInt8[np.ndarray, 't h w 3']
   tracks: PointTracks
@@ -122,7 +122,7 @@ class TrainingClip(NamedTuple):
 def list_clips(
     num_frames: int, config: ClipConfig
 ) -> Iterator[Int[np.ndarray, 't']]:
-  """Yields the frame numbers of every clip of a scene."""
+  """Yields the frame numbers of all clips of a scene."""
   for stride in config.strides:
     last = num_frames - config.num_frames * stride
     for start in range(0, last + 1, _CLIP_STEP):
@@ -134,9 +134,9 @@ def read_clip(
     annotations: PointAnnotations,
     numbers: Sequence[int] | Int[np.ndarray, 't'],
 ) -> RawClip:
-  """Reads some frames of a scene; `annotations` are those of all.
+  """Reads frames of a scene by number; `annotations` are of the whole scene.
 
-  Needs Pillow, and raises ValueError for images that cannot be read.
+  Needs Pillow. Raises ValueError for an unreadable image.
   """
   rows = np.asarray(numbers)
   frames, masks = (
@@ -156,10 +156,10 @@ def make_training_clip(
     augmentation: AugmentationConfig | None,
     generator: np.random.Generator,
 ) -> TrainingClip:
-  """Chooses and augments the tracks of a clip.
+  """Selects and augments the tracks of a clip.
 
-  Without an augmentation the frames are resized, or cropped, to the crop.
-  Raises ClipRejectedError.
+  Without augmentation the frames are resized, or cropped, to `config.crop`.
+  Raises ClipRejectedError for too few usable tracks.
   """
   frames, height = clip.frames, clip.frames.shape[1]
   tracks = choose_clear_tracks(
@@ -199,10 +199,10 @@ def make_training_clip(
 def choose_clear_tracks(
     clip: RawClip, config: ClipConfig, resized_height: int
 ) -> PointTracks:
-  """Returns tracks that the first frame shows, off the edges of segments.
+  """Returns tracks visible on the first frame, away from segment edges.
 
-  There it is not clear to what a point belongs. Edges are thicker in frames
-  that will shrink to `resized_height`.
+  At edges the object of a point is ambiguous. Edges are thicker in frames that
+  will be resized to a smaller `resized_height`.
   """
   tracks = clean_annotations(clip.annotations)
   tracks = tracks.take((tracks.visible & tracks.valid)[:, 0])
@@ -222,7 +222,7 @@ def choose_clear_tracks(
 
 
 def filter_tracks(tracks: PointTracks, config: ClipConfig) -> PointTracks:
-  """Returns tracks that are seen long enough in the crop and move smoothly."""
+  """Returns tracks that are visible long enough in the crop, and smooth."""
   height, width = config.crop
   positions = tracks.positions
   seen = find_inside(positions, (1.0, 1.0), (width - 2.0, height - 2.0))
@@ -254,10 +254,10 @@ def choose_spread_tracks(
     first: int,
     generator: np.random.Generator,
 ) -> Int[np.ndarray, 'k']:
-  """Returns tracks that differ most in where they begin and how they move.
+  """Selects tracks with diverse first positions and mean motions.
 
-  The first one is given; each other is the farthest from all before it. Where
-  there are too few, chance decides which appear again.
+  Farthest-point sampling from the track `first`. Of too few tracks, random ones
+  are repeated.
   """
   steps = np.diff(positions, axis=1).mean(axis=1)
   places = np.concatenate([positions[:, 0], steps], axis=-1)
@@ -271,7 +271,10 @@ def choose_farthest(
     first: int,
     noise: np.random.Generator | None = None,
 ) -> Int[np.ndarray, 'k']:
-  """Returns rows, each of which is the farthest from all before it."""
+  """Farthest-point sampling: each row is the farthest from those before.
+
+  `noise` adds normal noise to the squared distances.
+  """
   chosen = [first]
   nearest = np.full(len(places), np.inf)
   for _ in range(num_points - 1):
@@ -284,7 +287,7 @@ def choose_farthest(
 
 
 def fill_holes(mask: UInt8[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:
-  """Fills zeros with the median of their neighborhood, if there are many."""
+  """Replaces zeros by the median of their neighborhood, if there are many."""
   rows, columns = np.nonzero(mask == 0)
   if len(rows) <= _MOST_ZEROS:
     return mask
@@ -303,7 +306,7 @@ def fill_holes(mask: UInt8[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:
 def find_edges(
     mask: UInt8[np.ndarray, 'h w'], thickness: int
 ) -> Bool[np.ndarray, 'h w']:
-  """Returns where segments meet, away from places without a segment."""
+  """Returns a mask of edges between segments, away from pixels without one."""
   edges = find_thin_edges(mask) & ~_dilate(mask == 0)
   for _ in range(thickness):
     edges = _dilate(edges)
@@ -313,10 +316,10 @@ def find_edges(
 def find_thin_edges(
     image: UInt8[np.ndarray, 'h w'],
 ) -> Bool[np.ndarray, 'h w']:
-  """Detects edges as Canny does, with both thresholds at 1.
+  """Canny's edge detection with both thresholds at 1.
 
-  With equal thresholds nothing is left to follow: edges are where a gradient is
-  larger than its two neighbors across the edge.
+  With equal thresholds there is no hysteresis: edges are pixels with a gradient
+  larger than that of their two neighbors across the edge.
   """
   padded = np.pad(image.astype(np.int64), 1, mode='edge')
   rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
@@ -347,7 +350,7 @@ def resize_clip(
     tracks: PointTracks,
     resolution: Resolution,
 ) -> tuple[UInt8[np.ndarray, 't _ _ 3'], PointTracks]:
-  """Resizes frames, and multiplies positions by the change of the sides."""
+  """Resizes frames, and scales positions with the sides of the frame."""
   scale = np.asarray(
       [resolution[1] / frames.shape[2], resolution[0] / frames.shape[1]]
   )
@@ -359,7 +362,7 @@ def resize_clip(
 def resize_image(
     image: UInt8[np.ndarray, 'h w c'], resolution: Resolution
 ) -> UInt8[np.ndarray, '_ _ c']:
-  """Resizes as `resize_values` does, and rounds."""
+  """Resizes as `resize_values`, rounded to uint8."""
   if image.shape[:2] == tuple(resolution):
     return image
   return np.rint(resize_values(image, resolution)).astype(np.uint8)
@@ -370,9 +373,9 @@ def resize_values(
     resolution: Resolution,
     part: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> Float[np.ndarray, '_ _ c']:
-  """Resizes bilinearly between centers of pixels, without antialiasing.
+  """Resizes bilinearly, without antialiasing, to float32.
 
-  Returns only a part of the rows and columns, if one is given.
+  `part` selects rows and columns of the result.
   """
   values = image.astype(np.float32)
   for axis, new in enumerate(resolution):
@@ -382,10 +385,10 @@ def resize_values(
     base = np.minimum(places.astype(int), max(old - 2, 0))
     shape = [1, 1, 1]
     shape[axis] = len(places)
-    share = (places - base).astype(np.float32).reshape(shape)
+    fraction = (places - base).astype(np.float32).reshape(shape)
     low = np.take(values, base, axis=axis)
     high = np.take(values, np.minimum(base + 1, old - 1), axis=axis)
-    values = low + (high - low) * share
+    values = low + (high - low) * fraction
   return values
 
 
@@ -395,7 +398,7 @@ def _cover_parts(
     probability: float,
     generator: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, 't h w 3'], PointTracks]:
-  """Covers parts of frames, but not of the first, with their mean color."""
+  """Covers parts of frames, except the first, with their mean color."""
   frames, visible = frames.copy(), tracks.visible.copy()
   height, width = frames.shape[1:3]
   for t in range(1, len(frames)):
@@ -421,7 +424,7 @@ def _crop_at_random(
     crop: Resolution,
     generator: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, 't _ _ 3'], PointTracks]:
-  """Cuts the same place out of all frames, at their own scale."""
+  """Crops all frames at the same random position, without scaling."""
   height, width = frames.shape[1:3]
   if height < crop[0] or width < crop[1]:
     return resize_clip(frames, tracks, crop)
@@ -438,7 +441,7 @@ def _move_around(
     config: AugmentationConfig,
     generator: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, 't _ _ 3'], PointTracks]:
-  """Pads, scales, crops and mirrors; scale and crop drift over time."""
+  """Pads, scales, crops and mirrors, with scale and crop drifting in time."""
   least = (crop[0] + 16, crop[1] + 16)
   size = (max(config.resize[0], least[0]), max(config.resize[1], least[1]))
   frames, tracks = resize_clip(frames, tracks, size)
@@ -475,7 +478,7 @@ def _draw_sizes(
     config: AugmentationConfig,
     generator: np.random.Generator,
 ) -> Int[np.ndarray, 't 2']:
-  """Returns the size to which each frame is scaled, (height, width)."""
+  """Draws the scaled size (height, width) of each frame."""
   num_frames, *full = shape
   scale = np.repeat(
       generator.uniform(config.smallest_scale, config.largest_scale), 2
@@ -488,7 +491,7 @@ def _draw_sizes(
     scale = scale + drift
     scale = np.clip((scale + scale.mean()) / 2, 0.2, 2.0)
     size = np.maximum((np.asarray(full) * scale).astype(int), least)
-    # Later frames go on from the size that this one has.
+    # The scale of the next frame starts from the rounded size.
     scale = size / np.asarray(full)
     sizes.append(size)
   return np.stack(sizes)
@@ -500,7 +503,7 @@ def _draw_corners(
     crop: Resolution,
     generator: np.random.Generator,
 ) -> Int[np.ndarray, 't 2']:
-  """Returns the upper left corner (y, x) of the crop of each frame."""
+  """Draws the upper-left corner (y, x) of the crop of each frame."""
   corner = middle[::-1].astype(int) - np.asarray(crop) // 2
   offset = np.zeros(2, int)
   corners = []
@@ -520,14 +523,14 @@ def _check_number(tracks: PointTracks, config: ClipConfig, stage: str) -> None:
 
 
 def _dilate(image: Bool[np.ndarray, 'h w']) -> Bool[np.ndarray, 'h w']:
-  """Grows what is set by a pixel in all eight directions."""
+  """Dilates a mask by one pixel in all eight directions."""
   padded = np.pad(image, 1)
   wide = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
   return wide[:-2] | wide[1:-1] | wide[2:]
 
 
 def read_image(path: pathlib.Path, mode: str) -> UInt8[np.ndarray, 'h w *c']:
-  """Reads a frame as 'RGB', or segments as 'L'; raises ValueError."""
+  """Reads a frame as 'RGB', or segments as 'L'; ValueError if damaged."""
   try:
     from PIL import Image
   except ImportError:

@@ -1,11 +1,11 @@
-"""Changes of the colors of a clip, as PIPs++ is trained with.
+"""Color augmentation of clips, as in the training of PIPs++.
 
 frames ──draw_changes──► changes ──apply to every frame──► frames
 
-What is drawn is the same for all frames, so that nothing flickers: also the
-noise. Kinds, order and probabilities are PIPs++'s, the ranges those of the
-library that its program uses, Albumentations: noise, a blur, one filter that
-shows structure, then shifts of the colors, and JPEG's losses.
+Random parameters, the noise included, are the same for all frames, so that
+videos do not flicker. Kinds, order and probabilities are those of PIPs++, and
+ranges those of Albumentations, the library of its program: noise, a blur, one
+structural filter, color shifts, and JPEG compression.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ import numpy as np
 from tapjax.media.pictures import import_pillow
 
 _LEVELS = 256
-# Tiles of the adaptive equalization, along each side.
+# Tiles of the adaptive equalization, per side.
 _TILES = 8
 # From linear RGB of sRGB to XYZ, with white at (1, 1, 1).
 _TO_XYZ = np.asarray(
@@ -33,23 +33,23 @@ _TO_XYZ = np.asarray(
 _LAB_STEP = 6 / 29
 
 Frame = UInt8[np.ndarray, 'h w 3']
-# From one frame to what becomes of it.
+# A function from a frame to the changed frame.
 Change = Callable[[Frame], Frame]
 
 
 @dataclasses.dataclass(frozen=True)
 class ColorConfig:
-  """How likely the colors of a clip are changed.
+  """Probabilities of color changes.
 
   Attributes:
-    clip: probability that anything is; the others are given that.
+    clip: probability that a clip is changed; the others are conditional on it.
     noise: probability of Gaussian noise.
     blur: probability of a blur: along a line, by a median or by a mean.
     structure: probability of an equalization, of sharper edges or of a relief.
-    shift: probability that each channel is moved by a constant.
-    brightness: probability of another brightness and contrast.
-    gamma: probability of another gamma.
-    hue: probability of another hue, saturation and value.
+    shift: probability that a constant is added to each channel.
+    brightness: probability of a change of brightness and contrast.
+    gamma: probability of a change of gamma.
+    hue: probability of a change of hue, saturation and value.
     compression: probability of JPEG compression.
   """
 
@@ -92,7 +92,7 @@ def recolor_clip(
 def draw_changes(
     size: tuple[int, int], config: ColorConfig, generator: np.random.Generator
 ) -> list[Change]:
-  """Draws what happens to every frame of a clip of a size, in order."""
+  """Draws the changes of all frames of a clip of (height, width) `size`."""
   draws: tuple[tuple[float, Callable[[], Change]], ...] = (
       (config.noise, lambda: _draw_noise(size, generator)),
       (config.blur, lambda: _draw_blur(generator)),
@@ -107,7 +107,7 @@ def draw_changes(
 
 
 def filter_frame(frame: Frame, kernel: Float[np.ndarray, 'a b']) -> Frame:
-  """Returns weighted sums of the neighborhoods; borders are mirrored."""
+  """Correlates a frame with a kernel; borders are mirrored."""
   height, width = frame.shape[:2]
   tall, wide = kernel.shape
   padded = np.pad(
@@ -123,7 +123,7 @@ def filter_frame(frame: Frame, kernel: Float[np.ndarray, 'a b']) -> Frame:
 
 
 def take_median(frame: Frame) -> Frame:
-  """Returns the median of every neighborhood of 3x3 pixels."""
+  """Filters a frame by the median of 3x3 pixels."""
   height, width = frame.shape[:2]
   padded = np.pad(frame, ((1, 1), (1, 1), (0, 0)), mode='edge')
   around = [
@@ -135,11 +135,10 @@ def take_median(frame: Frame) -> Frame:
 
 
 def equalize_lightness(frame: Frame, clip_limit: float) -> Frame:
-  """Spreads the lightness of each part of a frame, hue and chroma stay.
+  """Contrast limited adaptive histogram equalization of the lightness.
 
-  Contrast limited adaptive histogram equalization: no level may count for more
-  than `clip_limit` times the mean of all, and between the centers of tiles what
-  they do is interpolated.
+  Hue and chroma are kept. Counts of levels are clipped to `clip_limit` times
+  their mean, and tables are interpolated between the centers of tiles.
   """
   lab = _to_lab(frame)
   lightness = _to_levels(lab[..., 0] * (255 / 100))
@@ -150,7 +149,7 @@ def equalize_lightness(frame: Frame, clip_limit: float) -> Frame:
 def shift_hue(
     frame: Frame, hue: float, saturation: float, value: float
 ) -> Frame:
-  """Turns the hue, by a share of a circle, and moves the others by levels."""
+  """Adds to the hue, in full turns, and to saturation and value, in levels."""
   levels = frame.astype(np.float32)
   high = levels.max(axis=-1)
   spread = high - levels.min(axis=-1)
@@ -170,13 +169,13 @@ def shift_hue(
   channels = []
   for offset in (5, 3, 1):
     place = (offset + angle) % 6
-    share = np.clip(np.minimum(place, 4 - place), 0, 1)
-    channels.append(high * (1 - colorful * share))
+    weight = np.clip(np.minimum(place, 4 - place), 0, 1)
+    channels.append(high * (1 - colorful * weight))
   return _to_levels(np.stack(channels, axis=-1))
 
 
 def compress_frame(frame: Frame, quality: int) -> Frame:
-  """Returns what JPEG leaves of a frame."""
+  """Returns a frame after JPEG compression of a quality in 1 to 100."""
   pillow = import_pillow()
   file = io.BytesIO()
   pillow.fromarray(frame).save(file, format='JPEG', quality=quality)
@@ -206,7 +205,7 @@ def _draw_blur(generator: np.random.Generator) -> Change:
 def make_line(
     side: int, start: Sequence[int], end: Sequence[int]
 ) -> Float[np.ndarray, '_ _']:
-  """Returns a kernel that takes the mean along a line."""
+  """Returns the kernel of a mean along a line between two cells."""
   number = int(np.abs(np.subtract(end, start)).max()) + 1
   cells = np.rint(np.linspace(start, end, number)).astype(int)
   kernel = np.zeros((side, side))
@@ -217,7 +216,7 @@ def make_line(
 def _draw_ends(
     side: int, generator: np.random.Generator
 ) -> tuple[list[int], list[int]]:
-  """Returns two different cells of a square."""
+  """Draws two different cells of a square."""
   first, second = generator.choice(side * side, 2, replace=False)
   return list(divmod(int(first), side)), list(divmod(int(second), side))
 
@@ -229,7 +228,7 @@ def _draw_structure(generator: np.random.Generator) -> Change:
     return lambda frame: equalize_lightness(frame, clip_limit)
   same = np.zeros((3, 3))
   same[1, 1] = 1
-  share = generator.uniform(0.2, 0.5)
+  alpha = generator.uniform(0.2, 0.5)
   if kind == 'sharpen':
     changed = np.full((3, 3), -1.0)
     changed[1, 1] = 8 + generator.uniform(0.5, 1)
@@ -238,7 +237,7 @@ def _draw_structure(generator: np.random.Generator) -> Change:
     changed = np.asarray(
         [[-1 - slope, -slope, 0], [-slope, 1, slope], [0, slope, 1 + slope]]
     )
-  kernel = (1 - share) * same + share * changed
+  kernel = (1 - alpha) * same + alpha * changed
   return lambda frame: filter_frame(frame, kernel)
 
 
@@ -259,7 +258,7 @@ def _draw_gamma(generator: np.random.Generator) -> Change:
 
 
 def _draw_hue(generator: np.random.Generator) -> Change:
-  # Of a circle of 180 steps.
+  # OpenCV divides a full turn into 180 steps.
   hue = generator.uniform(-20, 20) / 180
   saturation = generator.uniform(-30, 30)
   value = generator.uniform(-20, 20)
@@ -272,7 +271,7 @@ def _draw_compression(generator: np.random.Generator) -> Change:
 
 
 def _make_lookup(table: Float[np.ndarray, 'l 3']) -> Change:
-  """Returns what replaces each level of each channel."""
+  """Returns the change that maps levels of each channel by a table."""
   levels = _to_levels(table)
   channels = np.arange(3)
   return lambda frame: levels[frame, channels]
@@ -285,10 +284,10 @@ def _to_levels(values: Float[np.ndarray, '*n']) -> UInt8[np.ndarray, '*n']:
 def _equalize(
     levels: UInt8[np.ndarray, 'h w'], clip_limit: float
 ) -> Float[np.ndarray, 'h w']:
-  """Equalizes each tile, and blends what four of them do to a pixel."""
+  """Equalizes levels by tables of tiles, interpolated between four tiles."""
   height, width = levels.shape
   tall, wide = -(-height // _TILES), -(-width // _TILES)
-  # Tiles are of one size; what is missing of the last ones is mirrored.
+  # Tiles are of one size; the last ones are completed by mirroring.
   rows = _mirror(np.arange(tall * _TILES), height)
   columns = _mirror(np.arange(wide * _TILES), width)
   tiles = levels[rows][:, columns].reshape(_TILES, tall, _TILES, wide)
@@ -318,34 +317,34 @@ def _equalize(
 def _make_table(
     tile: UInt8[np.ndarray, 'n'], clip_limit: float
 ) -> Float[np.ndarray, 'l']:
-  """Returns what becomes of each level of a tile."""
+  """Returns the equalized value of each level of a tile."""
   counts = np.bincount(tile, minlength=_LEVELS)
   most = max(int(clip_limit * tile.size / _LEVELS), 1)
   excess = int(np.maximum(counts - most, 0).sum())
-  share, rest = divmod(excess, _LEVELS)
-  counts = np.minimum(counts, most) + share
+  each, rest = divmod(excess, _LEVELS)
+  counts = np.minimum(counts, most) + each
   if rest:
     counts[:: max(_LEVELS // rest, 1)][:rest] += 1
   return np.rint(np.cumsum(counts) * (255 / tile.size))
 
 
 def _find_tiles(length: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the tile centered before each pixel, and how far behind that."""
-  # As OpenCV counts, which takes pixels for their upper left corners here.
+  """Returns the last tile centered before each pixel, and the fraction."""
+  # As in OpenCV, positions of pixels are their upper-left corners here.
   places = np.arange(length) / side - 0.5
   first = np.floor(places)
   return first.astype(int), (places - first).astype(np.float32)
 
 
 def _mirror(places: np.ndarray, length: int) -> np.ndarray:
-  """Reflects places behind the end of an axis back into it."""
+  """Reflects indices beyond the end of an axis into it."""
   period = max(2 * (length - 1), 1)
   places = places % period
   return np.minimum(places, period - places)
 
 
 def _to_lab(frame: Frame) -> Float[np.ndarray, 'h w 3']:
-  """Returns CIE L*a*b* of sRGB."""
+  """Converts sRGB to CIE L*a*b*."""
   shares = np.arange(_LEVELS) / 255
   linear = np.where(
       shares > 0.04045, ((shares + 0.055) / 1.055) ** 2.4, shares / 12.92
@@ -359,7 +358,7 @@ def _to_lab(frame: Frame) -> Float[np.ndarray, 'h w 3']:
 
 
 def _from_lab(lab: Float[np.ndarray, 'h w 3']) -> Frame:
-  """Undoes `_to_lab`; colors that no screen has are limited."""
+  """Converts CIE L*a*b* to sRGB, clipped to the gamut."""
   y = (lab[..., 0] + 16) / 116
   roots = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
   xyz = np.where(

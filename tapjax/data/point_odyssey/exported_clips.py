@@ -1,10 +1,10 @@
-"""Training clips with augmentation baked in, in PIPs++'s exported layout.
+"""Augmented training clips in the exported layout of PIPs++.
 
-ROOT/000000/rgb.mp4      frames, H.264 at 24 a second
+ROOT/000000/rgb.mp4      frames, H.264, 24 per second
 ROOT/000000/track.npz    `track_g` [t, n, 4]: x, y, visible and valid
 
-A clip is a folder named by its number; where one was rejected there is none.
-Positions are pixels of which (0, 0) is the center of the first one.
+A clip is a folder named by its number; rejected clips have none. Positions are
+in pixels, with (0, 0) at the center of the upper-left one.
 """
 
 import pathlib
@@ -25,18 +25,18 @@ from tapjax.media import video as video_files
 VIDEO = 'rgb.mp4'
 TRACKS = 'track.npz'
 _FRAME_RATE = 24
-# What x264 calls CRF.
+# Constant rate factor of x264.
 _QUALITY = 20
 _NAME = re.compile(r'\d{6,}')
 
 
 def get_folder(root: pathlib.Path, index: int) -> pathlib.Path:
-  """Returns where the clip of a number belongs."""
+  """Returns the folder of the clip with an index."""
   return root / f'{index:06}'
 
 
 def list_exported_clips(root: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the folders of clips that are there, by number."""
+  """Returns the folders of complete clips, by number."""
   if not root.is_dir():
     return []
   return sorted(
@@ -48,20 +48,20 @@ def list_exported_clips(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def remove_unfinished_clips(root: pathlib.Path) -> None:
-  """Removes what a process left behind that was killed as it wrote."""
+  """Removes incomplete folders of killed processes."""
   for folder in root.glob('.*.part'):
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_clip(folder: pathlib.Path, clip: TrainingClip) -> None:
-  """Writes a clip into a new folder, which appears when it is complete.
+  """Writes a clip into a new folder, atomically.
 
-  What is written depends on the clip alone. Raises OSError if it fails.
+  The bytes depend on the clip alone. Raises OSError if writing fails.
   """
   part = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}.part')
   part.mkdir()
   try:
-    # One thread: what x264 writes depends on their number.
+    # The output of x264 depends on the number of threads.
     video_files.write_video(
         part / VIDEO,
         clip.frames,
@@ -74,7 +74,7 @@ def write_clip(folder: pathlib.Path, clip: TrainingClip) -> None:
     try:
       part.rename(folder)
     except OSError:
-      # Another process was faster, and wrote the same.
+      # Another process may have written the same clip.
       if not folder.is_dir():
         raise
   finally:
@@ -84,9 +84,9 @@ def write_clip(folder: pathlib.Path, clip: TrainingClip) -> None:
 def read_exported_clip(
     folder: pathlib.Path, config: ClipConfig, generator: np.random.Generator
 ) -> TrainingClip:
-  """Reads a clip, and takes some of its tracks if it has more than are needed.
+  """Reads a clip, with `config.num_points` of its tracks, at random.
 
-  Raises ValueError for a damaged clip, and one that is not as the config says.
+  Raises ValueError for a damaged clip, or one of other settings.
   """
   frames = video_files.read_video(folder / VIDEO)
   tracks = _read_tracks(folder / TRACKS)

@@ -1,10 +1,10 @@
-"""PointOdyssey: long synthetic videos with the tracks of their surfaces.
+"""PointOdyssey: long synthetic videos with surface tracks.
 
 A split is a folder of scenes, each with frames `rgbs/rgb_00000.jpg`, segments
 `masks/mask_00000.png` and tracks in `anno.npz`. Frames are numbered from 0.
 
-Positions are (x, y) in pixels of which (0, 0) is the center of the first one,
-as published; in raster coordinates they are half a pixel more.
+Positions are (x, y) in pixels, with (0, 0) at the center of the upper-left one,
+as published; raster coordinates are half a pixel larger.
 """
 
 import pathlib
@@ -23,23 +23,23 @@ from tapjax.data.benchmarks.point_tracks import PointTracks
 from tapjax.geometry import Resolution
 
 RESOLUTION: Resolution = (540, 960)
-# The most tracks of a scene that the published test follows.
+# Largest number of tracks per scene in the published test.
 NUM_POINTS = 256
 
 _CODE_VISIBLE = 1
 _CODE_INVALID = 2
-# Of the full-sequence test: how often a track must be seen, how far it may move
-# from frame to frame, and how far outside of the frame it may be, in pixels.
+# In the full-sequence test: least number of visible frames of a track, largest
+# step between frames and largest distance to the frame, both in pixels.
 _LEAST_FRAMES = 8
 _LONGEST_STEP = 512.0
 _MARGIN = 32.0
 
 
 class PointAnnotations(NamedTuple):
-  """Tracks of a scene, as its file has them.
+  """Tracks of a scene, as stored.
 
-  A hidden point may be valid: its position is known. An invalid one may be
-  anywhere, NaN and infinity included.
+  An occluded point is valid if its position is known. Positions of invalid
+  points are arbitrary, possibly NaN or infinite.
   """
 
   positions: Float[np.ndarray, 't m 2']
@@ -67,9 +67,10 @@ def list_frames(scene: pathlib.Path, kind: str) -> tuple[pathlib.Path, ...]:
 
 
 def read_annotations(scene: pathlib.Path) -> PointAnnotations:
-  """Reads `anno.npz` of a scene, of the version 1.2 or of those before it.
+  """Reads `anno.npz` of a scene, of version 1.2 or earlier.
 
-  Without `valids` every position counts as known.
+  Without `valids` all positions are valid. Raises ValueError for a malformed
+  file.
   """
   path = scene / 'anno.npz'
   try:
@@ -103,7 +104,7 @@ def read_annotations(scene: pathlib.Path) -> PointAnnotations:
 def decode_visibilities(
     codes: Shaped[np.ndarray, 't m'],
 ) -> tuple[Bool[np.ndarray, 't m'], Bool[np.ndarray, 't m']]:
-  """Returns which points are visible and valid, of files before version 1.2.
+  """Returns masks of visible and valid points, of files before version 1.2.
 
   The codes are 0 for hidden, 1 for visible and 2 or more for invalid.
   """
@@ -115,9 +116,9 @@ def read_sequence(
     num_points: int = NUM_POINTS,
     resolution: Resolution = RESOLUTION,
 ) -> PointSequence:
-  """Reads a scene as the published test does; its frames stay on disk.
+  """Reads a scene as in the published test; frames stay on disk.
 
-  `resolution` is that of the frames, which PointOdyssey has in one size only.
+  `resolution` is the size of the frames, by default that of PointOdyssey.
   Raises ValueError if no track is left, or if frames are missing.
   """
   tracks = select_full_tracks(read_annotations(scene), resolution, num_points)
@@ -138,11 +139,11 @@ def select_full_tracks(
     resolution: Resolution = RESOLUTION,
     num_points: int = NUM_POINTS,
 ) -> PointTracks:
-  """Chooses tracks of a whole scene as the published test does.
+  """Selects tracks of a whole scene as in the published test.
 
   Points within a pixel of the border, or beyond, are neither visible nor valid.
-  Tracks are visible on the first frame and on seven others; if there are more
-  than `num_points`, evenly spaced ones are kept.
+  Tracks must be visible and valid on the first frame and on eight frames in
+  total. Of more than `num_points` tracks, evenly spaced ones are kept.
   """
   height, width = resolution
   tracks = clean_annotations(annotations)
@@ -164,7 +165,7 @@ def select_full_tracks(
 
 
 def clean_annotations(annotations: PointAnnotations) -> PointTracks:
-  """Returns tracks by rows, with zeros for what is not finite.
+  """Returns one row for each track, with zeros for positions not finite.
 
   Such points are neither visible nor valid.
   """

@@ -1,9 +1,9 @@
-"""Scenes of PointOdyssey's format, made by the procedural generator.
+"""Procedural scenes in PointOdyssey's format.
 
-They are small and need no download: to try a recipe, to test it, to learn from.
+They are small and need no download: for trying, testing and training.
 
 DIR/scene_000/rgbs/rgb_00000.jpg    frames
-DIR/scene_000/masks/mask_00000.png  segments, 0 stands for none
+DIR/scene_000/masks/mask_00000.png  segments, 0 for none
 DIR/scene_000/anno.npz              trajs_2d, visibs and valids
 """
 
@@ -36,7 +36,7 @@ _SHIFT = -0.5
 
 
 class SceneVideo(NamedTuple):
-  """A scene before it is written; positions are the data set's pixels."""
+  """A scene in memory; positions are pixels of the data set."""
 
   frames: UInt8[np.ndarray, 't h w 3']
   masks: UInt8[np.ndarray, 't h w']
@@ -48,13 +48,13 @@ def write_procedural_scenes(
     num_scenes: int,
     config: ProceduralConfig,
     seed: int = 0,
-    report: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[pathlib.Path]:
-  """Writes scenes into a folder and returns theirs.
+  """Writes scenes into a folder, and returns their folders.
 
-  A scene depends on its number, the config and the seed alone. Those that are
-  there already stay as they are, so that what was interrupted goes on.
-  `report` is called with how many are written.
+  A scene depends on its number, the config and the seed alone. Existing scenes
+  are kept, so that an interrupted run can be resumed. `progress` is called with
+  the number of written scenes.
   """
   root.mkdir(parents=True, exist_ok=True)
   folders = []
@@ -64,17 +64,17 @@ def write_procedural_scenes(
       key = jax.random.fold_in(jax.random.key(seed), index)
       write_scene(folder, make_scene_video(key, config))
     folders.append(folder)
-    if report is not None:
-      report(index + 1)
+    if progress is not None:
+      progress(index + 1)
   return folders
 
 
 def make_scene_video(key: Key, config: ProceduralConfig) -> SceneVideo:
-  """Makes a scene: its video, segments and tracks of `config.num_queries`."""
+  """Renders a scene: video, segments and tracks of `config.num_queries`."""
   example, layers = jax.tree.map(np.asarray, _make(key, config))
   positions = (example.target_points + _SHIFT).swapaxes(0, 1)
   visible = ~example.occluded.swapaxes(0, 1)
-  # Segments differ by more than a level, to tell them apart by eye.
+  # Segments differ by more than a level, so that they can be distinguished.
   masks = (1 + layers) * (255 // (config.num_objects + 1))
   return SceneVideo(
       np.round((example.video + 1) * 127.5).astype(np.uint8),
@@ -84,7 +84,7 @@ def make_scene_video(key: Key, config: ProceduralConfig) -> SceneVideo:
 
 
 def write_scene(folder: pathlib.Path, scene: SceneVideo) -> None:
-  """Writes a scene into a new folder, which appears when it is complete."""
+  """Writes a scene into a new folder, atomically."""
   pillow = import_pillow()
   part = folder.with_name(f'.{folder.name}.part')
   if part.exists():
@@ -115,7 +115,7 @@ def _make(key: Key, config: ProceduralConfig) -> tuple[Any, Array]:
 
 
 def _find_layers(key: Key, config: ProceduralConfig) -> Int[Array, 't h w']:
-  """Returns the layer of each pixel of the example that this key makes."""
+  """Returns the layer of each pixel of `make_example(key, config)`."""
   scene_key, *_ = jax.random.split(key, 4)
   scene = make_scene(scene_key, config)
   height, width = config.resolution

@@ -1,6 +1,6 @@
-"""Batches of PointOdyssey's windows, in the order of epochs.
+"""Batches of PointOdyssey windows, in epochs.
 
-scenes ──list_windows──► windows ──split──► to train on, to validate on
+scenes ──list_windows──► windows ──split──► training, validation
 """
 
 from collections.abc import Callable
@@ -25,17 +25,17 @@ from tapjax.data.read_ahead import read_ahead
 
 @dataclasses.dataclass(frozen=True)
 class PointDataConfig:
-  """Where windows come from and how they are put together.
+  """Settings of batches of PointOdyssey windows.
 
   Attributes:
     root: folder of scenes.
-    scenes: names of those to use; None takes all.
-    batch_size: windows of a batch; the last one of an epoch may have fewer.
-    most_frames: of a scene that are used, from its beginning.
-    split: 'scene' keeps whole scenes for validation. 'window', as published,
-      does so with single windows, nearly all frames of which are trained on.
-    train_share: of scenes, or windows, that are trained on.
-    num_workers: threads that read what comes next.
+    scenes: names of the scenes to use; None uses all.
+    batch_size: windows per batch; the last batch of an epoch may have fewer.
+    most_frames: number of frames used of a scene, from its beginning.
+    split: 'scene' validates on whole scenes. 'window', as published, validates
+      on single windows, which share nearly all frames with training windows.
+    train_share: fraction of scenes, or windows, for training.
+    num_workers: threads that read ahead.
   """
 
   root: str = ''
@@ -60,18 +60,18 @@ class PointDataConfig:
 
 
 class WindowBatch(NamedTuple):
-  """Windows side by side; positions are (x, y) as shares of the frame."""
+  """A batch of windows; positions are normalized (x, y)."""
 
   frames: UInt8[np.ndarray, 'b t h w 3']
   positions_unit: Float[np.ndarray, 'b t n 2']
 
 
 class WindowBatches(NamedTuple):
-  """A set of windows as batches, as many as an epoch has.
+  """Batches of a set of windows.
 
   Attributes:
-    num_batches: of an epoch.
-    draw: from the number of a batch, counted through all epochs.
+    num_batches: batches per epoch.
+    draw: from the number of a batch, counted over all epochs, to the batch.
   """
 
   num_batches: int
@@ -81,10 +81,10 @@ class WindowBatches(NamedTuple):
 def find_windows(
     config: PointDataConfig, windows: WindowConfig, seed: int
 ) -> tuple[list[PointWindow], list[PointWindow]]:
-  """Returns the windows to train on and those to validate on.
+  """Returns the training and the validation windows.
 
   Points and split depend on the seed and the scenes alone. Raises ValueError or
-  FileNotFoundError if there are no windows for either.
+  FileNotFoundError if one of the sets is empty.
   """
   root = pathlib.Path(config.root)
   if not config.root or not root.is_dir():
@@ -119,10 +119,10 @@ def make_batches(
     num_workers: int,
     shuffle_seed: int | None = None,
 ) -> WindowBatches:
-  """Returns batches of windows, in another order in each epoch with a seed.
+  """Returns batches of windows, shuffled in each epoch if given a seed.
 
-  What is drawn depends on the number of the batch and the seed alone, so a
-  resumed run draws what an uninterrupted one would have.
+  A batch depends on its number and the seed alone, so a resumed run draws the
+  same batches as an uninterrupted one.
   """
   num_batches = -(-len(windows) // batch_size)
 

@@ -1,12 +1,12 @@
-"""Short windows of PointOdyssey, as the point transformer is trained on them.
+"""Short windows of PointOdyssey, for training the point transformer.
 
-A root is a folder of scenes, each with `frames/frame_000000.jpg` (or `.png`) or
-with `rgbs/rgb_00000.jpg` as the data set was published, and with `anno.npz`.
+A root is a folder of scenes, each with `anno.npz` and with images
+`frames/frame_000000.jpg` (or `.png`) or, as published, `rgbs/rgb_00000.jpg`.
 Only the first frames of a scene are used, and the points of a window are drawn
-once, from those that its first frame shows.
+once, from those visible on its first frame.
 
-Positions are (x, y) as shares of the frame: the data set's pixels, divided by
-width and height.
+Positions are (x, y) in normalized coordinates: pixels of the data set, divided
+by width and height.
 """
 
 from collections.abc import Iterable
@@ -36,11 +36,11 @@ class WindowConfig:
   """Settings of windows.
 
   Attributes:
-    num_frames: of a window.
-    num_points: of a window; where fewer are visible, points that stay in the
-      middle of the frame fill it up.
-    resolution: (height, width) of its frames; the aspect ratio is not kept.
-    most_frames: of a scene that are used, from its beginning.
+    num_frames: frames per window.
+    num_points: points per window; if fewer are visible, constant points in the
+      middle of the frame are added.
+    resolution: (height, width) of the frames; the aspect ratio is not kept.
+    most_frames: number of frames used of a scene, from its beginning.
   """
 
   num_frames: int = 8
@@ -50,14 +50,14 @@ class WindowConfig:
 
 
 class PointWindow(NamedTuple):
-  """A window whose images are still on disk.
+  """A window with its images on disk.
 
   Attributes:
-    scene: its name.
-    start: the first frame.
-    frame_paths: of its images.
-    positions: in the data set's pixels.
-    visible: which of them can be seen.
+    scene: name of the scene.
+    start: number of the first frame.
+    frame_paths: paths of the images.
+    positions: (x, y) in pixels of the data set.
+    visible: mask of the visible positions.
   """
 
   scene: str
@@ -68,7 +68,7 @@ class PointWindow(NamedTuple):
 
 
 class WindowExample(NamedTuple):
-  """A window to train on; the first positions are what the network is told."""
+  """A training window; positions on the first frame are the queries."""
 
   frames: UInt8[np.ndarray, 't h w 3']
   positions_unit: Float[np.ndarray, 't n 2']
@@ -76,7 +76,7 @@ class WindowExample(NamedTuple):
 
 
 def list_window_frames(scene: pathlib.Path) -> tuple[pathlib.Path, ...]:
-  """Returns the images of a scene in order, in either layout."""
+  """Returns the paths of the images of a scene, in either layout."""
   frames = sorted((scene / 'frames').glob('frame_*.*'))
   return tuple(frames) or list_frames(scene, 'rgb')
 
@@ -87,10 +87,10 @@ def list_windows(
     generator: np.random.Generator,
     scenes: Iterable[str] | None = None,
 ) -> list[PointWindow]:
-  """Returns the windows of all scenes below a folder, or of those named.
+  """Returns the windows of all scenes below a folder, or of named scenes.
 
-  Scenes without images or without annotations that can be read are left out
-  with a warning. Raises FileNotFoundError if no window is left.
+  Scenes without images or readable annotations are left out with a warning.
+  Raises FileNotFoundError if no window is left.
   """
   if scenes is None:
     scenes = sorted(path.name for path in root.glob('*') if path.is_dir())
@@ -120,10 +120,10 @@ def cut_windows(
     config: WindowConfig,
     generator: np.random.Generator,
 ) -> list[PointWindow]:
-  """Returns a window for each frame of a scene where one can begin.
+  """Returns the windows of a scene, starting at every possible frame.
 
-  Points are drawn from those that are visible on the first frame; those that
-  are not finite in all of the window are left out.
+  Points are drawn from those visible on the first frame of a window and finite
+  on all of its frames.
   """
   length = config.num_frames
   num_frames = min(
@@ -151,7 +151,7 @@ def make_window(
     annotations: PointAnnotations,
     rows: Int[np.ndarray, 'k'],
 ) -> PointWindow:
-  """Returns the window of some images with the points of some rows."""
+  """Returns the window of images from frame `start` on, with some points."""
   span = slice(start, start + len(frame_paths))
   return PointWindow(
       scene,
@@ -168,10 +168,16 @@ def split_windows(
     by: Literal['scene', 'window'] = 'scene',
     share: float = 0.8,
 ) -> tuple[list[PointWindow], list[PointWindow]]:
-  """Splits windows at random, to train on and to validate on.
+  """Splits windows at random into training and validation.
 
-  By scene, no scene is in both. By window, as published, nearly every frame is:
-  windows overlap by all frames but one.
+  By scene, the sets have no scene in common. By window, as published, they have
+  nearly all frames in common: windows overlap by all frames except one.
+
+  Args:
+    windows: to split.
+    generator: of the random order.
+    by: 'scene' or 'window'.
+    share: fraction of scenes, or windows, for training.
   """
   groups = [
       window.scene if by == 'scene' else index
@@ -187,9 +193,9 @@ def split_windows(
 
 
 def read_window(window: PointWindow, config: WindowConfig) -> WindowExample:
-  """Reads the images of a window and fills up its points.
+  """Reads the images of a window, and pads its points to `num_points`.
 
-  Needs Pillow, and raises ValueError for images that cannot be read.
+  Needs Pillow. Raises ValueError for an unreadable image.
   """
   pillow = import_pillow()
   height, width = config.resolution

@@ -1,14 +1,14 @@
-"""A clip made on the spot whose tracks are known exactly, to try trackers on.
+"""A small procedural clip with exact tracks, for demonstrations.
 
-Flat textured objects glide, turn and grow over a slowly moving background, one
-in front of the other. Each lies in a plane of its own, which a similarity
-places in the frame,
+Flat textured objects move, rotate and scale in front of a slowly moving
+background and of each other. Each lies in a plane of its own, mapped to the
+frame by a similarity,
 
   pixel = center(t) + scale(t) * rotation(t) @ point of the plane,
 
-and frames are rendered through the inverse of that map. So the position of a
-point of a plane is known in every frame, and the point is hidden exactly where
-the outline of a nearer object covers it, or beyond the border of the frame.
+and frames are rendered by the inverse of that map. The position of a point of a
+plane is thus known on every frame, and the point is occluded exactly if the
+outline of a nearer object covers it, or outside of the frame.
 """
 
 from typing import NamedTuple
@@ -24,20 +24,20 @@ FRAME_RATE = 24.0
 
 _SEED = 7
 _TEXELS_PER_UNIT = 2
-# A frame with a shorter side of this many pixels shows planes at scale 1.
+# Length in pixels of a frame's shorter side for which planes have scale 1.
 _FRAME_UNITS = 256
-# Units that queries keep away from outlines and borders.
+# Least distance of queries to outlines and borders, in units.
 _MARGIN = 3.0
 _POINTS_PER_OBJECT = 6
 _POINTS_ON_BACKGROUND = 12
 
 
 class DemoClip(NamedTuple):
-  """Frames and true tracks, in the conventions of TAP-Vid.
+  """Frames and ground-truth tracks, in the conventions of TAP-Vid.
 
-  Query points are (t, y, x), target points (x, y) pixels in raster coordinates.
-  Targets are right also where they are occluded; points outside the frame count
-  as occluded. Every query is visible on its own frame.
+  Query points are (t, y, x), target points (x, y), in raster pixels. Targets of
+  occluded points are exact, too; points outside of the frame are occluded.
+  Every query is visible on its own frame.
   """
 
   frames: UInt8[np.ndarray, 't h w 3']
@@ -51,8 +51,9 @@ class Layer(NamedTuple):
 
   The outline is a circle of `radius` units with `lobes` waves of relative
   height `wave`; the background's radius is infinite. The path is `home` plus
-  `swing` times sines, relative to the frame's size, with a period in frames;
-  `turn` is in radians per frame and `growth` the relative change of size.
+  `swing` times sines, in fractions of the frame's size, with a period in
+  frames; `turn` is in radians per frame and `growth` the relative change of
+  size.
   """
 
   texture: Float[np.ndarray, 's s 3']
@@ -68,7 +69,7 @@ class Layer(NamedTuple):
 
 
 class Pose(NamedTuple):
-  """How a plane lies in one frame: pixel (x, y) = center + matrix @ point."""
+  """Map of a plane to one frame: pixel (x, y) = center + matrix @ point."""
 
   center: Float[np.ndarray, '2']
   matrix: Float[np.ndarray, '2 2']
@@ -77,10 +78,11 @@ class Pose(NamedTuple):
 def make_demo_clip(
     num_frames: int = 48, resolution: tuple[int, int] = (256, 256)
 ) -> DemoClip:
-  """Makes the clip, always the same one; `resolution` is (height, width).
+  """Renders the clip, deterministically; `resolution` is (height, width).
 
-  It has about 36 queries, on every object and on the background, half of
-  them on later frames. Longer clips go on from where shorter ones end.
+  It has about 36 queries, on every object and on the background, about half of
+  them on later frames. A shorter clip is the beginning of a longer one. Raises
+  ValueError for less than one frame or 32 pixels.
   """
   if num_frames < 1 or min(resolution) < 32:
     raise ValueError(
@@ -107,7 +109,7 @@ def make_demo_clip(
       if clear.sum() < max(num_frames // 4, 1):
         continue
       wanted -= 1
-      # Every third point is asked for halfway through its visible frames.
+      # Every third point is queried in the middle of its visible frames.
       clear_frames = np.flatnonzero(clear)
       later = len(queries) % 3 == 2
       time = clear_frames[len(clear_frames) // 2 if later else 0]
@@ -123,9 +125,10 @@ def make_demo_clip(
 
 
 def describe_error(clip: DemoClip, tracks: Tracks) -> str:
-  """Says in one line how far tracks of the clip's queries are from the truth.
+  """Returns one line with errors of the tracks of the clip's queries.
 
-  Counts frames in which a point is to be seen, other than the query's own.
+  Position errors are over visible points, visibility over all points, both
+  without the query frames.
   """
   frames = np.arange(clip.occluded.shape[1])
   counted = frames != np.round(clip.query_points[:, :1])
@@ -140,8 +143,8 @@ def describe_error(clip: DemoClip, tracks: Tracks) -> str:
 
 
 def make_layers(resolution: tuple[int, int]) -> tuple[Layer, ...]:
-  """The background and the objects on it, from far to near."""
-  # What is too fine for small frames is left out of the textures.
+  """Returns the background and the objects on it, from far to near."""
+  # Textures lack details too fine for small frames.
   finest = 7.0 * max(_FRAME_UNITS / min(resolution), 1.0)
   rng = np.random.default_rng(_SEED)
 
@@ -175,7 +178,7 @@ def make_layers(resolution: tuple[int, int]) -> tuple[Layer, ...]:
 
 
 def compute_pose(layer: Layer, time: int, resolution: tuple[int, int]) -> Pose:
-  """Places a plane in the frame at a time, in frames since the start."""
+  """Returns the pose of a plane at a time, in frames since the start."""
   size = np.array(resolution[::-1], np.float64)
   angle = 2 * np.pi * time / layer.period + layer.phase
   sway = np.array([np.sin(angle), np.cos(1.3 * angle)]) * layer.swing
@@ -191,7 +194,7 @@ def compute_pose(layer: Layer, time: int, resolution: tuple[int, int]) -> Pose:
 def measure_inside(
     layer: Layer, points: Float[np.ndarray, '*n 2']
 ) -> Float[np.ndarray, '*n']:
-  """Units from points of the plane outward to the outline; negative outside."""
+  """Returns distances in units from points to the outline; negative outside."""
   if np.isinf(layer.radius):
     return np.full(points.shape[:-1], np.inf)
   angle = np.arctan2(points[..., 1], points[..., 0])
@@ -206,10 +209,10 @@ def trace_point(
     num_frames: int,
     resolution: tuple[int, int],
 ) -> tuple[Float[np.ndarray, 't 2'], Float[np.ndarray, ' t']]:
-  """Follows a point of the plane of `layers[depth]`.
+  """Computes the track of a point of the plane of `layers[depth]`.
 
-  Returns its positions (x, y) in pixels, and by how many units it is clear of
-  the nearest border or covering outline: it is visible where that is positive.
+  Returns positions (x, y) in pixels, and the distance in units to the nearest
+  border of the frame or covering outline: the point is visible if positive.
   """
   positions = np.empty((num_frames, 2))
   clearance = np.empty(num_frames)
@@ -230,7 +233,7 @@ def trace_point(
 def render_frame(
     layers: tuple[Layer, ...], time: int, resolution: tuple[int, int]
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Paints the layers over each other, from far to near, with soft edges."""
+  """Renders the layers from far to near, with antialiased edges."""
   height, width = resolution
   frame = np.zeros((height, width, 3), np.float32)
   for layer in layers:
@@ -245,7 +248,7 @@ def render_frame(
     )
     points = (pixels - center) @ np.linalg.inv(matrix).T
     inside = measure_inside(layer, points)
-    # Objects darken toward their rim, which makes them look round.
+    # Objects darken toward their rim, as if they were round.
     shade = 0.55 + 0.45 * np.sqrt(np.clip(inside / 14.0, 0.0, 1.0))
     opacity = np.clip(0.5 + inside * scale, 0.0, 1.0)[..., np.newaxis]
     color = sample_texture(layer.texture, points) * shade[..., np.newaxis]
@@ -256,7 +259,7 @@ def render_frame(
 def sample_texture(
     texture: Float[np.ndarray, 's s 3'], points: Float[np.ndarray, 'h w 2']
 ) -> Float[np.ndarray, 'h w 3']:
-  """Interpolates a periodic texture at points of its plane, bilinearly."""
+  """Samples a periodic texture at points of its plane, bilinearly."""
   texels = points * _TEXELS_PER_UNIT
   corner = np.floor(texels).astype(np.int64)
   right, low = np.moveaxis((texels - corner).astype(np.float32), -1, 0)
@@ -282,7 +285,7 @@ def _make_texture(
     palette: tuple[tuple[int, int, int], ...],
     finest: float,
 ) -> Float[np.ndarray, 's s 3']:
-  """Blotches of three colors under finer grain, periodic, values 0 to 255."""
+  """Returns a periodic texture of three colors with grain, in 0 to 255."""
   dark, middle, light = np.array(palette, np.float32)
   blotches = np.tanh(1.6 * _make_noise(rng, size, 2.0, finest))[..., np.newaxis]
   specks = np.tanh(2.0 * _make_noise(rng, size, 1.5, finest) - 1.4)[
@@ -297,7 +300,7 @@ def _make_texture(
 def _make_noise(
     rng: np.random.Generator, size: int, falloff: float, finest: float
 ) -> Float[np.ndarray, 's s']:
-  """Smooth noise of all octaves down to `finest` texels, unit variance."""
+  """Returns noise of all octaves down to `finest` texels, of variance 1."""
   shape = (size, size // 2 + 1)
   frequency = np.hypot(
       np.fft.fftfreq(size)[:, np.newaxis], np.fft.rfftfreq(size)
@@ -310,7 +313,7 @@ def _make_noise(
 
 
 def _spread_points(layer: Layer) -> Float[np.ndarray, 'm 2']:
-  """Candidate queries of a plane, evenly spread, in a fixed order."""
+  """Returns candidate queries of a plane, evenly spread, in a fixed order."""
   index = np.arange(60)
   if np.isinf(layer.radius):
     return (np.outer(index, [0.7548776662, 0.5698402910]) % 1 - 0.5) * 240

@@ -1,9 +1,9 @@
-"""What makes training videos harder: things in front, other colors, blur.
+"""Distractors in training videos: occluding rectangles, colors and blur.
 
-As CoTracker and TAPTRv2 are trained: on frames behind the first, rectangles of
-one color, and rectangles of a recolored other frame, which hide what is behind
-them; and for whole videos other colors, which differ from frame to frame, and
-blur. All of it happens on the device, and depends on the key alone.
+As in the training of CoTracker and TAPTRv2: on all frames except the first,
+occluding rectangles of one color or of another, recolored frame; on whole
+videos, color changes that differ from frame to frame, and blur. All computation
+is on the device, and depends on the key alone.
 """
 
 import dataclasses
@@ -21,29 +21,29 @@ from tapjax.data.procedural.textures import Key
 from tapjax.ops.loops import map_frames
 from tapjax.types import Example
 
-# How red, green and blue count in a gray.
+# Weights of red, green and blue in the luminance.
 _LUMINANCE = np.asarray([0.2989, 0.587, 0.114], np.float32)
 _BLUR_SIZE = 11
 
 
 @dataclasses.dataclass(frozen=True)
-class DisturbanceConfig:
-  """How likely videos are disturbed, and how much.
+class DistractorConfig:
+  """Probabilities and strengths of distractors.
 
   Attributes:
-    cover: probability that a frame gets rectangles of their own mean color.
-    replace: probability that it gets rectangles of another frame.
-    most_rectangles: of each kind on a frame; at least one.
-    smallest_side: of a rectangle, in pixels.
-    largest_side: of a rectangle, in pixels.
-    recolor: probability that all frames of a video get other colors.
-    brightness: how much these change it, as a share; likewise the others.
-    contrast: see above.
-    saturation: see above.
-    hue: how far they turn it, as a share of a circle.
+    cover: probability that a frame has rectangles of their own mean color.
+    replace: probability that a frame has rectangles of another frame.
+    most_rectangles: largest number of each kind on a frame.
+    smallest_side: smallest side of a rectangle, in pixels.
+    largest_side: largest side of a rectangle, in pixels.
+    recolor: probability that the colors of a video change.
+    brightness: largest relative change of the brightness.
+    contrast: largest relative change of the contrast.
+    saturation: largest relative change of the saturation.
+    hue: largest change of the hue, in full turns.
     blur: probability that a video is blurred.
-    smallest_blur: standard deviation in pixels.
-    largest_blur: likewise.
+    smallest_blur: smallest standard deviation, in pixels.
+    largest_blur: largest standard deviation, in pixels.
   """
 
   cover: float = 0.5
@@ -80,7 +80,7 @@ class DisturbanceConfig:
 
 
 class _Rectangle(NamedTuple):
-  """Part of a frame, in pixels; the far ends do not belong to it."""
+  """A rectangle in a frame, in pixels; bottom and right are exclusive."""
 
   top: Int[Array, '']
   left: Int[Array, '']
@@ -88,19 +88,20 @@ class _Rectangle(NamedTuple):
   right: Int[Array, '']
 
   def find(self, height: int, width: int) -> Bool[Array, 'h w']:
-    """Returns which pixels it has."""
+    """Returns the mask of its pixels in a frame."""
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
     inside = (rows >= self.top) & (rows < self.bottom)
     return inside & (columns >= self.left) & (columns < self.right)
 
 
-def disturb_example(
-    key: Key, example: Example, config: DisturbanceConfig
+def add_distractors(
+    key: Key, example: Example, config: DistractorConfig
 ) -> Example:
-  """Disturbs a video without `b`, and hides the points that it covers.
+  """Adds distractors to an example without a batch axis.
 
-  A point that is covered on its query's frame begins where it is first seen; if
-  that is nowhere, on the last frame.
+  Covered points are occluded. Queries of points that are covered on their query
+  frame move to the first visible frame, or to the last frame of the video for
+  points without one.
   """
   keys = jax.random.split(key, 5)
   colors = _draw_colors(keys[0], len(example.video), config)
@@ -129,7 +130,7 @@ def disturb_example(
 
 
 def hide_points(example: Example, covered: Bool[Array, 't h w']) -> Example:
-  """Hides points that lie on covered pixels, and moves queries that do."""
+  """Marks points on covered pixels as occluded, and moves their queries."""
   num_frames, height, width = covered.shape
   x, y = jnp.moveaxis(jnp.floor(example.target_points).astype(jnp.int32), -1, 0)
   inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -153,7 +154,7 @@ def hide_points(example: Example, covered: Bool[Array, 't h w']) -> Example:
 
 
 def find_first_seen(occluded: Bool[Array, 'n t']) -> Int[Array, 'n']:
-  """Returns the first frame that shows each point, the last one if none."""
+  """Returns the first visible frame of each point; the last frame if none."""
   return jnp.where(
       jnp.all(occluded, axis=1),
       occluded.shape[1] - 1,
@@ -168,9 +169,9 @@ def recolor_frames(
     saturation: Float[Array, 't'],
     hue: Float[Array, 't'],
 ) -> Float[Array, 't h w 3']:
-  """Multiplies brightness, contrast and saturation, and turns the hue.
+  """Multiplies brightness, contrast and saturation, and rotates the hue.
 
-  Each frame has its own numbers; the hue is turned about gray, in full circles.
+  Each frame has its own factors; `hue` is in full turns about the gray axis.
   """
 
   def widen(values: Float[Array, 't']) -> Float[Array, 't 1 1 1']:
@@ -182,7 +183,7 @@ def recolor_frames(
   gray = _take_gray(levels)
   levels = jnp.clip(gray + (levels - gray) * widen(saturation), 0, 1)
   angle = widen(hue) * (2 * np.pi)
-  # Rodrigues' rotation about the axis of all grays.
+  # Rodrigues' rotation about the gray axis.
   across = jnp.roll(levels, 1, axis=-1) - jnp.roll(levels, -1, axis=-1)
   mean = jnp.mean(levels, axis=-1, keepdims=True)
   turned = (
@@ -196,7 +197,7 @@ def recolor_frames(
 def blur_frames(
     video: Float[Array, 't h w 3'], deviation: Float[Array, '']
 ) -> Float[Array, 't h w 3']:
-  """Blurs by a Gaussian of 11x11 pixels; borders are mirrored."""
+  """Blurs by a Gaussian of 11x11 pixels, with mirrored borders."""
   half = _BLUR_SIZE // 2
   weights = jnp.exp(-jnp.square(jnp.arange(-half, half + 1) / deviation) / 2)
   weights = weights / jnp.sum(weights)
@@ -217,9 +218,9 @@ def _take_gray(levels: Float[Array, '*n 3']) -> Float[Array, '*n 1']:
 
 
 def _draw_colors(
-    key: Key, num_frames: int, config: DisturbanceConfig
+    key: Key, num_frames: int, config: DistractorConfig
 ) -> tuple[Array, Array, Array, Array]:
-  """Draws what `recolor_frames` takes, for every frame."""
+  """Draws the arguments of `recolor_frames` for every frame."""
   draws = jax.random.uniform(key, (4, num_frames), minval=-1.0)
   return (
       1 + config.brightness * draws[0],
@@ -233,9 +234,9 @@ def _cover_frames(
     key: Key,
     video: Float[Array, 't h w 3'],
     other: Float[Array, 't h w 3'],
-    config: DisturbanceConfig,
+    config: DistractorConfig,
 ) -> tuple[Float[Array, 't h w 3'], Bool[Array, 't h w']]:
-  """Covers parts of all frames but the first, and says which."""
+  """Covers parts of all frames except the first; returns video and mask."""
   num_frames, height, width = video.shape[:3]
 
   def cover(
@@ -264,8 +265,8 @@ def _cover_frames(
         rectangle = _draw_rectangle(own_key, height, width, config)
         inside = rectangle.find(height, width)
         if kind == 0:
-          share = inside[..., None] / jnp.maximum(jnp.sum(inside), 1)
-          fill = jnp.sum(frame * share, axis=(0, 1), keepdims=True)
+          weights = inside[..., None] / jnp.maximum(jnp.sum(inside), 1)
+          fill = jnp.sum(frame * weights, axis=(0, 1), keepdims=True)
         else:
           fill = _take_patch(place_key, source, rectangle)
         return (
@@ -287,9 +288,9 @@ def _cover_frames(
 
 
 def _draw_rectangle(
-    key: Key, height: int, width: int, config: DisturbanceConfig
+    key: Key, height: int, width: int, config: DistractorConfig
 ) -> _Rectangle:
-  """Draws a center anywhere and sides; what is outside is cut off."""
+  """Draws a rectangle by center and sides, clipped to the frame."""
   place_key, size_key = jax.random.split(key)
   size = jnp.asarray([height, width])
   center = jax.random.randint(place_key, (2,), 0, size)
@@ -305,7 +306,7 @@ def _draw_rectangle(
 def _take_patch(
     key: Key, source: Float[Array, 'h w 3'], rectangle: _Rectangle
 ) -> Float[Array, 'h w 3']:
-  """Puts a patch from anywhere in a frame where a rectangle is."""
+  """Moves a random patch of a frame to the position of a rectangle."""
   height, width = source.shape[:2]
   tall = rectangle.bottom - rectangle.top
   wide = rectangle.right - rectangle.left

@@ -1,8 +1,8 @@
-"""Procedural videos that are kept for evaluation.
+"""Held-out procedural videos for evaluation.
 
-They are drawn from fixed keys that training never uses, so that a score can be
-made again anywhere, without a file. Rendering on another kind of device changes
-single pixels by a level.
+They are rendered from fixed keys that training never uses, so that scores are
+reproducible without a file. Another kind of device changes single pixels by one
+level.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tapjax.data.procedural.videos import render_example
 NUM_VIDEOS = 16
 # Tracks per video, each queried on its first visible frame.
 NUM_TRACKS = 64
-# Kept for this purpose; training draws from other keys.
+# Reserved for evaluation; training draws from other keys.
 HELD_OUT_SEED = 0x7A9_0000
 
 
@@ -30,9 +30,9 @@ def make_heldout_source(
     num_videos: int = NUM_VIDEOS,
     config: ProceduralConfig | None = None,
 ) -> Source:
-  """Returns procedural videos of one length, rendered when they are read.
+  """Returns procedural videos of one length, rendered on reading.
 
-  `config` replaces that of the benchmark, but for the number of frames.
+  `config` replaces the config of the benchmark, except for `num_frames`.
   """
   config = dataclasses.replace(
       config or ProceduralConfig(num_queries=NUM_TRACKS), num_frames=num_frames

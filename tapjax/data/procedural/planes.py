@@ -1,18 +1,18 @@
-"""The exact geometry of procedural scenes: moving, bending, layered planes.
+"""Exact geometry of procedural scenes: layers of moving, bending planes.
 
 A scene is a background and objects in front of it, ordered by depth. Each is a
-layer: a plane with a texture and an outline. A point of a plane gets to a pixel
-in two steps, at any time,
+layer: a plane with a texture and an outline. A point of a plane is mapped to a
+pixel in two steps, at any time,
 
   warped = point bent along two shears          like cloth in the wind
   pixel  = homography(time) @ warped            the object's pose, the camera's
 
-and back by undoing them. A shear moves one coordinate by a function of the
-other, so both directions are closed formulas and undo each other exactly.
+and back by the inverse steps. A shear moves one coordinate by a function of the
+other, so both directions have closed forms and are exact inverses.
 
-All lengths are in units: a frame's shorter side is 256 units, whatever its
-resolution. Layer 0 is the background, higher ones are nearer. Time is in frames
-and need not be whole.
+All lengths are in units: a frame's shorter side is 256 units, for any
+resolution. Layer 0 is the background; layers with higher numbers are nearer.
+Time is in frames and may be fractional.
 """
 
 from typing import NamedTuple
@@ -28,12 +28,12 @@ from tapjax.data.procedural.textures import OUTLINE_REACH
 
 FRAME_UNITS = 256
 
-# The background's plane counts in half frames.
+# Length of the background's plane unit: half of a frame.
 BACKGROUND_UNIT = FRAME_UNITS / 2
 
 
 class Waves(NamedTuple):
-  """Numbers that change smoothly: sums of `amplitude * sin(rate * t + phase)`.
+  """Smooth functions of time: sums of `amplitude * sin(rate * t + phase)`.
 
   Rates are in radians per frame.
   """
@@ -44,9 +44,9 @@ class Waves(NamedTuple):
 
 
 class Warp(NamedTuple):
-  """How layers bend: waves over each plane, for the shears of x and of y.
+  """Bending of layers: waves over each plane, for the shears of x and of y.
 
-  The phase of a wave moves with `drift` radians per frame.
+  The phase of a wave changes by `drift` radians per frame.
   """
 
   amplitude: Float[Array, 'l 2 k']
@@ -56,12 +56,12 @@ class Warp(NamedTuple):
 
 
 class Scene(NamedTuple):
-  """Everything that decides where what is, and the colors of surfaces.
+  """Geometry, motion and textures of a scene.
 
-  The channels of `motion` are x, y, angle, logarithm of the scale, and the
-  tilts about the plane's y and x axis; those of `camera` are the same. The
-  object's path is relative to `home`, which follows the camera by the share
-  `follow`: what follows it by less than zero is swept past as near things are.
+  The channels of `motion` and `camera` are x, y, angle, logarithm of the scale,
+  and the tilts about the plane's y and x axis. An object's path is relative to
+  `home`, which follows the camera by the fraction `follow`; with a negative
+  fraction an object moves against the camera, as near objects do.
   """
 
   background_texture: Float[Array, 's s 3']
@@ -77,10 +77,11 @@ class Scene(NamedTuple):
 
 
 class Pose(NamedTuple):
-  """How layers lie in the frame at one moment.
+  """Maps between layers and the frame at one time.
 
-  `to_pixel` takes the warped plane to pixels, `to_plane` is its inverse; both
-  are homographies. `scale` is the pixels per plane unit at the layer's center.
+  `to_pixel` maps the warped plane to pixels, `to_plane` is its inverse; both
+  are homographies. `scale` is the number of pixels per plane unit at the
+  layer's center.
   """
 
   to_pixel: Float[Array, '*l 3 3']
@@ -94,7 +95,7 @@ class Pose(NamedTuple):
 def evaluate_waves(
     waves: Waves, time: Float[Array, ''] | float
 ) -> Float[Array, '*c']:
-  """Returns the numbers at a time."""
+  """Returns the values at a time, in frames."""
   angle = waves.rate * time + waves.phase
   return jnp.sum(waves.amplitude * jnp.sin(angle), axis=-1)
 
@@ -102,12 +103,12 @@ def evaluate_waves(
 def compute_pose(
     scene: Scene, time: Float[Array, ''] | float, resolution: tuple[int, int]
 ) -> Pose:
-  """Places all layers in the frame."""
+  """Returns the poses of all layers at a time, in frames."""
   camera = evaluate_waves(scene.camera, time)
   motion = evaluate_waves(scene.motion, time)
   pan, motion_xy = camera[:2], motion[:, :2]
   center = scene.home + motion_xy + (scene.follow - 1)[:, None] * pan[None]
-  # The plane recedes about its own center, seen from four radii away.
+  # The plane tilts about its center, seen from a distance of four radii.
   own = _place(motion[:, 2:], scene.radius, center, 4 * scene.radius)
   unit = jnp.full((1,), BACKGROUND_UNIT)
   background = _place(jnp.zeros((1, 4)), unit, -pan[None], unit)
@@ -138,7 +139,7 @@ def compute_pose(
 def map_to_pixels(
     pose: Pose, points: Float[Array, '*n 2']
 ) -> Float[Array, '*n 2']:
-  """Takes points of a plane, given the pose of that layer, to pixels (x, y)."""
+  """Maps points of a plane, with the pose of its layer, to pixels (x, y)."""
   x, y = points[..., 0], points[..., 1]
   y = y + _bend(pose, 1, x)
   x = x + _bend(pose, 0, y)
@@ -148,9 +149,9 @@ def map_to_pixels(
 def map_to_plane(
     pose: Pose, pixels: Float[Array, '*n 2']
 ) -> Float[Array, '*n 2']:
-  """Takes pixels (x, y) to points of a layer's plane: undoes `map_to_pixels`.
+  """Maps pixels (x, y) to points of a plane; inverse of `map_to_pixels`.
 
-  Pixels beyond the plane's horizon come back far away.
+  Pixels beyond the plane's horizon map to distant points.
   """
   x, y = _project(pose.to_plane, pixels[..., 0], pixels[..., 1])
   x = x - _bend(pose, 0, y)
@@ -161,9 +162,9 @@ def map_to_plane(
 def measure_inside(
     outline: Float[Array, 'g g'], points: Float[Array, '*n 2']
 ) -> Float[Array, '*n']:
-  """How far points of a plane lie inside an outline; negative outside.
+  """Returns distances of points inside of an outline; negative outside.
 
-  The grid is read bilinearly, and where that gives zero is the outline.
+  The grid is interpolated bilinearly; its zeros are the outline.
   """
   size = outline.shape[0]
   cells = size / (2 * OUTLINE_REACH)
@@ -182,7 +183,7 @@ def measure_inside(
 def measure_layer(
     scene: Scene, pose: Pose, layer: Int[Array, ''], points: Array
 ) -> Float[Array, '*n']:
-  """Pixels from the layer's outline inward, about, at points of its plane.
+  """Returns approximate distances inside of a layer's outline, in pixels.
 
   The background covers everything, and an absent object nothing.
   """
@@ -193,7 +194,7 @@ def measure_layer(
 
 
 def select_layer(pose: Pose, layer: Int[Array, '*n']) -> Pose:
-  """Returns the poses of some layers."""
+  """Returns the poses of layers, by index."""
   return jax.tree.map(lambda values: values[layer], pose)
 
 
@@ -203,14 +204,14 @@ def _place(
     center: Float[Array, 'l 2'],
     distance: Float[Array, 'l'],
 ) -> Float[Array, 'l 3 3']:
-  """Homographies that turn, scale and tilt planes and put them at a center.
+  """Returns homographies that rotate, scale, tilt and translate planes.
 
   `motion` is the angle, the logarithm of the scale, and two tilts; `unit` is
-  the length of a plane unit and `distance` that of the eye.
+  the length of a plane unit, and `distance` the distance of the eye.
   """
   angle, log_scale, tilt, pitch = motion.T
   cos, sin = jnp.cos(angle), jnp.sin(angle)
-  # The plane is turned within itself and then tilted out of the frame.
+  # Rotation within the plane, then tilts out of the frame.
   turned = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], 1)
   row_x = jnp.cos(tilt)[:, None] * turned[:, 0]
   depth = jnp.sin(tilt)[:, None] * turned[:, 0]
@@ -235,14 +236,14 @@ def _place(
 def _multiply(
     left: Float[Array, 'l 3 3'], right: Float[Array, 'l 3 3']
 ) -> Float[Array, 'l 3 3']:
-  """Matrix products, in full precision on every device."""
+  """Multiplies matrices, in full precision on every device."""
   return jnp.sum(left[:, :, :, None] * right[:, None], axis=2)
 
 
 def _invert(
     matrix: Float[Array, 'l 3 3'],
 ) -> tuple[Float[Array, 'l 3 3'], Float[Array, 'l']]:
-  """Inverses and determinants."""
+  """Returns inverses and determinants."""
   columns = jnp.moveaxis(matrix, -1, 0)
   rows = [
       jnp.cross(columns[1], columns[2]),
@@ -256,7 +257,7 @@ def _invert(
 def _project(
     matrix: Float[Array, '3 3'], x: Float[Array, '*n'], y: Float[Array, '*n']
 ) -> tuple[Float[Array, '*n'], Float[Array, '*n']]:
-  """Applies a homography, to what is this side of the horizon."""
+  """Applies a homography; depths are clipped at the horizon."""
   rows = [row[0] * x + row[1] * y + row[2] for row in matrix]
   depth = jnp.maximum(rows[2], 1e-4)
   return rows[0] / depth, rows[1] / depth
@@ -265,7 +266,7 @@ def _project(
 def _bend(
     pose: Pose, axis: int, values: Float[Array, '*n']
 ) -> Float[Array, '*n']:
-  """How far a shear moves along `axis`, by the other coordinate."""
+  """Returns the shear along `axis` as a function of the other coordinate."""
   total = jnp.zeros_like(values)
   for wave in range(pose.warp_phase.shape[-1]):
     angle = pose.warp_frequency[axis, wave] * values

@@ -1,12 +1,12 @@
-"""Batches from a pool of procedural videos that are used several times.
+"""Batches from a pool of procedural videos, each used several times.
 
-Making a video costs a CPU about as much as learning from it, so there a pool of
-videos is made, drawn from for a while and then replaced. Drawn examples differ
-in their queries, and are flipped, turned and reversed in time. An accelerator
-makes videos in no time: give it a pool of one batch that is used once.
+On a CPU, rendering a video takes about as long as training on it, so a pool of
+videos is rendered, drawn from several times and then replaced. Drawn examples
+differ in their queries, and are flipped, transposed and reversed in time. On an
+accelerator rendering is fast: a pool of one batch, used once, is best there.
 
-What is drawn depends on the key, the step and the number of devices alone, so
-a resumed run draws what an uninterrupted one would have.
+Batches depend on the key, the step and the number of devices alone, so that a
+resumed run draws the same batches as an uninterrupted one.
 """
 
 from collections.abc import Callable
@@ -32,11 +32,11 @@ class PoolConfig:
   """Settings of a pool; numbers are over all devices.
 
   Attributes:
-    video: what the videos are like.
-    batch_size: examples drawn at once.
-    num_videos: in the pool, at least a batch.
-    num_uses: how often each video is drawn on average before the next pool.
-    num_queries: drawn out of those that a video was made with.
+    video: settings of the videos.
+    batch_size: examples per batch.
+    num_videos: size of the pool, a multiple of `batch_size`.
+    num_uses: average number of draws of a video before the pool is replaced.
+    num_queries: number of queries drawn from those of a video.
   """
 
   video: ProceduralConfig = dataclasses.field(default_factory=ProceduralConfig)
@@ -49,17 +49,17 @@ class PoolConfig:
 def make_draw(
     key: Key, config: PoolConfig, mesh: Mesh
 ) -> Callable[[int], Example]:
-  """Returns the function from a step to its batch, sharded over the mesh.
+  """Returns a function from a step to its batch, sharded over the mesh.
 
-  It keeps the latest pool, and is fast while steps come in order. Raises
-  ValueError for settings that do not go together.
+  The function holds the latest pool, and is fast for steps in order. Raises
+  ValueError for inconsistent settings.
   """
   num_devices = mesh.size
   _check_config(config, num_devices)
   steps_per_pool = config.num_uses * config.num_videos // config.batch_size
   video_key, draw_key = jax.random.split(key)
 
-  def make_share(key: Key) -> Example:
+  def make_shard(key: Key) -> Example:
     keys = jax.random.split(
         parallel.fold_device(key), config.num_videos // num_devices
     )
@@ -69,7 +69,7 @@ def make_draw(
         platform=jax.default_backend(),
     )
 
-  def draw_share(key: Key, pool: Example) -> Example:
+  def draw_shard(key: Key, pool: Example) -> Example:
     return draw_examples(
         parallel.fold_device(key),
         pool,
@@ -77,8 +77,8 @@ def make_draw(
         config.num_queries,
     )
 
-  make_pool = parallel.make_shards(make_share, mesh)
-  draw_batch = parallel.map_shards(draw_share, mesh)
+  make_pool = parallel.make_shards(make_shard, mesh)
+  draw_batch = parallel.map_shards(draw_shard, mesh)
 
   @functools.lru_cache(maxsize=1)
   def get_pool(index: int) -> Example:
@@ -94,7 +94,7 @@ def make_draw(
 def draw_examples(
     key: Key, pool: Example, batch_size: int, num_queries: int
 ) -> Example:
-  """Draws different videos of a pool, and different queries of each."""
+  """Draws videos of a pool, and queries of each, without replacement."""
   keys = jax.random.split(key, 2)
   num_videos = pool.video.shape[0]
   chosen = jax.random.permutation(keys[0], num_videos)[:batch_size]
@@ -118,9 +118,9 @@ def draw_examples(
 
 
 def vary_example(key: Key, example: Example) -> Example:
-  """Mirrors, turns and reverses an example at random, and swaps its colors.
+  """Mirrors, transposes and reverses an example at random.
 
-  Only square videos are turned.
+  Color channels are permuted, too. Only square videos are transposed.
   """
   keys = jax.random.split(key, 5)
   num_frames, height, width = example.video.shape[:3]
@@ -171,7 +171,7 @@ def vary_example(key: Key, example: Example) -> Example:
 def _reflect(
     points: Float[Array, '*n c'], axis: int, size: int
 ) -> Float[Array, '*n c']:
-  """Mirrors one coordinate in a frame of `size` pixels."""
+  """Mirrors one coordinate of points in a frame of `size` pixels."""
   return points.at[..., axis].set(size - points[..., axis])
 
 

@@ -1,8 +1,8 @@
-"""Pictures of procedural scenes: rays through layers, light and a camera.
+"""Rendering of procedural scenes: ray casting, lighting and a camera model.
 
-Each pixel sends a few rays, spread over its area and over the time for which
-the shutter is open. A ray stops at the nearest layer that covers it there, and
-reads its color from the texture, at the detail that a pixel can show.
+Each pixel casts a few rays, spread over its area and over the exposure time. A
+ray ends at the nearest layer that covers it, and samples the layer's texture at
+the level of detail of a pixel.
 """
 
 from typing import NamedTuple
@@ -29,12 +29,12 @@ from tapjax.data.procedural.textures import Key
 
 
 class Look(NamedTuple):
-  """Light, shadows and the camera's ways: what does not move points.
+  """Lighting and camera parameters, without influence on tracks.
 
   Objects darken by `rim` toward their outline, within `rim_width` pixels, and
-  are see-through within `softness` pixels of it. They throw a shadow to
-  `shadow_offset` units away, which fades over `shadow_width` units. `light`
-  has the channels overall level, gradient along x, along y, and ripple.
+  are translucent within `softness` pixels of it. Their shadow is displaced by
+  `shadow_offset` units, and fades over `shadow_width` units. `light` has the
+  channels overall level, gradient along x, along y, and ripple.
   """
 
   exposure: Float[Array, '']
@@ -53,9 +53,10 @@ class Look(NamedTuple):
 
 
 class Atlas(NamedTuple):
-  """The textures of all layers at all levels of detail, end to end.
+  """Textures of all layers at all levels of detail, concatenated.
 
-  Level `k` is shrunk by 2**k; `start` is where it begins, `size` its side.
+  Level `k` is downsampled by 2**k; `start` is the index of its first texel, and
+  `size` its side.
   """
 
   texels: Float[Array, 'm 3']
@@ -64,10 +65,10 @@ class Atlas(NamedTuple):
 
 
 class Hits(NamedTuple):
-  """What rays through pixels meet: the layer, its point and the depth inside.
+  """Hits of rays: the layer and the point of its plane.
 
-  `inside` is in pixels from the outline; `clear` says how far the point is from
-  any nearer outline, in pixels as well.
+  `inside` is the distance to the layer's outline, and `clear` the distance to
+  outlines of nearer layers, both in pixels.
   """
 
   layer: Int[Array, '*n']
@@ -77,7 +78,7 @@ class Hits(NamedTuple):
 
 
 def make_look(key: Key, config: ProceduralConfig) -> Look:
-  """Draws a look at random."""
+  """Draws a random look."""
   keys = jax.random.split(key, 4)
   num = config.num_objects
   chance = jax.random.uniform(keys[0], (12,))
@@ -109,9 +110,9 @@ def make_look(key: Key, config: ProceduralConfig) -> Look:
 
 
 def make_atlas(scene: Scene) -> Atlas:
-  """Shrinks textures to all levels of detail, down to four texels a side.
+  """Downsamples textures to all levels of detail, down to four texels a side.
 
-  The background has as many levels as objects, and so stays twice as large.
+  The background has as many levels as objects, and twice their side.
   """
   background, objects = scene.background_texture[None], scene.object_textures
   num_levels = max(objects.shape[1].bit_length() - 2, 2)
@@ -143,8 +144,8 @@ def trace_rays(
 ) -> Hits:
   """Finds the nearest layer that covers each pixel position.
 
-  A layer covers a ray where it is more opaque than `threshold`. Opacity is one
-  half on the outline, so at that threshold it is the outline that decides.
+  A layer covers a ray if its opacity exceeds `threshold`. Opacity is one half
+  on the outline: with this threshold the outline is the border.
   """
   shape = pixels.shape[:-1]
 
@@ -183,14 +184,14 @@ def render_frame(
     time: Float[Array, ''],
     config: ProceduralConfig,
 ) -> Float[Array, 'h w 3']:
-  """Returns the colors of surfaces under rims and shadows, before the camera.
+  """Renders surface colors with rims and shadows, before the camera model.
 
-  `time` is the middle of the exposure.
+  `time` is the middle of the exposure, in frames.
   """
   pixels = _make_pixels(config)
   middle = compute_pose(scene, time, config.resolution)
   shadows = _cast_shadows(scene, look, middle, pixels, config)
-  # How many texels of the finest level there are from ray to ray.
+  # Distance of rays in texels of the finest level.
   num_rays = config.samples_per_pixel
   periods = jnp.asarray(get_texture_periods(config))
   density = atlas.size[:, 0] / periods / middle.scale / num_rays**0.5
@@ -224,7 +225,7 @@ def develop_frame(
     key: Key,
     time: Float[Array, ''],
 ) -> Float[Array, 'h w 3']:
-  """Turns colors of surfaces into a camera's picture, in [-1, 1]."""
+  """Applies lighting and the camera model; returns colors in [-1, 1]."""
   height, width, _ = frame.shape
   level, along_x, along_y, ripple = evaluate_waves(look.light, time)
   x = jnp.linspace(-1, 1, width)[None, :]
@@ -237,7 +238,7 @@ def develop_frame(
   gray = frame @ jnp.array([0.3, 0.6, 0.1])
   frame = gray[:, :, None] + look.saturation * (frame - gray[:, :, None])
   frame = 0.5 + look.contrast * (frame - 0.5)
-  # Grain has as little color as the picture.
+  # Grain of a gray picture is gray.
   grain = jax.random.normal(key, frame.shape)
   grain = jnp.where(
       look.saturation > 0, grain, jnp.broadcast_to(grain[..., :1], grain.shape)
@@ -248,7 +249,7 @@ def develop_frame(
 def _halve(
     textures: Float[Array, 'l s s 3'], times: int
 ) -> Float[Array, 'l m m 3']:
-  """Averages squares of 2**times texels a side."""
+  """Downsamples textures by 2**times, averaging squares of texels."""
   num, size, _, _ = textures.shape
   cell = 2**times
   cells = (num, size // cell, cell, size // cell, cell, 3)
@@ -256,17 +257,17 @@ def _halve(
 
 
 def _make_pixels(config: ProceduralConfig) -> Float[Array, 'h w 2']:
-  """Positions (x, y) of the centers of pixels."""
+  """Returns positions (x, y) of the centers of pixels."""
   height, width = config.resolution
   x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
   return jnp.stack([x, y], axis=-1)
 
 
 def _make_rays(num: int) -> Float[np.ndarray, 'm 4']:
-  """Where in its pixel, when, and against what opacity each ray is sent.
+  """Returns offsets (x, y), time and opacity threshold of each ray.
 
-  Every column is even over its range and in an order of its own, so that the
-  mean ray goes through the pixel's center at the middle of the exposure.
+  Every column is evenly spaced over its range, in an order of its own, so that
+  the mean ray passes the pixel's center at the middle of the exposure.
   """
   even = (np.arange(num) + 0.5) / num
   orders = [
@@ -284,7 +285,7 @@ def _cast_shadows(
     pixels: Float[Array, 'h w 2'],
     config: ProceduralConfig,
 ) -> Float[Array, 'l h w']:
-  """How much light nearer objects leave to each layer, from 0 to 1."""
+  """Returns the fraction of light on each layer behind nearer objects."""
   unit = min(config.resolution) / FRAME_UNITS
   source = pixels - look.shadow_offset[None, None] * unit
 
@@ -306,7 +307,7 @@ def _read_texture(
     level: Float[Array, 'l'],
     hits: Hits,
 ) -> Float[Array, 'h w 3']:
-  """Reads the colors of what rays hit, between texels and between levels."""
+  """Samples texture colors of hits, between texels and between levels."""
   finer = level.astype(jnp.int32)
   place = hits.point / periods[hits.layer][..., None] + 0.5
   layers = jnp.arange(level.shape[0])
@@ -316,10 +317,10 @@ def _read_texture(
     size = atlas.size[layers, finer + step][hits.layer]
     texel = place * size[..., None] - 0.5
     corner = jnp.floor(texel)
-    share = texel - corner
+    fraction = texel - corner
     low = corner.astype(jnp.int32) % size[..., None]
     high = jnp.where(low + 1 == size[..., None], 0, low + 1)
-    x, y = share[..., :1], share[..., 1:]
+    x, y = fraction[..., :1], fraction[..., 1:]
 
     def take(row: Array, column: Array) -> Array:
       return atlas.texels[start + row * size + column]

@@ -1,8 +1,8 @@
-"""Random scenes for procedural videos: what there is and how it moves.
+"""Random scenes of procedural videos: objects, camera and their motions.
 
-Every motion is a sum of sines, given by how far it swings and how fast it goes.
-Slow and wide ones are next to straight lines, fast ones turn back before they
-are lost from sight.
+Every motion is a sum of sines, given by amplitude and speed. Slow motions of
+large amplitude are almost straight; fast ones return before objects leave the
+frame.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from tapjax.data.procedural.textures import OUTLINE_REACH
 
 _OUTLINE_SIZE = 96
 _WAVES_PER_PATH = 2
-# No motion swings back in fewer frames than this.
+# Shortest period of a motion, in frames.
 _SHORTEST_PERIOD = 10.0
 
 Range = tuple[float, float]
@@ -34,36 +34,36 @@ Range = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class ProceduralConfig:
-  """What procedural videos are like.
+  """Settings of procedural videos.
 
-  Pairs are the ends of ranges that are sampled evenly in the logarithm, except
-  where it says otherwise. Speeds are root mean squares over time; units are
-  pixels where the frame's shorter side has 256.
+  Pairs are ranges, sampled uniformly in the logarithm unless stated otherwise.
+  Speeds are root mean squares over time; units are pixels of a frame with a
+  shorter side of 256.
 
   Attributes:
     num_frames: frames per video.
     resolution: (height, width) of the video.
     num_queries: points per video.
-    num_objects: objects there are at most, and often; at least one is there.
+    num_objects: largest and most frequent number of objects; the smallest is 1.
     object_radius: in units.
-    object_speed: units per frame, without the camera's share.
+    object_speed: units per frame, without the camera's motion.
     object_turn: radians per frame.
     object_tilt: largest angle out of the frame's plane in radians, sampled
-      evenly from zero.
+      uniformly from zero.
     camera_speed: units per frame.
     camera_turn: radians per frame.
-    reach: how far a path swings out to each side, in units.
-    zoom: largest change of scale as a logarithm, sampled evenly from zero.
-    bend: largest slope of the surface's warp, sampled evenly from zero.
-    still_share: the share of cameras, and of objects, that do not move.
-    exposure: largest share of a frame's time for which the shutter is open.
+    reach: amplitude of a path, in units.
+    zoom: largest change of scale as a logarithm, sampled uniformly from zero.
+    bend: largest slope of the surface's warp, sampled uniformly from zero.
+    still_share: fraction of cameras, and of objects, that do not move.
+    exposure: largest exposure time, as a fraction of the time of a frame.
     noise: standard deviation of the sensor's noise, for colors in [0, 1].
-    object_share: the share of queries on objects, as far as they are visible.
+    object_share: fraction of queries on objects, if enough are visible.
     samples_per_pixel: rays per pixel, spread over its area and the exposure.
     texture_size: texels per side of an object, a power of two; the background
-      has twice that.
-    num_leaves: shapes on an object's texture at most; the background has
-      twice that.
+      has twice as many.
+    num_leaves: largest number of shapes on an object's texture; the background
+      has twice as many.
   """
 
   num_frames: int = 24
@@ -102,7 +102,7 @@ class ProceduralConfig:
 
 
 def make_scene(key: Key, config: ProceduralConfig) -> Scene:
-  """Draws a scene at random."""
+  """Draws a random scene."""
   keys = jax.random.split(key, 9)
   num = config.num_objects
   numbers = jax.random.uniform(keys[0], (num + 1, 8))
@@ -112,7 +112,7 @@ def make_scene(key: Key, config: ProceduralConfig) -> Scene:
   motion = _make_motion(keys[2], config)
   radius = _log_uniform(objects[:, 0], config.object_radius)
 
-  # Every object is somewhere in the frame, or half out of it, at some time.
+  # Every object is in the frame, or half out of it, at some time.
   time = objects[:, 1] * (config.num_frames - 1)
   follow = jnp.where(objects[:, 2] < 0.4, 0.0, 1.9 * objects[:, 2] - 0.9)
   pan = jax.vmap(evaluate_waves, (None, 0))(camera, time)[:, :2]
@@ -141,21 +141,21 @@ def make_scene(key: Key, config: ProceduralConfig) -> Scene:
 def get_texture_periods(
     config: ProceduralConfig,
 ) -> Float[np.ndarray, 'l']:
-  """Plane units after which the texture of each layer starts over."""
+  """Returns the period of each layer's texture, in plane units."""
   shape = max(config.resolution) / min(config.resolution)
   objects = np.full(config.num_objects, 2 * OUTLINE_REACH)
   return np.concatenate([[4 * shape], objects]).astype(np.float32)
 
 
 def _make_motion(key: Key, config: ProceduralConfig) -> Waves:
-  """Paths of objects: each has a speed, a reach and a main direction."""
+  """Draws motions of objects, by speed, amplitude and main direction."""
   keys = jax.random.split(key, 2)
   numbers = jax.random.uniform(keys[0], (config.num_objects, 7))
   moves = (numbers[:, 0] >= config.still_share).astype(jnp.float32)
   direction = 2 * jnp.pi * numbers[:, 1]
   speed = moves * _log_uniform(numbers[:, 2], config.object_speed)
   turn = moves * _log_uniform(numbers[:, 4], config.object_turn)
-  # The other motions keep the pace of the path.
+  # Scale and tilts have the frequency of the path.
   reach = _log_uniform(numbers[:, 3], config.reach)
   pace = speed / reach
   tilt = config.object_tilt * numbers[:, 5]
@@ -185,7 +185,7 @@ def _make_motion(key: Key, config: ProceduralConfig) -> Waves:
 
 
 def _make_camera(key: Key, config: ProceduralConfig) -> Waves:
-  """The camera's path, a little shaky, or no motion at all."""
+  """Draws the camera's motion, sometimes shaky, or none."""
   keys = jax.random.split(key, 2)
   numbers = jax.random.uniform(keys[0], (8,))
   moves = (numbers[0] >= config.still_share).astype(jnp.float32)
@@ -217,9 +217,9 @@ def _make_camera(key: Key, config: ProceduralConfig) -> Waves:
 def _make_waves(
     key: Key, amplitude: Float[Array, '*c'], speed: Float[Array, '*c']
 ) -> Waves:
-  """Waves of given amplitudes whose rate of change is about `speed`.
+  """Draws waves of given amplitudes and approximate speeds.
 
-  Where that takes too short a period, the amplitude grows instead.
+  If the period were too short, the amplitude is larger instead.
   """
   shape = (*amplitude.shape, _WAVES_PER_PATH)
   numbers = jax.random.uniform(key, (2, *shape))
@@ -229,14 +229,14 @@ def _make_waves(
       rate > 0, math.sqrt(2) * speed / jnp.maximum(rate, 1e-9), amplitude
   )
   # The second wave is lower and faster.
-  share = jnp.stack(
+  weights = jnp.stack(
       [jnp.ones_like(rate), 0.35 * numbers[0, ..., 1] ** 2], axis=-1
   )
   pace = jnp.stack(
       [0.8 + 0.4 * numbers[0, ..., 0], 1.5 + numbers[0, ..., 1]], axis=-1
   )
   return Waves(
-      amplitude[..., None] * share,
+      amplitude[..., None] * weights,
       rate[..., None] * pace,
       2 * jnp.pi * numbers[1],
   )
@@ -245,7 +245,7 @@ def _make_waves(
 def _make_warp(
     key: Key, config: ProceduralConfig, radius: Float[Array, 'o']
 ) -> Warp:
-  """Gentle waves over every plane, over some none at all."""
+  """Draws the warps of planes; half of the planes are rigid."""
   keys = jax.random.split(key, 2)
   shape = (config.num_objects + 1, 2, 2)
   numbers = jax.random.uniform(keys[0], (3, *shape))
@@ -256,14 +256,14 @@ def _make_warp(
   amplitude = slope[:, None, None] * numbers[1] / frequency
   drift = _log_uniform(chance[:, 1], (0.003, 0.4))[:, None, None]
   drift = drift * jnp.where(numbers[1] < 0.5, -1, 1)
-  # Large surfaces wave slowly, or their points would race.
+  # Large surfaces bend slowly, which limits the speed of their points.
   unit = jnp.concatenate([jnp.full((1,), BACKGROUND_UNIT), radius])
   drift = drift * (20 / unit)[:, None, None]
   return Warp(amplitude, frequency, 2 * jnp.pi * numbers[2], drift)
 
 
 def _frame_units(config: ProceduralConfig) -> Float[Array, '2']:
-  """Width and height of the frame in units."""
+  """Returns width and height of the frame in units."""
   height, width = config.resolution
   return jnp.asarray([width, height]) * (FRAME_UNITS / min(height, width))
 
@@ -271,6 +271,6 @@ def _frame_units(config: ProceduralConfig) -> Float[Array, '2']:
 def _log_uniform(
     chance: Float[Array, '*c'], bounds: Range
 ) -> Float[Array, '*c']:
-  """Takes numbers in [0, 1) to a range, evenly in the logarithm."""
+  """Maps numbers in [0, 1) to a range, uniformly in the logarithm."""
   low, high = (math.log(bound) for bound in bounds)
   return jnp.exp(low + (high - low) * chance)

@@ -1,14 +1,14 @@
-"""Procedural videos in files, and varied clips of them to learn from.
+"""Stored procedural videos, and batches of augmented clips of them.
 
-Making a video costs a CPU more than learning from it once, so videos are made
-ahead, by any number of processes, and drawn again and again. No two clips are
-alike: each shows some frames, warped, in other colors, with other points.
+On a CPU, rendering a video takes longer than training on it once, so videos are
+rendered in advance, by any number of processes, and drawn repeatedly. Clips
+differ in frames, warps, colors and points.
 
   folder/000000.npz   video, target_points, occluded; see `Example`
 
-video ──draw: which frames, warps, colors, points──► clip ──develop──► Example
+video ──draw frames, warps, colors, points──► clip ──develop──► Example
 
-What is drawn depends on the step, the seed and the files alone.
+Batches depend on the step, the seed and the files alone.
 """
 
 from collections.abc import Callable
@@ -45,31 +45,31 @@ _NAME = '{:06}.npz'
 
 @dataclasses.dataclass(frozen=True)
 class StoredConfig:
-  """Where clips come from and how they are varied.
+  """Settings of augmented clips of stored videos.
 
-  Every clip is turned by quarters, mirrored and zoomed at random. In 'frames'
-  that are 'scattered', of any order and distance, each is warped by itself as
-  well: that is for matching, in which nothing goes on in time.
+  Every clip is rotated by multiples of 90 degrees, mirrored and zoomed at
+  random. With 'scattered' frames, each frame has a warp of its own as well;
+  this is for matching, without continuity in time.
 
   Attributes:
     folder: of `write_stored_videos`.
-    batch_size: clips of a batch, over all devices.
-    frames: which of a video's make a clip: one behind the other, forward or
-      backward, or any.
-    num_frames: of a clip.
-    longest_step: frames of a video between consecutive ones of a clip, at most;
-      drawn.
-    resolution: (height, width) of clips, in which the video is cut out.
-    zoom: pixels of a clip for one of the video, sampled evenly in the
-      logarithm.
+    batch_size: clips per batch, over all devices.
+    frames: 'consecutive' frames of a video, forward or backward, or 'scattered'
+      frames in random order.
+    num_frames: frames per clip.
+    longest_step: largest step between consecutive frames, in frames of the
+      video; each clip draws a step.
+    resolution: (height, width) of clips, which are crops of the video.
+    zoom: range of pixels of a clip per pixel of the video, sampled uniformly in
+      the logarithm.
     drift_zoom: largest change of scale from the first to the last of
       consecutive frames, as a logarithm.
     drift_turn: largest angle between these, in radians.
     frame_zoom: largest change of scale of a scattered frame, as a logarithm.
     frame_turn: largest angle of a scattered frame, in radians.
     recolor: whether colors are changed.
-    num_points: of a clip, out of those of the video.
-    num_workers: threads that read what comes next.
+    num_points: points per clip, drawn from those of the video.
+    num_workers: threads that read ahead.
   """
 
   folder: str = ''
@@ -98,7 +98,7 @@ class StoredConfig:
 
 
 class StoredVideo(NamedTuple):
-  """A video as it is stored, with points whose tracks are known."""
+  """A stored video and its tracks, (x, y) in raster pixels."""
 
   video: UInt8[np.ndarray, 't h w 3']
   target_points: Float[np.ndarray, 'n t 2']
@@ -106,9 +106,10 @@ class StoredVideo(NamedTuple):
 
 
 class Clip(NamedTuple):
-  """What is drawn of a video, before its pixels are computed.
+  """A drawn clip, before its pixels are computed.
 
-  `to_video` takes pixels (x, y, 1) of the clip to those of each frame.
+  `to_video` maps pixels (x, y, 1) of the clip to pixels of each frame of the
+  video.
   """
 
   frames: UInt8[np.ndarray, 't h w 3']
@@ -124,11 +125,11 @@ def write_stored_videos(
     indices: Iterable[int],
     config: ProceduralConfig,
     seed: int,
-    report: Callable[[], object] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> None:
-  """Makes procedural videos, each from its number and the seed alone.
+  """Renders and stores procedural videos, by index and seed.
 
-  Files that are there are left as they are. `report` is called after each.
+  Existing files are kept. `progress` is called after each video.
   """
   folder.mkdir(parents=True, exist_ok=True)
   key = jax.random.key(seed)
@@ -145,17 +146,17 @@ def write_stored_videos(
             target_points=example.target_points,
             occluded=example.occluded,
         )
-    report()
+    progress()
 
 
 def read_stored_video(path: pathlib.Path) -> StoredVideo:
-  """Reads one of the files, which hold nothing but arrays."""
+  """Reads a stored video."""
   with np.load(path, allow_pickle=False) as arrays:
     return StoredVideo(*(arrays[name] for name in StoredVideo._fields))
 
 
 def list_stored_videos(config: StoredConfig) -> list[pathlib.Path]:
-  """Returns the files of a folder; ValueError if there are none."""
+  """Returns the files of the folder; ValueError if there are none."""
   paths = sorted(pathlib.Path(config.folder).glob('*.npz'))
   if not paths:
     raise ValueError(
@@ -168,9 +169,9 @@ def list_stored_videos(config: StoredConfig) -> list[pathlib.Path]:
 def make_stored_draw(
     config: StoredConfig, seed: int, mesh: Mesh
 ) -> Callable[[int], Example]:
-  """Returns the function from a step to its batch, sharded over the mesh.
+  """Returns a function from a step to its batch, sharded over the mesh.
 
-  Every epoch takes each video once, in another order. Raises ValueError for a
+  Every epoch has each video once, in a new order. Raises ValueError for a
   folder without videos.
   """
   paths = list_stored_videos(config)
@@ -194,7 +195,7 @@ def make_stored_draw(
 def draw_clip(
     stored: StoredVideo, config: StoredConfig, generator: np.random.Generator
 ) -> Clip:
-  """Draws everything that is random about a clip, but for its pixels."""
+  """Draws the random parameters and the points of a clip."""
   numbers = _draw_frame_numbers(len(stored.video), config, generator)
   to_video = _draw_warps(stored.video.shape[1:3], config, generator)
   turned, moved = to_video[:, :, :2], to_video[:, :, 2]
@@ -217,9 +218,9 @@ def draw_clip(
 
 
 def develop_clip(clip: Clip, config: StoredConfig) -> Example:
-  """Computes the pixels of a clip, between those of its video.
+  """Computes the pixels of a clip, interpolated in its video.
 
-  Outside of the video its border is held.
+  Pixels outside of the video have the value of its border.
   """
   height, width = config.resolution
   x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
@@ -237,7 +238,7 @@ def develop_clip(clip: Clip, config: StoredConfig) -> Example:
 def _draw_frame_numbers(
     length: int, config: StoredConfig, generator: np.random.Generator
 ) -> np.ndarray:
-  """Draws which frames of a video make a clip."""
+  """Draws the frame numbers of a clip of a video."""
   needed = config.num_frames
   if length < needed:
     raise ValueError(
@@ -256,7 +257,7 @@ def _draw_frame_numbers(
 def _draw_warps(
     size: tuple[int, ...], config: StoredConfig, generator: np.random.Generator
 ) -> Float[np.ndarray, 't 2 3']:
-  """Draws the affine maps from pixels of a clip to those of its frames."""
+  """Draws the affine maps from pixels of a clip to pixels of the video."""
   count = config.num_frames
   low, high = (math.log(bound) for bound in config.zoom)
   zoom = np.full(count, generator.uniform(low, high))
@@ -273,7 +274,7 @@ def _draw_warps(
   turned *= np.exp(-zoom)[:, None, None]
   if generator.random() < 0.5:
     turned[:, :, 0] *= -1
-  # The part that is cut out stays in the frame, or around its middle.
+  # The crop stays inside of the frame, or is centered if it is larger.
   height, width = size
   middle = np.asarray(config.resolution[::-1]) / 2
   free = np.asarray([width, height])[None] / 2 - np.abs(turned) @ middle
@@ -292,10 +293,10 @@ def _draw_points(
     num_points: int,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Draws points and, for each, one of the frames on which it is visible.
+  """Draws points and, for each, a visible query frame.
 
-  Points seen on one frame alone come last, and those never seen not at all; if
-  there are too few, some are taken again, with a frame of their own.
+  Points visible on a single frame come last, and points never visible are left
+  out. Too few points are repeated, with a query frame of their own.
   """
   seen = np.sum(~occluded, axis=1)
   order = generator.permutation(len(seen))

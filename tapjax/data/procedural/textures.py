@@ -1,9 +1,9 @@
-"""Surfaces for procedural videos: textures and outlines, made on the device.
+"""Textures and outlines of procedural videos, computed on the device.
 
-A texture is painted in the manner of dead leaves, whose statistics are close to
-those of photographs: noise of a random spectrum, run through a random palette,
-and on it overlapping shapes of all sizes, each with a fill of its own. Textures
-are periodic, so that a plane has no end. An outline is a grid of distances.
+Textures follow the dead-leaves model, whose statistics are close to those of
+photographs: noise of a random spectrum, mapped to a random palette, covered by
+overlapping shapes of all sizes with fills of their own. Textures are periodic,
+so that planes are unbounded. An outline is a grid of signed distances.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from jaxtyping import Int
 from jaxtyping import PRNGKeyArray
 
-# An outline's grid spans this much of its plane to each side of the center.
+# Half of the side of an outline's grid, in plane units.
 OUTLINE_REACH = 1.25
 
 Key = PRNGKeyArray | Array
@@ -30,8 +30,8 @@ class Leaf(NamedTuple):
   """A shape on a texture, in fractions of the texture's period.
 
   `to_leaf` maps an offset from `center` to the leaf's own coordinates, in which
-  its half-width is 1. The fill goes from one color to the other with noise,
-  stripes and a gradient. A leaf of no opacity is not there.
+  its half-width is 1. The fill blends two colors by noise, stripes and a
+  gradient. Leaves of zero opacity are padding.
   """
 
   center: Float[Array, '*m 2']
@@ -54,10 +54,10 @@ def shape_noise(
     stretch: Float[Array, ''] | float,
     angle: Float[Array, ''] | float,
 ) -> Float[Array, 's s']:
-  """Returns white noise with a new spectrum, zero mean and unit variance.
+  """Filters white noise to a given spectrum, zero mean and unit variance.
 
-  The amplitude is level up to `corner` waves per period and then falls with the
-  power `falloff`; along the direction `angle` noise is drawn out by `stretch`.
+  The amplitude is constant up to `corner` waves per period and then falls with
+  the power `falloff`; noise is stretched by `stretch` along direction `angle`.
   """
   size = white.shape[0]
   y = jnp.fft.fftfreq(size, 1 / size)[:, None]
@@ -66,7 +66,7 @@ def shape_noise(
   across = (jnp.cos(angle) * y - jnp.sin(angle) * x) / jnp.sqrt(stretch)
   frequency = jnp.hypot(along, across)
   amplitude = (1 + frequency / corner) ** -falloff
-  # The finest waves are left to the grain: bilinear reading would break them.
+  # Without the finest waves, which bilinear interpolation would distort.
   amplitude *= jnp.clip(2 - 4 * jnp.hypot(x, y) / size, 0, 1)
   waves = amplitude * jnp.fft.rfft2(white)
   noise = jnp.fft.irfft2(waves, s=(size, size))
@@ -77,15 +77,15 @@ def shape_noise(
 def make_texture(
     key: Key, size: int, num_leaves: int, leaf_scale: float
 ) -> Float[Array, 's s 3']:
-  """Paints a periodic texture with colors in [0, 1].
+  """Returns a random periodic texture with colors in [0, 1].
 
   Args:
-    key: decides everything.
-    size: its texels per side.
-    num_leaves: how many shapes lie on it at most.
-    leaf_scale: the half-width of large leaves, relative to the period.
+    key: of all random choices.
+    size: texels per side.
+    num_leaves: largest number of shapes.
+    leaf_scale: half-width of the largest leaves, relative to the period.
   """
-  # Few draws, of many numbers each, because every draw takes time to compile.
+  # Few draws of many numbers each, since every draw adds compilation time.
   keys = jax.random.split(key, 4)
   white = jax.random.normal(keys[0], (_NUM_NOISES + 1, size, size))
   chance = jax.random.uniform(keys[1], (10 + _PALETTE_SIZE,))
@@ -105,7 +105,7 @@ def make_texture(
   texture, _ = jax.lax.scan(paint, texture, leaves)
   amount = 0.003 * 30 ** chance[4]
   grain = white[-1]
-  # A short blur keeps the grain from flickering between pixels.
+  # A short blur avoids flicker of the grain between pixels.
   grain = (grain + jnp.roll(grain, 1, 0)) / 2
   grain = grain + jnp.roll(grain, 1, 1)
   grain = amount * grain * jax.nn.sigmoid(2 * noises[1] + 1)
@@ -113,11 +113,11 @@ def make_texture(
 
 
 def make_outline(key: Key, size: int) -> Float[Array, 's s']:
-  """Returns how far points of a plane lie inside a random outline.
+  """Returns a grid of signed distances to a random outline.
 
   The grid's outer corners are at plus and minus `OUTLINE_REACH`; values are in
-  the plane's unit, which is about the outline's radius, and negative outside.
-  They are near to true distances close to the outline.
+  plane units, about the outline's radius, and negative outside. They are
+  approximately true distances close to the outline.
   """
   keys = jax.random.split(key)
   numbers = jax.random.uniform(keys[0], (51,))
@@ -172,7 +172,7 @@ def make_outline(key: Key, size: int) -> Float[Array, 's s']:
 def _make_noise(
     white: Float[Array, 's s'], chance: Float[Array, '4']
 ) -> Float[Array, 's s']:
-  """Noise whose spectrum is random as well."""
+  """Returns noise of a random spectrum."""
   return shape_noise(
       white,
       falloff=1.1 + 1.7 * chance[0],
@@ -183,7 +183,7 @@ def _make_noise(
 
 
 def _make_palette(chance: Float[Array, 'r']) -> Float[Array, 'm 3']:
-  """Colors that go together, from dark to light, from numbers in [0, 1)."""
+  """Returns matching colors, from dark to light, by numbers in [0, 1)."""
   scatter, chance = chance[:_PALETTE_SIZE, None], chance[_PALETTE_SIZE:]
   spread = 0.2 * 15 ** chance[0]
   hue = 2 * jnp.pi * chance[1] + spread * (2 * scatter - 1)
@@ -199,7 +199,7 @@ def _make_palette(chance: Float[Array, 'r']) -> Float[Array, 'm 3']:
 def _look_up(
     palette: Float[Array, 'm 3'], values: Float[Array, 's s']
 ) -> Float[Array, 's s 3']:
-  """Blends neighboring colors of the palette for values from 0 to 1."""
+  """Interpolates the colors of a palette at values from 0 to 1."""
   place = jnp.clip(values, 0, 1) * (palette.shape[0] - 1)
   steps = jnp.arange(palette.shape[0])
   weights = jnp.maximum(1 - jnp.abs(place[:, :, None] - steps[None, None]), 0)
@@ -209,8 +209,8 @@ def _look_up(
 def _make_leaves(
     key: Key, num: int, scale: float, palette: Float[Array, 'm 3']
 ) -> Leaf:
-  """Random leaves, whose number, sizes and fills differ between textures."""
-  # The first of the columns are for the texture as a whole.
+  """Draws leaves, whose number, sizes and fills differ between textures."""
+  # The first four columns are for the texture as a whole.
   chance = jax.random.uniform(key, (21, num + 4))
   count, smallest, same_way, same_kind = chance[0, :4]
   chance = chance[:, 4:]
@@ -218,7 +218,7 @@ def _make_leaves(
   smallest = 0.08**smallest
   radius = scale * smallest ** chance[0]
   aspect = jnp.where(chance[1] < 0.5, 1.0, 6.0 ** (2 * chance[1] - 1))
-  # On some textures all leaves lie the same way, or are of the same kind.
+  # On some textures all leaves have the same angle, or the same kind.
   angle = 2 * jnp.pi * jnp.where(same_way < 0.3, chance[2, 0], chance[2])
   kind = jnp.where(same_kind < 0.3, chance[3, 0], chance[3])
   cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -249,7 +249,7 @@ def _paint_leaf(
     leaf: Leaf,
     noises: Float[Array, 'm s s'],
 ) -> Float[Array, 's s 3']:
-  """Lays a leaf over what is there."""
+  """Paints a leaf over a texture."""
   size = texture.shape[0]
   axis = (jnp.arange(size) + 0.5) / size
   x = (axis - leaf.center[0] + 0.5) % 1 - 0.5
@@ -267,11 +267,11 @@ def _paint_leaf(
       ],
       far_along + far_across,
   )
-  # The edge takes up two texels, more where the leaf is soft.
+  # The edge is two texels wide, and wider for soft leaves.
   texels = size / jnp.hypot(leaf.to_leaf[1, 0], leaf.to_leaf[1, 1])
   width = 2 / texels + leaf.softness
   cover = leaf.opacity * jnp.clip(0.5 + (1 - distance) / width, 0, 1)
-  # Stripes finer than four texels would break up.
+  # Stripes are at least four texels wide, against aliasing.
   rate = jnp.minimum(leaf.stripe_rate, texels * (jnp.pi / 2))
   mix = 0.5 + leaf.noise * noises[leaf.noise_index]
   mix += leaf.stripes * jnp.tanh(3 * jnp.sin(rate * across))
@@ -284,7 +284,7 @@ def _paint_leaf(
 def _make_polygon(
     chance: Float[Array, 'r'], x: Float[Array, 's s'], y: Float[Array, 's s']
 ) -> Float[Array, 's s']:
-  """Distances to a polygon of three to eight corners around the center."""
+  """Returns signed distances to a random polygon of three to eight corners."""
   count = 3 + (chance[0] * (_MAX_CORNERS - 2)).astype(jnp.int32)
   # Corners beyond `count` fall on the last one.
   place = jnp.minimum(jnp.arange(_MAX_CORNERS), count - 1)
@@ -302,8 +302,8 @@ def _make_polygon(
     edge = end - start
     offset = points - start[None, None]
     length = jnp.sum(edge**2) + 1e-9
-    share = jnp.clip(offset @ edge / length, 0, 1)
-    gap = offset - share[:, :, None] * edge[None, None]
+    fraction = jnp.clip(offset @ edge / length, 0, 1)
+    gap = offset - fraction[:, :, None] * edge[None, None]
     nearest = jnp.minimum(nearest, jnp.sum(gap**2, axis=-1))
     inside ^= _crosses(start, end, x, y)
   return jnp.where(inside, 1, -1) * jnp.sqrt(nearest)
@@ -315,7 +315,7 @@ def _crosses(
     x: Float[Array, 's s'],
     y: Float[Array, 's s'],
 ) -> Bool[Array, 's s']:
-  """Whether a ray to the right of each point meets an edge."""
+  """Returns a mask of points whose ray to the right crosses an edge."""
   rise = end[1] - start[1]
   slope = (end[0] - start[0]) / jnp.where(rise == 0, 1, rise)
   between = (start[1] > y) != (end[1] > y)

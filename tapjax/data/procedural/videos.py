@@ -1,14 +1,14 @@
-"""Training videos made on the device, with exact truth.
+"""Procedural training videos with exact tracks, rendered on the device.
 
 Every example is a scene of its own: textured, bending objects that move at all
-speeds in front of each other, before a camera that moves as well. A key makes
-the example, so there is nothing to read, and a batch is a `jax.vmap`:
+speeds in front of each other, seen by a moving camera. An example is a function
+of a key, without files, and a batch is a `jax.vmap`:
 
   batch = make_batch(key, ProceduralConfig(), batch_size=8)
 
-A target is the point's pixel by the closed formula of `planes`, at the middle
-of the frame's exposure. It is occluded exactly where the outline of a nearer
-layer covers it, or outside the frame.
+A target is the pixel of a point by the closed form of `planes`, at the middle
+of the frame's exposure. It is occluded exactly if the outline of a nearer layer
+covers it, or outside of the frame.
 """
 
 import functools
@@ -44,20 +44,20 @@ __all__ = [
 ]
 
 _CANDIDATES_PER_QUERY = 12
-# Pixels that queries keep away from outlines and borders.
+# Least distance of queries to outlines and borders, in pixels.
 _MARGIN = 0.5
-# Points within this many pixels of an outline are preferred.
+# Distance to an outline, in pixels, below which points are preferred.
 _NEAR_OUTLINE = 5.0
 
 
 def make_batch(key: Key, config: ProceduralConfig, batch_size: int) -> Example:
-  """Makes a batch of examples, with `b` in front of all axes."""
+  """Renders a batch of examples, with a leading axis `b`."""
   keys = jax.random.split(key, batch_size)
   return jax.vmap(functools.partial(make_example, config=config))(keys)
 
 
 def make_example(key: Key, config: ProceduralConfig) -> Example:
-  """Makes one example; shapes depend on the config only."""
+  """Renders one example; shapes depend on the config only."""
   scene_key, look_key, noise_key, query_key = jax.random.split(key, 4)
   scene = make_scene(scene_key, config)
   look = make_look(look_key, config)
@@ -70,7 +70,7 @@ def make_example(key: Key, config: ProceduralConfig) -> Example:
         picture, look, jax.random.fold_in(noise_key, frame), time
     )
 
-  # One frame after the other, which bounds the memory.
+  # Frame by frame, which bounds the memory.
   video = jax.lax.map(film, jnp.arange(config.num_frames))
   frames, layers, points = _choose_points(query_key, scene, config)
   targets, occluded = trace_points(scene, layers, points, config)
@@ -83,7 +83,7 @@ def make_example(key: Key, config: ProceduralConfig) -> Example:
 
 @functools.partial(jax.jit, static_argnums=1)
 def render_example(key: Key, config: ProceduralConfig) -> Example:
-  """Makes one example by a program that is compiled once for each config."""
+  """Renders one example, compiled once for each config."""
   return make_example(key, config)
 
 
@@ -93,7 +93,7 @@ def trace_points(
     points: Float[Array, 'n 2'],
     config: ProceduralConfig,
 ) -> tuple[Float[Array, 'n t 2'], Bool[Array, 'n t']]:
-  """Follows points of planes: pixels (x, y), and whether they are hidden."""
+  """Returns pixels (x, y) and occlusion of points of planes on all frames."""
   size = jnp.asarray(config.resolution[::-1])[None]
 
   def trace(frame: Int[Array, '']) -> tuple[Array, Array]:
@@ -111,11 +111,11 @@ def trace_points(
 def _choose_points(
     key: Key, scene: Scene, config: ProceduralConfig
 ) -> tuple[Int[Array, 'n'], Int[Array, 'n'], Float[Array, 'n 2']]:
-  """Chooses visible points: their query frames, layers and planes' points.
+  """Draws visible points: query frames, layers and points of their planes.
 
-  Candidates are random pixels of random frames, and what they show. Those to
-  keep are drawn among them with chances that even out objects of different
-  size, so none is drawn twice and there are always enough.
+  Candidates are the points shown by random pixels of random frames. Points are
+  drawn from them without replacement, with probabilities that balance objects
+  of different sizes.
   """
   keys = jax.random.split(key, 3)
   num = _CANDIDATES_PER_QUERY * config.num_queries
@@ -132,15 +132,14 @@ def _choose_points(
   hits = jax.vmap(look)(frames, pixels)
   distance = jnp.minimum(jnp.abs(hits.inside), hits.clear)
   weight = jnp.where(distance < _NEAR_OUTLINE, 3.0, 1.0)
-  # Within an object all points are alike, and large objects get more of them
-  # than small ones, but not in proportion.
+  # The number of points of an object grows with the square root of its weight.
   is_layer = hits.layer[:, None] == jnp.arange(config.num_objects + 1)[None]
   total = jnp.sum(weight[:, None] * is_layer, axis=0)
   portion = jnp.sqrt(total).at[0].set(0)
   portion *= config.object_share / jnp.maximum(jnp.sum(portion), 1e-6)
   portion = portion.at[0].set(1 - config.object_share)
   weight *= (portion / jnp.maximum(total, 1e-6))[hits.layer]
-  # Those closest to an outline are kept only if there is nothing else.
+  # Points closest to an outline are drawn only if there are no others.
   weight = jnp.where(distance > _MARGIN, weight, 1e-20)
   chance = jnp.log(weight) + jax.random.gumbel(keys[2], (num,))
   _, chosen = jax.lax.top_k(chance, config.num_queries)

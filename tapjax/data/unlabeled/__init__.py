@@ -1,1 +1,1 @@
-"""Clips of unlabeled videos and degraded views."""
+"""Clips of unlabeled videos, and their degradation."""

@@ -1,4 +1,4 @@
-"""Clips of any videos, with random points, to learn from without truth.
+"""Clips of unlabeled videos with random query points.
 
 videos ──decode once, resize──► frames ──draw a clip and points──► batch
 
@@ -32,18 +32,19 @@ _BLOCK = 32
 
 @dataclasses.dataclass(frozen=True)
 class UnlabeledConfig:
-  """Where clips come from and how they are put together.
+  """Settings of clips of unlabeled videos.
 
   Attributes:
     videos: a file, or a folder of files.
-    num_frames: of a clip. A shorter video is played back and forth.
-    longest_step: frames of a video between those of a clip, at most; drawn.
+    num_frames: frames per clip. A shorter video is played back and forth.
+    longest_step: largest step between frames of a clip, in frames of the video;
+      each clip draws a step.
     resolution: (height, width) of clips.
-    batch_size: clips of a batch, over all devices.
-    num_queries: random points of a clip.
-    most_frames: of a video that are used, from its beginning.
-    held_videos: as many stay decoded in memory.
-    num_workers: threads that read what comes next.
+    batch_size: clips per batch, over all devices.
+    num_queries: random points per clip.
+    most_frames: number of frames used of a video, from its beginning.
+    held_videos: number of decoded videos held in memory.
+    num_workers: threads that read ahead.
   """
 
   videos: str = ''
@@ -65,14 +66,14 @@ class UnlabeledConfig:
 
 
 class UnlabeledBatch(NamedTuple):
-  """Videos in [-1, 1], and random points (t, y, x) of them."""
+  """Videos in [-1, 1], and random query points (t, y, x) in their pixels."""
 
   video: Float[Array, 'b t h w 3']
   query_points: Float[Array, 'b n 3']
 
 
 class _Clips(NamedTuple):
-  """A batch as it is read."""
+  """A batch before normalization."""
 
   frames: UInt8[np.ndarray, 'b t h w 3']
   query_points: Float[np.ndarray, 'b n 3']
@@ -84,10 +85,10 @@ def make_unlabeled_draw(
     seed: int,
     mesh: Mesh,
 ) -> Callable[[int], UnlabeledBatch]:
-  """Returns the function from a step to its batch, sharded over the mesh.
+  """Returns a function from a step to its batch, sharded over the mesh.
 
-  Every epoch takes each video once, in another order. Raises ValueError or
-  FileNotFoundError for a video that cannot be read, when its turn comes.
+  Every epoch has each video once, in a new order. The function raises
+  ValueError or FileNotFoundError for a video that cannot be read.
   """
   draw = make_draws(len(paths), config.batch_size, seed, mesh)
 
@@ -135,7 +136,7 @@ def read_frames(
 def draw_frame_numbers(
     length: int, config: UnlabeledConfig, generator: np.random.Generator
 ) -> np.ndarray:
-  """Draws which frames of a video make a clip."""
+  """Draws the frame numbers of a clip of a video."""
   needed = config.num_frames
   fitting = (length - 1) // max(needed - 1, 1)
   step = int(generator.integers(1, config.longest_step + 1))
@@ -144,7 +145,7 @@ def draw_frame_numbers(
   if span <= length:
     start = int(generator.integers(length - span + 1))
     return start + step * np.arange(needed)
-  # Back and forth, without showing an end twice.
+  # Back and forth, without repeating the first and the last frame.
   period = max(2 * (length - 1), 1)
   places = np.arange(needed) % period
   return np.minimum(places, period - places) if length > 1 else places * 0

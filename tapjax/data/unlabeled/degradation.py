@@ -1,7 +1,7 @@
-"""How videos are made harder to track in, with points that stay known.
+"""Degradation of videos, with maps of points to and from degraded frames.
 
-Every frame is shrunk and put on a black canvas; where and how large changes
-evenly over time. Then it is degraded as a JPEG file of low quality would be.
+Every frame is scaled down and placed on a black canvas; position and scale
+change linearly over time. JPEG compression of low quality is then simulated.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 from tapjax.geometry import Resolution
 
 _BLOCK = 8
-# From red, green and blue to brightness and two differences of color.
+# From red, green and blue to luma and two chroma channels.
 _TO_YCC = np.asarray(
     [
         [0.299, 0.587, 0.114],
@@ -25,8 +25,8 @@ _TO_YCC = np.asarray(
     ]
 )
 _FROM_YCC = np.linalg.inv(_TO_YCC)
-# Steps of brightness in the tables of the JPEG standard, at quality 50, by
-# frequency down and across; those of color are larger.
+# Quantization steps of luma in the JPEG standard, at quality 50, by vertical
+# and horizontal frequency; the steps of chroma are larger.
 _STEPS = np.asarray(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -49,13 +49,13 @@ _COLOR_STEPS[:4, :4] = [
 
 
 @dataclasses.dataclass(frozen=True)
-class CorruptionConfig:
-  """How videos are changed.
+class DegradationConfig:
+  """Settings of the degradation of videos.
 
   Attributes:
-    least_scale: of a frame on its canvas.
-    jpeg_chance: that a video is degraded.
-    jpeg_quality: least and largest, of 1 to 100.
+    least_scale: smallest scale of a frame on its canvas, at most 1.
+    jpeg_chance: probability of JPEG compression.
+    jpeg_quality: smallest and largest quality, in 1 to 100.
   """
 
   least_scale: float = 0.6
@@ -77,18 +77,18 @@ class CorruptionConfig:
 
 
 class Motion(NamedTuple):
-  """Where a frame lies on its canvas, on the first and on the last frame.
+  """Placement on the canvas, of the first and of the last frame.
 
-  Scales (x, y) are shares of the canvas, offsets of the upper left corner are
-  shares of what is left.
+  Scales (x, y) are fractions of the canvas; offsets (x, y) of the upper-left
+  corner are fractions of the free space, the canvas without the frame.
   """
 
   scales: Float[Array, '*b 2 2']
   offsets: Float[Array, '*b 2 2']
 
 
-def draw_motion(key: Array, config: CorruptionConfig) -> Motion:
-  """Draws how the frames of a video move."""
+def draw_motion(key: Array, config: DegradationConfig) -> Motion:
+  """Draws the placement of the frames of a video."""
   keys = jax.random.split(key, 2)
   scales = jax.random.uniform(keys[0], (2, 2), minval=config.least_scale)
   return Motion(scales, jax.random.uniform(keys[1], (2, 2)))
@@ -97,40 +97,40 @@ def draw_motion(key: Array, config: CorruptionConfig) -> Motion:
 def _place(
     motion: Motion, num_frames: int, size: Resolution
 ) -> tuple[Float[Array, 't 2'], Float[Array, 't 2']]:
-  """Returns scales and upper left corners (x, y) in pixels, of every frame."""
-  share = jnp.linspace(0, 1, num_frames)[:, None]
+  """Returns the scale and the upper-left corner (x, y) in pixels by frame."""
+  fraction = jnp.linspace(0, 1, num_frames)[:, None]
 
   def mix(ends: Float[Array, '2 2']) -> Float[Array, 't 2']:
-    return ends[:1] + (ends[1:] - ends[:1]) * share
+    return ends[:1] + (ends[1:] - ends[:1]) * fraction
 
   canvas = jnp.asarray(size[::-1], jnp.float32)
   ends = motion.offsets * (1 - motion.scales) * canvas[None]
   return mix(motion.scales), mix(ends)
 
 
-def map_forth(
+def to_canvas(
     positions: Float[Array, 'n t 2'], motion: Motion, size: Resolution
 ) -> Float[Array, 'n t 2']:
-  """Moves (x, y) of the video, frame by frame, to where they are shown."""
+  """Maps (x, y) of the video to the canvas, in pixels of `size`."""
   scales, corners = _place(motion, positions.shape[1], size)
   return positions * scales[None] + corners[None]
 
 
-def map_home(
+def from_canvas(
     positions: Float[Array, 'n t 2'], motion: Motion, size: Resolution
 ) -> Float[Array, 'n t 2']:
-  """Undoes `map_forth`."""
+  """Maps (x, y) of the canvas to the video; inverse of `to_canvas`."""
   scales, corners = _place(motion, positions.shape[1], size)
   return (positions - corners[None]) / scales[None]
 
 
-def change_video(
+def degrade_video(
     key: Array,
     video: Float[Array, 't h w 3'],
     motion: Motion,
-    config: CorruptionConfig,
+    config: DegradationConfig,
 ) -> Float[Array, 't h w 3']:
-  """Moves and degrades a video in [-1, 1]."""
+  """Places a video in [-1, 1] on its canvas, and compresses it at random."""
   keys = jax.random.split(key, 2)
   moved = move_video(video, motion)
   low, high = config.jpeg_quality
@@ -143,7 +143,7 @@ def change_video(
 def move_video(
     video: Float[Array, 't h w 3'], motion: Motion
 ) -> Float[Array, 't h w 3']:
-  """Shrinks every frame and puts it on black."""
+  """Scales every frame down and places it on a black canvas."""
   num_frames, height, width = video.shape[:3]
   scales, corners = _place(motion, num_frames, (height, width))
 
@@ -156,17 +156,17 @@ def move_video(
         frame, frame.shape, (0, 1), scale[::-1], corner[::-1], 'linear'
     )
 
-  # Beyond the frame it is zero, which is to be black.
+  # Zero outside of the frame means black, which is -1 in the video.
   return jax.vmap(move)(video + 1, scales, corners) - 1
 
 
 def degrade_jpeg(
     video: Float[Array, 't h w 3'], quality: Float[Array, '']
 ) -> Float[Array, 't h w 3']:
-  """Rounds what JPEG rounds, at a quality of 1 to 100; colors are not halved.
+  """Simulates JPEG quantization, with a quality of 1 to 100.
 
-  Where frames are no multiple of eight pixels, what is left over is lost at
-  the lower and right borders, which stay as they are.
+  Chroma is not subsampled. Pixels at the lower and right borders that fill no
+  block of 8x8 are unchanged.
   """
   num_frames, height, width = video.shape[:3]
   rows, columns = height // _BLOCK, width // _BLOCK
@@ -189,7 +189,7 @@ def degrade_jpeg(
 
 
 def _make_cosines() -> np.ndarray:
-  """Returns the orthonormal cosine transform of eight values."""
+  """Returns the matrix of the orthonormal cosine transform of 8 values."""
   frequency, place = np.mgrid[:_BLOCK, :_BLOCK]
   waves = np.cos(np.pi * (2 * place + 1) * frequency / (2 * _BLOCK))
   waves *= np.sqrt(2 / _BLOCK)

@@ -83,8 +83,8 @@ def correlate_around(
   """Applies a correlation to the frames of a grid, around each position.
 
   Args:
-    correlate_frame: from a grid `[h, w, c]`, points (y, x) in its cells, vectors
-      `[n, c]` and the keyword `radius` to a patch for each point.
+    correlate_frame: from a grid `[h, w, c]`, points (y, x) in its cells,
+      vectors `[n, c]` and the keyword `radius` to a patch for each point.
     grids: of all frames.
     *vectors: of the track on every frame.
     positions: (x, y) in pixels of `initial`.

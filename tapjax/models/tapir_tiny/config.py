@@ -19,8 +19,8 @@ class TapirTinyConfig(tapir.TapirConfig):
       alone decides the size at which the tracker sees a video.
     support_radius: of the patch around a query whose cells are all correlated
       with the fine grid, in cells of it; 0 correlates the query alone.
-    stem_support_radius: of another patch, in cells of the backbone's stem, which
-      are half as large; 0 has none. Its cells are compared by their contrast
+    stem_support_radius: of another patch, in cells of the backbone's stem,
+      which are half as large; 0 has none. Its cells are compared by their contrast
       to the mean of the patch, as Lucas and Kanade do.
     logits_stride: of the layer that reads logits off the cost volume of a
       frame. With 3 it sees every cell once, and takes two thirds of the time.

@@ -12,7 +12,7 @@ from tapjax.nn.cost_volume import count_cost_volume
 
 
 def count_patch_cells(config: TapirTinyConfig) -> tuple[int, int]:
-  """Returns the compared cells around a query: of the fine grid and the stem."""
+  """Returns compared cells around a query: of the fine grid and the stem."""
   fine, stem = (
       count_cells(radius) if radius else 0
       for radius in (config.support_radius, config.stem_support_radius)

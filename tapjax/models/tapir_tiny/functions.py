@@ -171,7 +171,7 @@ class TapirTinyFunctions(TapirFunctions):
       *,
       target_points: Float[Array, 'b n t 2'] | None = None,
   ) -> TrackState:
-    """Returns zeros: `refine_tracks` guesses each frame after the one before."""
+    """Returns zeros: `refine_tracks` guesses each frame after the last one."""
     del params, query_points, memory, target_points
     batch, num_queries = query_features[0].coarse.shape[:2]
     shape = (batch, num_queries, features[0].coarse.shape[1])
@@ -257,7 +257,7 @@ class TapirTinyFunctions(TapirFunctions):
       features: Features,
       targets: Float[Array, 'n 2'] | None,
   ) -> tuple[TapirTinyMemory, TrackState]:
-    """Guesses and refines tracks on one frame: memory and states `[1 + i, n]`."""
+    """Guesses and refines tracks on a frame: memory and states `[1 + i, n]`."""
     config, motion = self.config, memory.course
     grid = features[self._first_level].coarse
     vectors = join_template(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tapjax.data.kubric import augmentation
-from tapjax.data.kubric.tracks import Window
+from tapjax.data.kubric.tracks import CropWindow
 
 ATOL = 2e-5
 
@@ -68,9 +68,9 @@ def test_gray_and_negative_pixels_keep_their_value():
   )
 
 
-def test_resized_window(stored):
+def test_resized_crop(stored):
   frames = np.round((stored['video_in'] + 1) * 127.5).astype(np.uint8)
-  resized = jax.jit(augmentation.resize_window, static_argnums=2)(
+  resized = jax.jit(augmentation.resize_crop, static_argnums=2)(
       frames, np.asarray([3, 6, 61, 50]), (40, 24)
   )
   np.testing.assert_allclose(
@@ -79,25 +79,25 @@ def test_resized_window(stored):
 
 
 @pytest.mark.parametrize('case', ['nocrop', 'crop', 'pad', 'vflip'])
-def test_resized_window_as_published(reference, case):
+def test_resized_crop_as_published(reference, case):
   with np.load(reference / 'tapvid' / 'golden_kubric.npz') as file:
     settings = json.loads(str(file[f'{case}/settings']))
     record, expected = file['record/video'], file[f'{case}/video']
-  window = settings['window'] or (0, 0, *record.shape[1:3])
+  crop = settings['window'] or (0, 0, *record.shape[1:3])
   resized = jax.jit(
       functools.partial(
-          augmentation.resize_window,
+          augmentation.resize_crop,
           resolution=tuple(settings['train_size']),
           as_published=True,
       )
-  )(record, np.asarray(window))
+  )(record, np.asarray(crop))
   if case == 'vflip':
     resized = resized[:, ::-1]
   np.testing.assert_allclose(resized, expected, atol=2e-6)
 
 
-def measure(windows):
-  top, left, bottom, right = np.asarray(windows, float).T
+def measure(crops):
+  top, left, bottom, right = np.asarray(crops, float).T
   height, width = bottom - top, right - left
   return {
       'height': height,
@@ -109,9 +109,9 @@ def measure(windows):
   }
 
 
-def test_windows_are_distributed_as_published(stored):
+def test_crops_are_distributed_as_published(stored):
   generator = np.random.default_rng(0)
-  drawn = [augmentation.draw_window((256, 256), generator) for _ in range(4000)]
+  drawn = [augmentation.draw_crop((256, 256), generator) for _ in range(4000)]
   ours = measure(drawn)
   theirs = measure(stored['crop_stats/windows_sample'])
   for name, values in ours.items():
@@ -128,14 +128,14 @@ def test_windows_are_distributed_as_published(stored):
 
 
 @pytest.mark.parametrize('resolution', [(7, 9), (64, 64), (40, 400)], ids=str)
-def test_windows_fit(resolution):
+def test_crops_fit(resolution):
   generator = np.random.default_rng(1)
   for _ in range(100):
-    window = augmentation.draw_window(resolution, generator)
-    assert isinstance(window, Window)
-    assert 0 <= window.top < window.bottom <= resolution[0]
-    assert 0 <= window.left < window.right <= resolution[1]
-    area = (window.bottom - window.top) * (window.right - window.left)
+    crop = augmentation.draw_crop(resolution, generator)
+    assert isinstance(crop, CropWindow)
+    assert 0 <= crop.top < crop.bottom <= resolution[0]
+    assert 0 <= crop.left < crop.right <= resolution[1]
+    area = (crop.bottom - crop.top) * (crop.right - crop.left)
     assert area >= 0.3 * resolution[0] * resolution[1]
 
 

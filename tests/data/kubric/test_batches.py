@@ -16,9 +16,9 @@ from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.files import FramesOnDemand
 from tapjax.data.kubric.files import MoviVideos
+from tapjax.data.kubric.tracks import CropWindow
 from tapjax.data.kubric.tracks import make_tracks
 from tapjax.data.kubric.tracks import MoviTrackConfig
-from tapjax.data.kubric.tracks import Window
 from tests.support import movi_writer
 
 NAME = 'movi_e/32x32'
@@ -127,7 +127,7 @@ def test_finished_tracks_keep_their_place(cotracker, records):
   clip = kubric_batches.open_clips(config).read(1, np.random.default_rng(0))
   written = make_tracks(
       records[1],
-      Window(0, 0, 32, 32),
+      CropWindow(0, 0, 32, 32),
       (32, 32),
       MoviTrackConfig(num_points=40, stride=1),
       np.random.default_rng(1),

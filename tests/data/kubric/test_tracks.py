@@ -20,12 +20,12 @@ def stored(reference):
 
 def compute(stored, case, **changes):
   record = movi_golden.make_record(stored)
-  window, config, choices = movi_golden.make_case(stored, case)
+  crop, config, choices = movi_golden.make_case(stored, case)
   config = dataclasses.replace(config, **changes)
   settings = movi_golden.read_settings(stored, case)
   segments = movi_tracks.find_segments(record, config)
   return movi_tracks.compute_tracks(
-      record, segments, window, tuple(settings['train_size']), config, choices
+      record, segments, crop, tuple(settings['train_size']), config, choices
   )
 
 
@@ -50,11 +50,9 @@ def test_tracks(stored, case):
 @pytest.mark.parametrize('case', movi_golden.CASES)
 def test_how_many_points_each_segment_gets(stored, case):
   record = movi_golden.make_record(stored)
-  window, config, choices = movi_golden.make_case(stored, case)
+  crop, config, choices = movi_golden.make_case(stored, case)
   segments = movi_tracks.find_segments(record, config)
-  counts = movi_tracks.count_grid_points(
-      segments, window, choices.start, config
-  )
+  counts = movi_tracks.count_grid_points(segments, crop, choices.start, config)
   expected = stored[f'{case}/grid_counts']
   np.testing.assert_array_equal(counts[: len(expected)], expected)
   np.testing.assert_array_equal(
@@ -75,15 +73,15 @@ def make_video(seed=0, **changes):
 def test_a_plain_computation_agrees(seed):
   record = make_video(seed)
   generator = np.random.default_rng(seed)
-  window = movi_tracks.Window(3, 5, 45, 40)
+  crop = movi_tracks.CropWindow(3, 5, 45, 40)
   config = movi_tracks.MoviTrackConfig(num_points=40, stride=2)
   segments = movi_tracks.find_segments(record, config)
-  choices = movi_tracks.draw_choices(segments, window, config, generator)
+  choices = movi_tracks.draw_choices(segments, crop, config, generator)
   queries, positions, occluded = movi_oracle.compute(
-      record, window, config, choices
+      record, crop, config, choices
   )
   tracks = movi_tracks.compute_tracks(
-      record, segments, window, (48, 48), config, choices
+      record, segments, crop, (48, 48), config, choices
   )
   scale = np.asarray([48 / 35, 48 / 42])
   corner = np.asarray([5, 3])
@@ -105,7 +103,7 @@ def test_tracks_meet_their_queries_and_stay_on_their_object():
   config = movi_tracks.MoviTrackConfig(num_points=64, stride=1)
   tracks = movi_tracks.make_tracks(
       record,
-      movi_tracks.Window(0, 0, 48, 48),
+      movi_tracks.CropWindow(0, 0, 48, 48),
       (48, 48),
       config,
       np.random.default_rng(1),
@@ -132,11 +130,11 @@ def test_tracks_meet_their_queries_and_stay_on_their_object():
 def test_equal_seeds_make_equal_tracks():
   record = make_video(5)
   config = movi_tracks.MoviTrackConfig(num_points=32, stride=2)
-  window = movi_tracks.Window(0, 0, 48, 48)
+  crop = movi_tracks.CropWindow(0, 0, 48, 48)
 
   def make(seed):
     generator = np.random.default_rng(seed)
-    return movi_tracks.make_tracks(record, window, (48, 48), config, generator)
+    return movi_tracks.make_tracks(record, crop, (48, 48), config, generator)
 
   for one, other in zip(make(3), make(3), strict=True):
     np.testing.assert_array_equal(one, other)
@@ -175,11 +173,11 @@ def test_snapped_queries_lie_beside_what_hides_them():
       num_points=200, stride=1, snap_to_occluder=True
   )
   segments = movi_tracks.find_segments(record, config)
-  window = movi_tracks.Window(0, 0, 64, 64)
+  crop = movi_tracks.CropWindow(0, 0, 64, 64)
   choices = movi_tracks.draw_choices(
-      segments, window, config, np.random.default_rng(0)
+      segments, crop, config, np.random.default_rng(0)
   )
-  arguments = record, segments, window, (64, 64)
+  arguments = record, segments, crop, (64, 64)
   snapped = movi_tracks.compute_tracks(*arguments, config, choices)
   plain = movi_tracks.compute_tracks(
       *arguments, dataclasses.replace(config, snap_to_occluder=False), choices
@@ -200,7 +198,7 @@ def test_too_many_segments_are_refused():
   with pytest.raises(ValueError, match='raise most_segments'):
     movi_tracks.make_tracks(
         record,
-        movi_tracks.Window(0, 0, 48, 48),
+        movi_tracks.CropWindow(0, 0, 48, 48),
         (48, 48),
         config,
         np.random.default_rng(0),
@@ -212,15 +210,15 @@ def test_throughput():
   """At least five times the plain computation, at the published size."""
   record = make_video(7, num_frames=24, resolution=(256, 256), num_objects=8)
   config = movi_tracks.MoviTrackConfig()
-  window = movi_tracks.Window(0, 0, 256, 256)
+  crop = movi_tracks.CropWindow(0, 0, 256, 256)
   segments = movi_tracks.find_segments(record, config)
   generator = np.random.default_rng(0)
-  choices = movi_tracks.draw_choices(segments, window, config, generator)
+  choices = movi_tracks.draw_choices(segments, crop, config, generator)
   seconds = []
   for compute_all in (
-      lambda: movi_oracle.compute(record, window, config, choices),
+      lambda: movi_oracle.compute(record, crop, config, choices),
       lambda: movi_tracks.make_tracks(
-          record, window, (256, 256), config, generator
+          record, crop, (256, 256), config, generator
       ),
   ):
     times = []

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.usefixtures('quick_compilation'),
 ]
 
-NOTHING = distractors.DisturbanceConfig(
+NOTHING = distractors.DistractorConfig(
     cover=0.0, replace=0.0, recolor=0.0, blur=0.0, largest_side=9
 )
 SIZE = (24, 32)
@@ -37,15 +37,15 @@ def make_example(num_frames=6, num_points=40):
   )
 
 
-def disturb(seed, **settings):
+def distract(seed, **settings):
   example = make_example()
   config = dataclasses.replace(NOTHING, **settings)
-  function = jax.jit(distractors.disturb_example, static_argnums=2)
+  function = jax.jit(distractors.add_distractors, static_argnums=2)
   return example, function(jax.random.key(seed), example, config)
 
 
-def test_nothing_is_disturbed_by_chance_of_zero():
-  before, after = disturb(0)
+def test_nothing_is_changed_by_chance_of_zero():
+  before, after = distract(0)
   jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
@@ -53,7 +53,7 @@ def test_nothing_is_disturbed_by_chance_of_zero():
 def test_covered_points_are_hidden_and_no_others(kind):
   shares = []
   for seed in range(4):
-    before, after = disturb(seed, **{kind: 1.0})
+    before, after = distract(seed, **{kind: 1.0})
     changed = np.asarray(jnp.any(before.video != after.video, axis=-1))
     # The first frame is left alone; all others get something.
     assert not changed[0].any()
@@ -76,7 +76,7 @@ def test_covered_points_are_hidden_and_no_others(kind):
 
 
 def test_rectangles_have_one_color_or_that_of_another_frame():
-  before, after = disturb(3, cover=1.0, most_rectangles=1)
+  before, after = distract(3, cover=1.0, most_rectangles=1)
   for old, new in zip(before.video[1:], after.video[1:], strict=True):
     inside = np.asarray(jnp.any(old != new, axis=-1))
     rows, columns = np.nonzero(inside)
@@ -86,7 +86,7 @@ def test_rectangles_have_one_color_or_that_of_another_frame():
     np.testing.assert_allclose(
         colors[0], np.asarray(old)[inside].mean(axis=0), atol=1e-5
     )
-  before, after = disturb(
+  before, after = distract(
       3,
       replace=1.0,
       most_rectangles=1,
@@ -132,7 +132,7 @@ def test_colors_of_frames():
   assert np.ptp(np.asarray(flat), axis=(1, 2, 3)).max() < 1e-5
   dark = distractors.recolor_frames(video, one / 2, one, one, 0 * one)
   np.testing.assert_allclose((dark + 1) * 2, video + 1, atol=1e-5)
-  _, after = disturb(0, recolor=1.0)
+  _, after = distract(0, recolor=1.0)
   assert 0.05 < float(jnp.abs(after.video - video).mean()) < 0.5
   assert not after.occluded.any()
 
@@ -159,4 +159,4 @@ def test_blur_is_a_gaussian(deviation):
 )
 def test_impossible_settings(settings):
   with pytest.raises(ValueError, match=next(iter(settings))):
-    distractors.DisturbanceConfig(**settings)
+    distractors.DistractorConfig(**settings)

@@ -1,4 +1,4 @@
-"""Corruptions: points stay where the picture shows them; JPEG loses detail."""
+"""Degradation: points stay on the picture's content; JPEG loses detail."""
 
 import io
 
@@ -9,14 +9,14 @@ from PIL import Image
 import pytest
 
 from tapjax.data.unlabeled import degradation
-from tapjax.data.unlabeled.degradation import CorruptionConfig
+from tapjax.data.unlabeled.degradation import DegradationConfig
 from tapjax.data.unlabeled.degradation import Motion
 
 pytestmark = pytest.mark.slow
 
 
 def make_pattern(height=48, width=64):
-  """A smooth picture that is its own key: color tells where one is."""
+  """Returns a smooth picture whose colors encode the position."""
   y, x = np.mgrid[:height, :width] + 0.5
   return (
       np.stack([x / width, y / height, np.full_like(x, 0.5)], axis=-1) * 2 - 1
@@ -27,14 +27,14 @@ def test_points_move_with_the_picture():
   picture = make_pattern()
   video = jnp.asarray(np.stack([picture] * 5))
   motion = degradation.draw_motion(
-      jax.random.key(3), CorruptionConfig(least_scale=0.5)
+      jax.random.key(3), DegradationConfig(least_scale=0.5)
   )
   moved = jax.jit(degradation.move_video)(video, motion)
   points = np.asarray([[10.0, 12], [40, 20], [31.5, 30.5]])[:, None].repeat(
       5, 1
   )
   shown = np.asarray(
-      degradation.map_forth(jnp.asarray(points), motion, (48, 64))
+      degradation.to_canvas(jnp.asarray(points), motion, (48, 64))
   )
   for n, t in np.ndindex(shown.shape[:2]):
     x, y = shown[n, t]
@@ -42,8 +42,8 @@ def test_points_move_with_the_picture():
     place = (color[:2] + 1) / 2 * (64, 48)
     # Within the pixels that were shrunk into one.
     np.testing.assert_allclose(place, points[n, t], atol=1.5)
-  home = degradation.map_home(jnp.asarray(shown), motion, (48, 64))
-  np.testing.assert_allclose(home, points, atol=1e-4)
+  restored = degradation.from_canvas(jnp.asarray(shown), motion, (48, 64))
+  np.testing.assert_allclose(restored, points, atol=1e-4)
   # The canvas is black, and something of it is seen.
   assert np.isclose(np.asarray(moved), -1, atol=1e-5).all(axis=-1).any()
 
@@ -91,4 +91,4 @@ def test_sizes_that_are_no_multiple_of_eight():
 )
 def test_settings_that_cannot_be(settings):
   with pytest.raises(ValueError, match='must be'):
-    CorruptionConfig(**settings)
+    DegradationConfig(**settings)
