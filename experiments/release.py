@@ -10,6 +10,7 @@ import subprocess
 from absl import flags
 
 from tapjax import checkpoints
+from tapjax import loading
 from tapjax import pretrained
 from tapjax.models import registry
 
@@ -30,7 +31,7 @@ def run(workdir: str) -> None:
 def pack(best: pathlib.Path, output: str) -> None:
   """Writes weights in half precision, with a record of their training."""
   file = checkpoints.read_checkpoint(best)
-  preset = registry.get_preset(pretrained.identify_preset(file))
+  preset = registry.get_preset(loading.identify_preset(file))
   settings = {name: getattr(preset.config, name) for name in _RESOLUTIONS}
   tracker = pretrained.load(preset.name, checkpoint=best, **settings)
   metadata = {

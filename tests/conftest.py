@@ -49,6 +49,21 @@ def shared_compilations(tmp_path_factory):
     yield
 
 
+@pytest.fixture(scope='session')
+def tapnet_file(tmp_path_factory):
+  """Random weights of a TAP-Net in the published layout."""
+  from tapjax.models import tapnet
+  from tapjax.tracker import Tracker
+  from tests.support import golden
+
+  config = tapnet.TAPNET
+  functions = tapnet.TapNetFunctions(config)
+  params = golden.make_random_params(functions)
+  path = tmp_path_factory.mktemp('weights') / 'checkpoint.npy'
+  Tracker('tapnet', config, functions, params).save(path)
+  return path
+
+
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 
 

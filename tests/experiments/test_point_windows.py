@@ -23,9 +23,9 @@ from tapjax.checkpoints.torch_training import BUFFERS
 from tapjax.data.point_odyssey.generated import write_procedural_scenes
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.media.pictures import import_pillow
-from tapjax.models import point_transformer
 from tapjax.models.contract import flatten_params
 from tapjax.models.contract import Params
+from tapjax.models.point_transformer.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training.snapshots import Snapshots
 from tests.support import tiny_runs
@@ -205,9 +205,7 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, quick_compilation):
 
 def write_latest(path, state, config, epoch):
   """Writes a state as the published program would."""
-  sources = list_torch_sources(
-      point_transformer.list_weight_names(config.model)
-  )
+  sources = list_torch_sources(list_weight_names(config.model))
   learned = {k: v for k, v in sources.items() if k.startswith('params|')}
 
   def name(params, sources):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tapjax.models.contract import describe_params
+from tapjax.models.contract import flatten_params
 from tests.support import torch_format
 
 
@@ -61,6 +62,14 @@ def make_random_params(functions, seed=0):
   return jax.tree_util.tree_map_with_path(
       lambda path, leaf: jnp.asarray(fill(path, leaf)), shapes
   )
+
+
+def assert_equal_params(ours, theirs):
+  """Compares the parameters of two trackers."""
+  ours, theirs = (flatten_params(one.params) for one in (ours, theirs))
+  assert ours.keys() == theirs.keys()
+  for name, array in ours.items():
+    np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
 @functools.cache
