@@ -138,16 +138,14 @@ def refine_some(
   )
 
   def refine(rows: slice, *, learns: bool) -> TrackState:
-    arguments = (
+    inputs: tuple[Params, PyTree, PyTree, TrackState] = (
         params,
         features,
         *jax.tree.map(lambda array: array[:, rows], (queries, guess)),
     )
     if not learns:
-      arguments = jax.lax.stop_gradient(arguments)
-    states, _ = functions.refine_tracks(
-        *arguments, query_points=points[:, rows]
-    )
+      inputs = jax.lax.stop_gradient(inputs)
+    states, _ = functions.refine_tracks(*inputs, None, None, points[:, rows])
     return jax.tree.map(lambda array: array[1:], states)
 
   refined = jax.tree.map(
