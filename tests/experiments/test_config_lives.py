@@ -19,7 +19,7 @@ from tests.support import tiny_runs
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures('quick_compilation', 'one_device', 'kept_programs'),
+    pytest.mark.usefixtures('one_device', 'kept_programs'),
 ]
 # Pictures in TensorBoard, by the class of configs.
 PICTURES = {
@@ -37,6 +37,12 @@ PICTURES = {
     configs.TaptrTrainConfig: {'validation/tracks'},
     configs.TrainConfig: {'validation/tracks'},
 }
+
+
+@pytest.fixture(scope='module')
+def inputs(inputs):
+  tiny_runs.write_stored(inputs / 'VIDEOS')
+  return inputs
 
 
 def make_arguments(path, config, inputs, folder):

@@ -68,7 +68,7 @@ def prepare(kind, root):
         f'data.folder={root}',
         'data.resolution=(24,24)',
         'data.num_frames=4',
-        'data.num_queries=4',
+        'data.num_points=4',
         'model.resolution=(24,24)',
     )
   elif kind == 'movi':

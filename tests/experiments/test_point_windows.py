@@ -135,7 +135,6 @@ def write_scenes(root):
     )
 
 
-@pytest.mark.heavy
 @pytest.mark.slow
 def test_what_a_run_leaves_and_how_it_resumes(tmp_path, quick_compilation):
   root, folder = tmp_path / 'scenes', tmp_path / 'run'

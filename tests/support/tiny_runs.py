@@ -12,11 +12,14 @@ import numpy as np
 
 import experiments
 from experiments import config as configs
+from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.point_odyssey.files import PointAnnotations
 from tapjax.data.point_odyssey.generated import SceneVideo
 from tapjax.data.point_odyssey.generated import write_scene
+from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.stored_videos import write_stored_videos
+from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.media import video as video_files
 from tapjax.models import tapnet
 from tapjax.models.locotrack.config import LocoTrackConfig
@@ -105,24 +108,33 @@ _POOL = (
     'data.num_queries=4',
     *(f'data.video.{setting}' for setting in SCENE),
 )
+_KUBRIC = (
+    'data.batch_size=1',
+    'data.num_frames=4',
+    'data.tracks.num_points=4',
+    'data.tracks.stride=1',
+    'data.num_workers=1',
+)
 _STORED = ('data.batch_size=1', 'data.num_frames=3', 'data.num_points=4')
 # Settings of everything else, by the class of configs.
 _RUNS = {
-    configs.TrainConfig: (*_VALIDATION, *_LOOP, 'step.optimizer.num_steps=2'),
+    configs.TrainConfig: (
+        *_VALIDATION,
+        *_LOOP,
+        'step.optimizer.num_steps=2',
+        'step.optimizer.warmup_steps=1',
+    ),
     configs.MatchingTrainConfig: (
         *_VALIDATION,
         *_LOOP,
         'matching.optimizer.num_steps=2',
+        'matching.optimizer.warmup_steps=1',
     ),
     configs.KubricTrainConfig: (
         f'data.name={MOVI}',
-        'data.batch_size=1',
-        'data.num_frames=4',
-        'data.tracks.num_points=4',
-        'data.tracks.stride=1',
-        'data.num_workers=1',
         'num_validation=1',
         'step.optimizer.num_steps=2',
+        'step.optimizer.warmup_steps=1',
         *_LOOP,
     ),
     configs.SelfTrainConfig: (
@@ -135,6 +147,7 @@ _RUNS = {
         f'labeled.resolution={_SIDE}',
         'held_out=1',
         'training.optimizer.num_steps=2',
+        'training.optimizer.warmup_steps=1',
         *_LOOP,
     ),
     configs.PipsTrainConfig: (
@@ -162,8 +175,6 @@ _RUNS = {
     configs.TaptrTrainConfig: (
         'backbone=None',
         *_VALIDATION,
-        *_POOL,
-        f'data.video.resolution={_SIDE}',
         'training.num_steps=2',
         *_LOOP,
     ),
@@ -178,18 +189,15 @@ def list_settings(config):
   settings = [*model, *_RUNS[type(config)]]
   small = configs.override_config(config, model).model.resolution
   side = f'({small[0]},{small[1]})'
-  if isinstance(config, configs.TrainConfig):
-    is_stored = isinstance(config.data, StoredConfig)
-    settings += _STORED if is_stored else _POOL
-    settings.append(
-        f'data.resolution={side}'
-        if is_stored
-        else f'data.video.resolution={side}'
-    )
-  elif isinstance(config, configs.MatchingTrainConfig):
-    settings += (*_STORED, f'data.resolution={side}')
-  elif isinstance(config, configs.KubricTrainConfig | configs.SelfTrainConfig):
-    settings.append(f'data.resolution={side}')
+  match config.data:
+    case PoolConfig():
+      settings += (*_POOL, f'data.video.resolution={side}')
+    case StoredConfig():
+      settings += (*_STORED, f'data.resolution={side}')
+    case KubricConfig():
+      settings += (*_KUBRIC, f'data.resolution={side}')
+    case UnlabeledConfig():
+      settings.append(f'data.resolution={side}')
   return settings
 
 
@@ -225,12 +233,16 @@ def write_inputs(folder):
   records = movi_writer.make_records(2)
   movi_writer.write_movi(folder / 'KUBRIC', MOVI, 'train', records, 1)
   movi_writer.write_movi(folder / 'KUBRIC', MOVI, 'validation', records[:1], 1)
+  movi_writer.write_cotracker(folder / 'KUBRIC_MOVIF', records)
   write_scenes(folder / 'POINT_ODYSSEY' / 'train')
-  scene = dataclasses.replace(narrow.SCENE, num_frames=4)
-  write_stored_videos(folder / 'VIDEOS', range(2), scene, seed=1)
   write_videos(folder / 'FOLDER')
   write_davis(folder / 'tapvid_davis.pkl')
   return folder
+
+
+def write_stored(folder):
+  scene = dataclasses.replace(narrow.SCENE, num_frames=4, num_queries=4)
+  write_stored_videos(folder, range(2), scene, seed=1)
 
 
 def write_scenes(split):

@@ -243,7 +243,6 @@ def run(config, count, num_devices=1, labeled=None):
   return parallel.fetch(state), history
 
 
-@pytest.mark.heavy
 def test_it_learns_and_the_teacher_follows():
   config = dataclasses.replace(CONFIG, teacher_decay=0.9)
   before = get_params().weights

@@ -195,7 +195,6 @@ def test_features_learn_to_match():
     assert changed == ('resnet' in module), module
 
 
-@pytest.mark.heavy
 def test_devices_change_nothing():
   states = []
   config = dataclasses.replace(

@@ -178,7 +178,6 @@ def test_update_without_a_finite_gradient_is_skipped():
   assert_close(skipped, good, atol=1e-6)
 
 
-@pytest.mark.heavy
 def test_bfloat16_encodes_in_halves_and_learns_the_same():
   # Of an untrained network, rounding may move a peak by a cell. With templates
   # all frames after it would look for something else.
@@ -236,7 +235,6 @@ def test_a_tracker_that_tells_no_chances_has_no_heatmap_loss():
     )
 
 
-@pytest.mark.heavy
 def test_frozen_parts_stay_as_they_are():
   frozen = '*resnet*', '*/extra_convs*'
   config = StepConfig(
