@@ -164,7 +164,13 @@ def move_camera(example: Example, camera: Camera) -> Example:
   size = jnp.asarray([width, height], points.dtype).reshape(1, 1, 2)
   inside = jnp.all((points >= 0) & (points <= size), axis=-1)
   moved = example._replace(
-      video=map_frames(cut, example.video, camera.zoom, camera.corner),
+      video=map_frames(
+          cut,
+          example.video,
+          camera.zoom,
+          camera.corner,
+          platform=jax.default_backend(),
+      ),
       target_points=points,
       occluded=example.occluded | ~inside,
   )
