@@ -31,6 +31,7 @@
     Prints all results with published scores.
 """
 
+from collections.abc import Callable
 import sys
 
 from absl import app
@@ -38,37 +39,39 @@ from absl import flags
 from absl import logging
 import jax
 
-from experiments import benchmark
-from experiments import cycle
-from experiments import evaluate
-from experiments import export_clips
-from experiments import finetune
-from experiments import follow
-from experiments import generate
-from experiments import input_speed
-from experiments import overhead
-from experiments import release
-from experiments import training
+from experiments.tasks import benchmark
+from experiments.tasks import cycle
+from experiments.tasks import evaluate
+from experiments.tasks import export_clips
+from experiments.tasks import finetune
+from experiments.tasks import follow
+from experiments.tasks import generate
+from experiments.tasks import input_speed
+from experiments.tasks import overhead
+from experiments.tasks import release
+from experiments.tasks import training
 
+# From the name of a task to its function, which takes the folder for results.
+_TASKS: dict[str, Callable[[str], None]] = {
+    'benchmark': lambda _: benchmark.run(),
+    'cycle': lambda _: cycle.run(benchmark.MODELS.value, evaluate.load_tracker),
+    'evaluate': evaluate.run,
+    'export_clips': lambda workdir: export_clips.run(
+        workdir, training.CHANGES.value
+    ),
+    'finetune': finetune.run,
+    'follow': follow.run,
+    'generate': lambda workdir: generate.run(workdir, training.CHANGES.value),
+    'input': lambda _: input_speed.run(),
+    'overhead': lambda _: overhead.run(),
+    'release': release.run,
+    'report': evaluate.show_report,
+    'train': lambda workdir: training.run(
+        workdir, follow.make_measure(workdir)
+    ),
+}
 _TASK = flags.DEFINE_enum(
-    'task',
-    None,
-    [
-        'benchmark',
-        'cycle',
-        'evaluate',
-        'export_clips',
-        'finetune',
-        'follow',
-        'generate',
-        'input',
-        'overhead',
-        'release',
-        'report',
-        'train',
-    ],
-    'What to do.',
-    required=True,
+    'task', None, list(_TASKS), 'Task to run.', required=True
 )
 _COORDINATOR = flags.DEFINE_string(
     'coordinator',
@@ -94,7 +97,7 @@ def main(argv: list[str]) -> None:
   try:
     if _COORDINATOR.value is not None:
       _join(_COORDINATOR.value)
-    _run(_TASK.value, _WORKDIR.value or '')
+    _TASKS[_TASK.value](_WORKDIR.value or '')
   except (ValueError, OSError, ImportError) as error:
     sys.exit(f'experiments.run: error: {error}')
 
@@ -108,33 +111,6 @@ def _join(coordinator: str) -> None:
         f'{number} and {process}'
     )
   jax.distributed.initialize(coordinator, number, process)
-
-
-def _run(task: str, workdir: str) -> None:
-  if task == 'benchmark':
-    benchmark.run()
-  elif task == 'cycle':
-    cycle.run(benchmark.MODELS.value, evaluate.load_tracker)
-  elif task == 'train':
-    training.run(workdir, follow.make_measure(workdir))
-  elif task == 'finetune':
-    finetune.run(workdir)
-  elif task == 'follow':
-    follow.run(workdir)
-  elif task == 'input':
-    input_speed.run()
-  elif task == 'generate':
-    generate.run(workdir, training.CHANGES.value)
-  elif task == 'export_clips':
-    export_clips.run(workdir, training.CHANGES.value)
-  elif task == 'overhead':
-    overhead.run()
-  elif task == 'release':
-    release.run(workdir)
-  elif task == 'evaluate':
-    evaluate.run(workdir)
-  else:
-    evaluate.show_report(workdir)
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.functions import TapirFunctions
 from tests.support import golden
 
-EXAMPLE = pathlib.Path(__file__).parents[2] / 'experiments' / 'track_onnx.py'
+EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'track_onnx.py'
 SIZE = (32, 40)
 NUM_FRAMES, NUM_QUERIES = 4, 3
 CONFIG = TapirConfig(

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from experiments import config as configs
-from experiments.recipes import make_functions
+from experiments.recipes.recipe import make_functions
 import tapjax
 from tapjax import checkpoints
 from tapjax.media.pictures import import_pillow

@@ -5,8 +5,8 @@ import re
 import jax
 import jax.numpy as jnp
 
-from experiments.description import count_parameters
-from experiments.description import describe_run
+from experiments.recipes.description import count_parameters
+from experiments.recipes.description import describe_run
 from tapjax.models import registry
 from tapjax.models.contract import Params
 

@@ -151,7 +151,7 @@ def test_a_folder_must_be_named(capsys):
 
 
 def test_settings_of_the_preset():
-  from experiments.evaluate import parse_settings
+  from experiments.tasks.evaluate import parse_settings
 
   assert parse_settings('taptrv2', []) == {}
   # A checkpoint's own settings are replaced also by what the preset has.

@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from experiments import finetune
-from experiments import input_speed
-from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
 from experiments.config import RunConfig
+from experiments.tasks import finetune
+from experiments.tasks import input_speed
+from experiments.tasks import training
 import tapjax
 from tapjax.data.point_odyssey.files import PointAnnotations
 from tapjax.data.point_odyssey.generated import SceneVideo
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.usefixtures('quick_compilation'),
 ]
 
-CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
+CONFIGS = pathlib.Path(training.__file__).parents[1] / 'configs'
 SCENE = {
     'num_frames': 6,
     'resolution': (32, 32),

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
+from experiments.tasks import training
 import tapjax
 from tapjax import checkpoints
 from tapjax import parallel
@@ -21,7 +21,7 @@ from tapjax.training.step import make_update
 from tests.support import movi_writer
 from tests.support import narrow
 
-CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
+CONFIGS = pathlib.Path(training.__file__).parents[1] / 'configs'
 NAME = 'panning_movi_e/32x32'
 NARROW_TAPIR = (
     'model.initial_resolution=(16,16)',

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from experiments import overhead
+from experiments.tasks import overhead
 from tests.support.small_trackers import make_tracker
 
 pytestmark = pytest.mark.slow

@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
+from experiments.tasks import training
 import tapjax
 from tapjax.data.point_odyssey.files import PointAnnotations
 from tapjax.data.point_odyssey.generated import SceneVideo
 from tapjax.data.point_odyssey.generated import write_scene
 
-CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
+CONFIGS = pathlib.Path(training.__file__).parents[1] / 'configs'
 NAMES = (
     'pips_plus_plus_pointodyssey',
     'pips_plus_plus_pointodyssey_high_resolution',

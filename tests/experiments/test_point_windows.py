@@ -13,10 +13,10 @@ import optax
 import pytest
 import safetensors
 
-from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
-from experiments.recipes import Workplace
+from experiments.recipes.recipe import Workplace
+from experiments.tasks import training
 import tapjax
 from tapjax import checkpoints
 from tapjax.checkpoints.torch_training import BUFFERS
@@ -32,7 +32,7 @@ from tests.support import tiny_runs
 from tests.support import torch_format
 
 CONFIG = (
-    pathlib.Path(training.__file__).parent
+    pathlib.Path(training.__file__).parents[1]
     / 'configs/point_transformer_pointodyssey.py'
 )
 # A background that is swept along, and an object before it.

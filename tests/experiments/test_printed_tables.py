@@ -10,10 +10,10 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import benchmark
-from experiments import cycle
-from experiments import overhead
 import experiments.run  # noqa: F401 - defines the flags.
+from experiments.tasks import benchmark
+from experiments.tasks import cycle
+from experiments.tasks import overhead
 from tapjax.evaluation.cycle import CycleErrors
 from tapjax.media import video as video_files
 

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import finetune
-from experiments import training
 from experiments.config import override_config
 from experiments.config import PUBLISHED
 from experiments.config import read_config
 from experiments.config import SelfTrainConfig
+from experiments.tasks import finetune
+from experiments.tasks import training
 import tapjax
 from tapjax.data.procedural.demo import make_demo_clip
 from tapjax.models import registry

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import training
 from experiments.configs import tapir_tiny_matching
 from experiments.configs import tapir_tiny_stored
+from experiments.tasks import training
 import tapjax
 from tapjax.data.procedural.stored_videos import write_stored_videos
 from tapjax.models.tapir_tiny.config import TapirTinyConfig

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import training
 from experiments.config import override_config
 from experiments.config import read_config
-from experiments.taptr_videos import change_batches
-from experiments.taptr_videos import make_taptr_draw
+from experiments.recipes.taptr_videos import change_batches
+from experiments.recipes.taptr_videos import make_taptr_draw
+from experiments.tasks import training
 import tapjax
 from tapjax import parallel
 from tapjax.data.procedural.distractors import DistractorConfig
@@ -31,7 +31,7 @@ from tapjax.training.taptr import TaptrTrainingConfig
 from tapjax.types import Example
 from tests.support import movi_writer
 
-CONFIGS = pathlib.Path(training.__file__).parent / 'configs'
+CONFIGS = pathlib.Path(training.__file__).parents[1] / 'configs'
 CONFIG = CONFIGS / 'taptrv2_procedural.py'
 KUBRIC = CONFIGS / 'taptrv2_kubric.py'
 VIDEO = (

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from absl import flags
 import pytest
 
-from experiments import benchmark
-from experiments import finetune
-from experiments import overhead
 from experiments import run
 from experiments.config import read_config
+from experiments.tasks import benchmark
+from experiments.tasks import finetune
+from experiments.tasks import overhead
 from tests.support import tiny_runs
 
 pytestmark = [

@@ -68,7 +68,9 @@ def test_values_and_gradients(case, reference):
     np.testing.assert_allclose(
         loss, arrays[f'{case}/loss_{name}'], rtol=1e-5, atol=1e-7
     )
-  pairs = zip(gradient[:3], ('points', 'occlusion', 'expected_dist'), strict=True)
+  pairs = zip(
+      gradient[:3], ('points', 'occlusion', 'expected_dist'), strict=True
+  )
   for array, name in pairs:
     if array is not None:
       np.testing.assert_allclose(

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments import procedural
 from experiments.config import MatchingTrainConfig
 from experiments.config import ValidationConfig
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
-from experiments.validation import make_examples
+from experiments.recipes import procedural
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
+from experiments.recipes.validation import make_examples
 from tapjax import parallel
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions

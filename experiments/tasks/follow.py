@@ -12,8 +12,8 @@ import time
 
 from absl import flags
 
-from experiments import evaluate
-from experiments.training import LATEST
+from experiments.tasks import evaluate
+from experiments.tasks.training import LATEST
 import tapjax
 from tapjax import checkpoints
 from tapjax.evaluation import subjects

@@ -9,9 +9,9 @@ from absl import flags
 import jax
 import tqdm
 
-from experiments import benchmark as speed
 from experiments.config import override_config
-from experiments.training import CHANGES
+from experiments.tasks import benchmark as speed
+from experiments.tasks.training import CHANGES
 import tapjax
 from tapjax.data.benchmarks.tapvid import open_robotap
 from tapjax.evaluation import benchmarks

@@ -24,10 +24,10 @@ from jaxtyping import UInt8
 import numpy as np
 
 from experiments.config import PointTrainConfig
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
 from tapjax import parallel
 from tapjax.checkpoints import read_torch_training
 from tapjax.checkpoints import TorchTraining

@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from experiments.config import TaptrTrainConfig
-from experiments.recipes import bind_key
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import make_tracker
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
-from experiments.validation import make_evaluate
+from experiments.recipes.recipe import bind_key
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import make_tracker
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
+from experiments.recipes.validation import make_evaluate
 from tapjax import parallel
 from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.batches import open_clips

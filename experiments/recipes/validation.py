@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from experiments.config import ValidationConfig
-from experiments.recipes import WritePicture
+from experiments.recipes.recipe import WritePicture
 from tapjax.data.procedural.videos import render_example
 from tapjax.data.queries import Queries
 from tapjax.data.queries import sample_queries_first

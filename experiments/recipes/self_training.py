@@ -7,14 +7,14 @@ import jax
 import numpy as np
 
 from experiments.config import SelfTrainConfig
-from experiments.cycle import list_videos
-from experiments.recipes import bind_key
-from experiments.recipes import check_resolutions
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import make_tracker
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
+from experiments.recipes.recipe import bind_key
+from experiments.recipes.recipe import check_resolutions
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import make_tracker
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
+from experiments.tasks.cycle import list_videos
 from tapjax import parallel
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.pool import PoolConfig

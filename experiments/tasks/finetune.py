@@ -9,15 +9,15 @@ from typing import Any
 
 from absl import flags
 
-from experiments import benchmark
-from experiments import cycle
-from experiments import evaluate
-from experiments import training
 from experiments.config import ExperimentConfig
 from experiments.config import override_config
 from experiments.config import PUBLISHED
 from experiments.config import read_config
 from experiments.config import SelfTrainConfig
+from experiments.tasks import benchmark
+from experiments.tasks import cycle
+from experiments.tasks import evaluate
+from experiments.tasks import training
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.models import registry

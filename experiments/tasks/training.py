@@ -22,13 +22,6 @@ import warnings
 from absl import flags
 import jax
 
-from experiments import kubric
-from experiments import matching
-from experiments import pips_clips
-from experiments import point_windows
-from experiments import procedural
-from experiments import self_training
-from experiments import taptr_videos
 from experiments.config import ExperimentConfig
 from experiments.config import KubricTrainConfig
 from experiments.config import MatchingTrainConfig
@@ -39,11 +32,18 @@ from experiments.config import read_config
 from experiments.config import RunConfig
 from experiments.config import SelfTrainConfig
 from experiments.config import TaptrTrainConfig
-from experiments.description import describe_run
-from experiments.recipes import describe_scalars
-from experiments.recipes import make_tracker
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
+from experiments.recipes import kubric
+from experiments.recipes import matching
+from experiments.recipes import pips_clips
+from experiments.recipes import point_windows
+from experiments.recipes import procedural
+from experiments.recipes import self_training
+from experiments.recipes import taptr_videos
+from experiments.recipes.description import describe_run
+from experiments.recipes.recipe import describe_scalars
+from experiments.recipes.recipe import make_tracker
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
 from tapjax import parallel
 from tapjax.files import write_atomically
 from tapjax.models import registry

@@ -9,12 +9,6 @@ from typing import Any
 from absl import flags
 import jax
 
-from experiments import pips_clips
-from experiments import point_windows
-from experiments import procedural
-from experiments import self_training
-from experiments import taptr_videos
-from experiments import training
 from experiments.config import KubricTrainConfig
 from experiments.config import MatchingTrainConfig
 from experiments.config import override_config
@@ -25,6 +19,12 @@ from experiments.config import RunConfig
 from experiments.config import SelfTrainConfig
 from experiments.config import TaptrTrainConfig
 from experiments.config import TrainConfig
+from experiments.recipes import pips_clips
+from experiments.recipes import point_windows
+from experiments.recipes import procedural
+from experiments.recipes import self_training
+from experiments.recipes import taptr_videos
+from experiments.tasks import training
 from tapjax import parallel
 from tapjax import tables
 from tapjax.data.kubric.batches import KubricConfig

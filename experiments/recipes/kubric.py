@@ -10,15 +10,15 @@ import numpy as np
 
 from experiments.config import KubricTrainConfig
 from experiments.config import ValidationConfig
-from experiments.recipes import bind_key
-from experiments.recipes import check_resolutions
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import make_tracker
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
-from experiments.validation import make_evaluate
-from experiments.validation import make_evaluate_examples
+from experiments.recipes.recipe import bind_key
+from experiments.recipes.recipe import check_resolutions
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import make_tracker
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
+from experiments.recipes.validation import make_evaluate
+from experiments.recipes.validation import make_evaluate_examples
 from tapjax import parallel
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.batches import make_develop

@@ -1,10 +1,10 @@
 """Tracks a grid of points with exported files: NumPy, ONNX Runtime, a video.
 
 tapjax export --model=tapir --frames=24 --queries=64 --output=files
-python experiments/track_onnx.py video.mp4 files/tapir.onnx
+python examples/track_onnx.py video.mp4 files/tapir.onnx
 
 tapjax export --model=causal_tapir --step --queries=64 --output=files
-python experiments/track_onnx.py video.mp4 files/causal_tapir_start.onnx \
+python examples/track_onnx.py video.mp4 files/causal_tapir_start.onnx \
     files/causal_tapir_step.onnx
 
 The first form tracks through the number of frames of the file, the second

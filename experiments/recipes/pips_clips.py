@@ -22,10 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.config import PipsTrainConfig
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
 from tapjax import parallel
 from tapjax.data.point_odyssey.clip_batches import ClipBatch
 from tapjax.data.point_odyssey.clip_batches import count_clips

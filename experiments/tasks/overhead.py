@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 
-from experiments import benchmark as speed
+from experiments.tasks import benchmark as speed
 import tapjax
 from tapjax import tables
 from tapjax.evaluation import subjects

@@ -8,14 +8,14 @@ from jax.sharding import Mesh
 
 from experiments.config import MatchingTrainConfig
 from experiments.config import TrainConfig
-from experiments.recipes import bind_key
-from experiments.recipes import check_resolutions
-from experiments.recipes import load_initial
-from experiments.recipes import make_functions
-from experiments.recipes import make_tracker
-from experiments.recipes import Recipe
-from experiments.recipes import Workplace
-from experiments.validation import make_evaluate
+from experiments.recipes.recipe import bind_key
+from experiments.recipes.recipe import check_resolutions
+from experiments.recipes.recipe import load_initial
+from experiments.recipes.recipe import make_functions
+from experiments.recipes.recipe import make_tracker
+from experiments.recipes.recipe import Recipe
+from experiments.recipes.recipe import Workplace
+from experiments.recipes.validation import make_evaluate
 from tapjax import parallel
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.stored_videos import list_stored_videos

@@ -10,8 +10,8 @@ import pathlib
 from absl import flags
 from tqdm import tqdm
 
-from experiments import evaluate
 from experiments.config import override_config
+from experiments.tasks import evaluate
 from tapjax.data.point_odyssey.generated import write_procedural_scenes
 from tapjax.data.procedural.stored_videos import write_stored_videos
 from tapjax.data.procedural.videos import ProceduralConfig

@@ -1,0 +1,1 @@
+"""Recipes of training: data, updates and figures of each family."""

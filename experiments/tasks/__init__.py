@@ -1,0 +1,1 @@
+"""Tasks of `experiments.run`, one module each."""
