@@ -1,4 +1,4 @@
-"""How fast what is learned from is read, or made, for any config."""
+"""Speed of reading or making training data, for any config."""
 
 from collections.abc import Callable
 import dataclasses

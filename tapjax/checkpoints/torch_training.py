@@ -1,4 +1,4 @@
-"""What a training program in PyTorch saves to go on from: more than weights.
+"""Snapshots of a training program in PyTorch: more than weights.
 
 `torch.save` of a dict with the weights, the state of an Adam optimizer, and
 numbers of the run. Nothing that the file holds is executed.

@@ -31,7 +31,7 @@ _KEPT = 0.8
 
 @dataclasses.dataclass(frozen=True)
 class PanningConfig:
-  """How much the camera moves.
+  """Amount of camera motion.
 
   Attributes:
     largest_padding: pixels of black on each side, at most.
@@ -67,7 +67,7 @@ class PanningConfig:
 
 
 class Camera(NamedTuple):
-  """Where each frame is cut: new (x, y) = old (x, y) * zoom - corner.
+  """Cut of each frame: new (x, y) = old (x, y) * zoom - corner.
 
   Attributes:
     zoom: of width and height.

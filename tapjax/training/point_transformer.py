@@ -100,7 +100,7 @@ class PointLosses(NamedTuple):
 
 
 class PointMetrics(NamedTuple):
-  """What one update tells, with the losses under their published names.
+  """Metrics of one update, with the losses under their published names.
 
   Attributes:
     total_loss: what is minimized.
