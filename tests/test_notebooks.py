@@ -143,23 +143,42 @@ def environment(tmp_path, monkeypatch):
   return tmp_path
 
 
-@pytest.fixture
-def fresh_environment(environment, monkeypatch):
+@pytest.fixture(scope='session')
+def empty_venv(tmp_path_factory):
   """An environment that has nothing but a kernel, and no tapjax around."""
-  monkeypatch.delenv('PYTHONPATH')
-  monkeypatch.delenv('TAPJAX_CHECKPOINT')
-  monkeypatch.setenv('TAPJAX_MODEL', 'tapir_tiny')
-  monkeypatch.setenv('JUPYTER_PATH', str(environment / 'venv/share/jupyter'))
-  venv.create(environment / 'venv', with_pip=True)
-  python = str(environment / 'venv' / 'bin' / 'python')
+  folder = tmp_path_factory.mktemp('empty') / 'venv'
+  venv.create(folder, with_pip=True)
+  python = str(folder / 'bin' / 'python')
   for command in (
       ['-m', 'pip', 'install', '--quiet', 'ipykernel'],
       ['-m', 'ipykernel', 'install', '--sys-prefix', '--name=fresh'],
   ):
     subprocess.run([python, *command], check=True)
-  listed = subprocess.check_output([python, '-m', 'pip', 'list'], text=True)
-  assert not re.search(r'^(tapjax|jax|numpy|mediapy) ', listed, re.M)
-  return environment
+  assert not list_packages(python) & {'tapjax', 'jax', 'numpy', 'mediapy'}
+  return folder
+
+
+def list_packages(python):
+  command = [python, '-m', 'pip', 'list', '--format=json']
+  listed = json.loads(subprocess.check_output(command))
+  return {package['name'] for package in listed}
+
+
+@pytest.fixture
+def fresh_environment(empty_venv, environment, monkeypatch):
+  """The empty one for the first test, and for others one without tapjax.
+
+  The first brings in what tapjax needs, which takes minutes.
+  """
+  monkeypatch.delenv('PYTHONPATH')
+  monkeypatch.delenv('TAPJAX_CHECKPOINT')
+  monkeypatch.setenv('TAPJAX_MODEL', 'tapir_tiny')
+  monkeypatch.setenv('JUPYTER_PATH', str(empty_venv / 'share' / 'jupyter'))
+  python = str(empty_venv / 'bin' / 'python')
+  assert 'tapjax' not in list_packages(python)
+  yield environment
+  command = [python, '-m', 'pip', 'uninstall', '--yes', '--quiet', 'tapjax']
+  subprocess.run(command, check=True)
 
 
 @pytest.fixture

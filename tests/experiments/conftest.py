@@ -1,4 +1,4 @@
-"""What whole runs share: data, one device, and programs once compiled."""
+"""Fixtures of whole runs: data, one device, and compiled programs."""
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache

@@ -1,4 +1,4 @@
-"""What a run says before its first update."""
+"""The head of a training run's log."""
 
 import re
 

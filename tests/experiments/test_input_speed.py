@@ -1,4 +1,4 @@
-"""How fast data is read: of every format that configs name."""
+"""Speed of reading every data format that a config names."""
 
 import pathlib
 import re

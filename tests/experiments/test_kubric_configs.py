@@ -127,11 +127,8 @@ def test_the_recipe_is_the_published_one(name):
 @pytest.mark.parametrize(
     'name',
     [
-        # The others take longer to compile.
-        pytest.param(
-            name,
-            marks=[] if name == 'tapnet' else [pytest.mark.heavy],
-        )
+        # LocoTrack takes minutes to compile.
+        pytest.param(name, marks=[pytest.mark.heavy] * ('locotrack' in name))
         for name in NARROW
     ],
 )

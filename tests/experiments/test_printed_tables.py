@@ -1,4 +1,4 @@
-"""What experiments print: one table each, in columns that names fit into."""
+"""Printed tables of experiments, in columns that names fit into."""
 
 import json
 import pathlib
