@@ -138,8 +138,9 @@ def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
   get = LazyFrames.__getitem__
 
   def watch(self, rows):
-    held.append(len(rows))
-    return get(self, rows)
+    read = get(self, rows)
+    held.append(len(read))
+    return read
 
   monkeypatch.setattr(LazyFrames, '__getitem__', watch)
   result = evaluation.evaluate(ODYSSEY, make_source([video]), subject, tmp_path)

@@ -293,7 +293,8 @@ def make_textured_clip():
 def test_the_embedded_tracker_keeps_identities(streams):
   frames, truth = make_textured_clip()
   detector = make_detector(truth, 5, np.random.default_rng(0))
-  tracker = tapjax.load(resolution=(SIDE, SIDE))
+  # As large as it was trained to see videos.
+  tracker = tapjax.load(resolution=(SIDE, SIDE), initial_resolution=(328, 328))
   if streams:
     found = [
         (
