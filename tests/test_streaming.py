@@ -63,6 +63,7 @@ def assert_close(ours, theirs):
     np.testing.assert_allclose(mine, other, atol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_frames_one_by_one_are_the_whole_video():
   tracker = make_tracker()
   functions, params = tracker.functions, tracker.params

@@ -187,6 +187,7 @@ def test_all_around_a_query_is_correlated_with_all_around_a_position():
   )
 
 
+@pytest.mark.slow
 def test_courses_are_followed():
   """Written again for one point, from what each frame was refined to."""
   config = dataclasses.replace(
