@@ -67,6 +67,7 @@ def test_scores_pull_where_a_heatmap_is_wrong():
   assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pooled_stride', [2, 3])
 def test_cells_count_by_what_they_resemble_more(pooled_stride):
   def call(*arguments):
