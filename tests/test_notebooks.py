@@ -227,6 +227,25 @@ def mount(path):
   return folder
 
 
+def join_streams(outputs):
+  """Joins neighbouring messages of one stream.
+
+  A kernel sends a printed line in one message or in several, by its speed.
+  """
+  joined = []
+  for output in outputs:
+    last = joined[-1] if joined else None
+    if (
+        last is not None
+        and last.output_type == output.output_type == 'stream'
+        and last.name == output.name
+    ):
+      last.text += output.text
+    else:
+      joined.append(output)
+  return joined
+
+
 def execute(notebook, folder, kernel='python3', changes=()):
   """Runs a notebook in a folder and returns the outputs of its cells.
 
@@ -248,7 +267,9 @@ def execute(notebook, folder, kernel='python3', changes=()):
       kernel_name=kernel,
       resources={'metadata': {'path': str(folder)}},
   ).execute()
-  outputs = {cell.id: cell.get('outputs', []) for cell in contents.cells}
+  outputs = {
+      cell.id: join_streams(cell.get('outputs', [])) for cell in contents.cells
+  }
   assert f'tapjax {tapjax.__version__} with' in outputs['install'][-1].text
   return outputs
 
