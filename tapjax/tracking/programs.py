@@ -5,7 +5,6 @@ on each device. Features, queries and memory lead with the axis of the batch,
 which is cut: each device tracks its own queries and sees all features.
 """
 
-from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -34,11 +33,16 @@ from tapjax.tracking.shapes import ProgramShape
 from tapjax.types import PyTree
 from tapjax.types import Tracks
 
+# A jitted function, a compiled program, or the shapes of its arguments.
+Stage = Any
 Frames = UInt8[Array, 't h w 3'] | Float[Array, 't h w 3']
 
 
 class Stages(NamedTuple):
-  """The stages of a plan as functions of arrays on `d` devices.
+  """The stages of a plan: functions of arrays on `d` devices.
+
+  The same record holds functions to be traced, compiled programs, and the
+  shapes of their arguments.
 
   Attributes:
     encode: ((params, frames `[t, h, w, 3]`, number of valid frames), first step
@@ -52,11 +56,11 @@ class Stages(NamedTuple):
       `[d, m, t]`, memory.
   """
 
-  encode: Callable[..., PyTree]
-  join: Callable[..., PyTree]
-  begin: Callable[..., PyTree]
-  describe: Callable[..., PyTree]
-  track: Callable[..., tuple[Tracks, PyTree]]
+  encode: Stage
+  join: Stage
+  begin: Stage
+  describe: Stage
+  track: Stage
 
 
 class Programs:
@@ -120,17 +124,12 @@ def compile_stages(
       'describe': shape.describes,
       'track': True,
   }
-  return stages._replace(
-      **{
-          name: (
-              getattr(stages, name)
-              .lower(*getattr(arguments, name))  # type: ignore[attr-defined]
-              .compile()
-          )
-          for name, is_needed in needed.items()
-          if is_needed
-      }
-  )
+  compiled = {
+      name: getattr(stages, name).lower(*getattr(arguments, name)).compile()
+      for name, is_needed in needed.items()
+      if is_needed
+  }
+  return stages._replace(**compiled)
 
 
 def make_stages(

@@ -223,7 +223,7 @@ def describe_queries(
 def describe_tracks(functions: TrackerFunctions, num_frames: int) -> Tracks:
   """Returns the shapes `[1, t]` of the tracks of a query."""
 
-  def track(params, features, points):  # type: ignore[no-untyped-def]
+  def track(params, features, points):
     queries = arrows.describe_queries(functions, params, features, points)
     valid = arrows.ValidLength(
         np.asarray(num_frames, np.int32), np.asarray(1, np.int32)

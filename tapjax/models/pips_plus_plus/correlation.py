@@ -4,6 +4,7 @@ The network counts pixel centers as integers, tapjax has raster coordinates:
 they differ by half a pixel, in whole frames as in cells of any size.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def correlate_tracks(
     platform: see `map_frames`.
   """
   return map_frames(
-      lambda *frame: _correlate_frame(pyramid, *frame, radius),
+      functools.partial(_correlate_frame, pyramid, radius=radius),
       frames.swapaxes(0, 1),
       positions.swapaxes(0, 1),
       vectors.swapaxes(0, 1),

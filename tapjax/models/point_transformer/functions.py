@@ -179,7 +179,7 @@ class PointTransformerFunctions(TrackerFunctions):
           'causal_bootstapir'
       )
     positions = map_batch(
-        lambda *video: self._track(params, *video, valid),
+        functools.partial(self._track, params, valid=valid),
         features,
         query_features,
         state.positions,

@@ -113,6 +113,7 @@ def join_inputs(
   PARITY: published networks see zeros in place of positions
   (test_tapir_parity).
   """
+  assert now.features is not None, 'TAPIR refines the features of tracks'
   logits = jnp.stack([now.occlusion_logits, now.uncertainty_logits], axis=-1)
   return jnp.concatenate(
       [places, logits, now.features, jnp.concatenate(correlations, axis=-1)],

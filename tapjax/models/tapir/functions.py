@@ -23,7 +23,7 @@ Weights: github.com/google-deepmind/tapnet, Apache 2.0.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,6 @@ from tapjax.models.segments import SegmentList
 from tapjax.models.tapir.config import check_config
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.correlation import correlate_tracks
-from tapjax.models.tapir.correlation import FeatureGrids
 from tapjax.models.tapir.correlation import Grids
 from tapjax.models.tapir.correlation import join_inputs
 from tapjax.models.tapir.correlation import QueryVectors
@@ -76,9 +75,12 @@ from tapjax.types import PyTree
 from tapjax.types import Tracks
 from tapjax.types import TrackState
 
-# One of each per distinct resolution, in the order of `encoded_resolutions`.
-Features = tuple[FeatureGrids, ...]
-QueryFeatures = tuple[QueryVectors, ...]
+# One of each per distinct resolution, in the order of `encoded_resolutions`:
+# `FeatureGrids` and `QueryVectors`, or those of a tracker with more fields.
+Features = tuple[Grids, ...]
+QueryFeatures = tuple[Vectors, ...]
+# `TapirMemory`, or that of a tracker with more fields.
+Memory = Any
 
 
 class TapirMemory(NamedTuple):
@@ -181,7 +183,7 @@ class TapirFunctions(TrackerFunctions):
       query_points: Float[Array, 'b n 3'],
       num_frames: NumFrames | None = None,
       capacity: int | None = None,
-  ) -> TapirMemory | None:
+  ) -> Memory | None:
     """Returns the zeros that precede a video; None if the future is seen."""
     del num_frames, capacity
     if not self.streams:
@@ -205,7 +207,7 @@ class TapirFunctions(TrackerFunctions):
       features: Features,
       query_features: QueryFeatures,
       query_points: Float[Array, 'b n 3'] | None,
-      memory: TapirMemory | None = None,
+      memory: Memory | None = None,
       *,
       target_points: Float[Array, 'b n t 2'] | None = None,
   ) -> TrackState:
@@ -266,12 +268,12 @@ class TapirFunctions(TrackerFunctions):
       features: Features,
       query_features: QueryFeatures,
       state: TrackState,
-      memory: TapirMemory | None = None,
+      memory: Memory | None = None,
       valid: ValidLength | None = None,
       query_points: Float[Array, 'b n 3'] | None = None,
       *,
       target_points: Float[Array, 'b n t 2'] | None = None,
-  ) -> tuple[TrackState, TapirMemory | None]:
+  ) -> tuple[TrackState, Memory | None]:
     """Refines all frames of a track together, at one level after the other."""
     del query_points, target_points
     if memory is not None and not self.streams:
@@ -281,7 +283,7 @@ class TapirFunctions(TrackerFunctions):
       )
     num_frames = None if valid is None else valid.num_frames
     states, blocks = map_batch(
-        lambda *video: self._refine(params, *video, num_frames),
+        functools.partial(self._refine, params, num_frames=num_frames),
         features,
         query_features,
         state._replace(target_log_probs=None),

@@ -99,20 +99,21 @@ class Tapir(hk.Module):
         grid[grid.shape[0] // 2, grid.shape[1] // 2][None]
         for grid in (grids.fine, grids.coarse)
     )
-    cells = grids.coarse.shape[:2]
+    height, width = grids.coarse.shape[:2]
     estimate = self.estimate_frame(grids.coarse, coarse)
     occlusion, uncertainty = jnp.moveaxis(estimate.logits, -1, 0)[:, :, None]
+    features = jnp.concatenate([fine, coarse], axis=-1)[:, None]
     now = Refinement(
         estimate.positions[:, None],
         occlusion,
         uncertainty,
-        jnp.concatenate([fine, coarse], axis=-1)[:, None],
+        features,
     )
     correlations = correlate_tracks(
         jax.tree.map(lambda grid: grid[None], grids),
         now.positions,
-        now.features,
-        cells,
+        features,
+        (height, width),
         self._config.radius,
         self._platform,
     )

@@ -155,10 +155,11 @@ class TapirTinyFunctions(TapirFunctions):
   ) -> TapirTinyMemory:
     """Returns the zeros that precede a video."""
     del num_frames, capacity
-    shape = query_points.shape[:2]
+    batch, num_queries = query_points.shape[:2]
+    channels = self.config.feature_channels[1]
     return TapirTinyMemory(
-        *self._make_block_memory(*shape),
-        make_motion_state(*shape, self.config.feature_channels[1]),
+        *self._make_block_memory(batch, num_queries),
+        make_motion_state(batch, num_queries, channels),
     )
 
   def initialize_tracks(
@@ -296,7 +297,8 @@ class TapirTinyFunctions(TapirFunctions):
   ) -> TrackState:
     """Returns the guess on one frame, from appearance and motion."""
     config = self.config
-    cells = grid.shape[:2]
+    height, width = grid.shape[:2]
+    cells = height, width
     prior = templates = None
     if config.motion_weight:
       prior = compute_motion_prior(

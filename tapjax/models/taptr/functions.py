@@ -186,7 +186,7 @@ class TaptrFunctions(TrackerFunctions):
           'video; got one - use a causal preset, such as causal_bootstapir'
       )
     states = map_batch(
-        lambda *video: self._refine(params, *video, valid),
+        functools.partial(self._refine, params, valid=valid),
         features,
         query_features,
         state,
@@ -273,7 +273,7 @@ class TaptrFunctions(TrackerFunctions):
     queries' own frames, hold the query.
     """
     return map_batch(
-        lambda *video: self._predict(params, *video, dropout_key),
+        functools.partial(self._predict, params, dropout_key=dropout_key),
         features,
         query_features,
     )
