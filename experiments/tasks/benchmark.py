@@ -18,6 +18,7 @@ With --streaming, causal trackers are timed frame by frame: the median and the
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import functools
 import json
 import pathlib
 import resource
@@ -287,7 +288,7 @@ def measure_export(model: str, num_frames: int, num_queries: int) -> ExportRow:
       tracker.functions, tracker.params, num_frames, num_queries
   )
   arrays = verification.make_arrays(program, num_queries)
-  compiled = jax.jit(program.function)
+  compiled = functools.partial(jax.jit(program.function), tracker.params)
   onnx_files.check_installed()
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / f'{model}.onnx'

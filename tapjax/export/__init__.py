@@ -24,6 +24,7 @@ from tapjax.export.programs import Program
 from tapjax.export.verification import Difference
 from tapjax.files import write_atomically
 from tapjax.models import registry
+from tapjax.models.contract import set_platform
 from tapjax.models.contract import TrackerFunctions
 from tapjax.tracker import Tracker
 from tapjax.tracking.options import Progress
@@ -87,17 +88,8 @@ def export_tracker(
   )
   check_installed(format)
   report = report or (lambda stage, done, total: None)
-  programs: tuple[Program, ...]
-  if num_frames is None:
-    programs = make_session_programs(
-        tracker.functions, tracker.params, num_queries
-    )
-  else:
-    programs = (
-        make_track_program(
-            tracker.functions, tracker.params, num_frames, num_queries
-        ),
-    )
+  programs = _make_programs(tracker, 'cpu', num_queries, num_frames)
+  on_accelerators = _make_programs(tracker, 'tpu', num_queries, num_frames)
   folder = pathlib.Path(output)
   description = _describe(tracker, weights)
   with tempfile.TemporaryDirectory(dir=folder, prefix='.export_') as hidden:
@@ -110,7 +102,7 @@ def export_tracker(
       if format == 'onnx':
         onnx_files.write_onnx(path, program, description)
       else:
-        stablehlo_files.write_stablehlo(path, program)
+        stablehlo_files.write_stablehlo(path, program, on_accelerators[i])
       report('export', i + 1, len(paths))
     report('verify', 0, 1)
     differences = verification.verify(paths, programs, num_queries)
@@ -171,6 +163,21 @@ def check_installed(format: Format) -> None:  # noqa: A002 - as the flag has it.
   """Raises ValueError if packages required by a format are missing."""
   if format == 'onnx':
     onnx_files.check_installed()
+
+
+def _make_programs(
+    tracker: Tracker,
+    platform: str,
+    num_queries: int | None,
+    num_frames: int | None,
+) -> tuple[Program, ...]:
+  """Returns the programs of a request, in the form for a platform."""
+  functions = set_platform(tracker.functions, platform)
+  if num_frames is None:
+    return make_session_programs(functions, tracker.params, num_queries)
+  return (
+      make_track_program(functions, tracker.params, num_frames, num_queries),
+  )
 
 
 def _name_files(tracker: Tracker, program: Program) -> str:

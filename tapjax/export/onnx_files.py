@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import functools
 import importlib.util
 import logging
 import pathlib
@@ -39,7 +40,8 @@ def write_onnx(
   import jax2onnx
 
   shapes = list(program.inputs.values())
-  traced = rewriting.trace(program.function, *shapes)
+  function = functools.partial(program.function, program.params)
+  traced = rewriting.trace(function, *shapes)
   with _silence_converter():
     model = jax2onnx.to_onnx(
         core.jaxpr_as_fun(traced),

@@ -37,17 +37,19 @@ NEXT = 'next_'
 
 
 class Program(NamedTuple):
-  """Pure function from arrays to arrays.
+  """Pure function from parameters and arrays to arrays.
 
   Attributes:
     name: `track`, `start` or `step`.
-    function: function from arrays in the order of `inputs` to a tuple of arrays
-      in the order of `outputs`.
+    params: parameters of the tracker.
+    function: function from parameters and arrays in the order of `inputs` to a
+      tuple of arrays in the order of `outputs`.
     inputs: shapes and types by name.
     outputs: shapes and types by name.
   """
 
   name: str
+  params: Params
   function: Callable[..., tuple[Array, ...]]
   inputs: Mapping[str, jax.ShapeDtypeStruct]
   outputs: Mapping[str, jax.ShapeDtypeStruct]
@@ -65,7 +67,9 @@ def make_track_program(
   """
 
   def track(
-      frames: UInt8[Array, 't h w 3'], query_points: Float[Array, 'n 3']
+      params: Params,
+      frames: UInt8[Array, 't h w 3'],
+      query_points: Float[Array, 'n 3'],
   ) -> dict[str, Array]:
     points = query_points[None]
     features = arrows.encode_segment(functions, params, frames[None])
@@ -75,6 +79,7 @@ def make_track_program(
 
   return _make_program(
       'track',
+      params,
       track,
       frames=_describe_frames(functions, num_frames),
       query_points=jax.ShapeDtypeStruct(
@@ -100,7 +105,9 @@ def make_session_programs(
     )
 
   def describe(
-      frame: UInt8[Array, 'h w 3'], points_yx: Float[Array, 'n 2']
+      params: Params,
+      frame: UInt8[Array, 'h w 3'],
+      points_yx: Float[Array, 'n 2'],
   ) -> tuple[PyTree, PyTree]:
     points = jnp.pad(points_yx, ((0, 0), (1, 0)))[None]
     features = arrows.encode_segment(functions, params, frame[None, None])
@@ -109,15 +116,17 @@ def make_session_programs(
 
   frame = jax.ShapeDtypeStruct((*functions.resolution, 3), np.uint8)
   points = jax.ShapeDtypeStruct((count, 2), np.float32)
-  state = jax.eval_shape(describe, frame, points)
+  state = jax.eval_shape(describe, params, frame, points)
 
   def start(
-      frame: UInt8[Array, 'h w 3'], points_yx: Float[Array, 'n 2']
+      params: Params,
+      frame: UInt8[Array, 'h w 3'],
+      points_yx: Float[Array, 'n 2'],
   ) -> dict[str, Array]:
-    return _name_state(describe(frame, points_yx))
+    return _name_state(describe(params, frame, points_yx))
 
   def step(
-      frame: UInt8[Array, 'h w 3'], **state_arrays: Array
+      params: Params, frame: UInt8[Array, 'h w 3'], **state_arrays: Array
   ) -> dict[str, Array]:
     leaves = [state_arrays[name][None] for name in _list_names(state)]
     queries, memory = jax.tree.unflatten(jax.tree.structure(state), leaves)
@@ -132,26 +141,27 @@ def make_session_programs(
 
   state_shapes = jax.eval_shape(_name_state, state)
   return (
-      _make_program('start', start, frame=frame, points_yx=points),
-      _make_program('step', step, frame=frame, **state_shapes),
+      _make_program('start', params, start, frame=frame, points_yx=points),
+      _make_program('step', params, step, frame=frame, **state_shapes),
   )
 
 
 def _make_program(
     name: str,
+    params: Params,
     function: Callable[..., dict[str, Array]],
     **inputs: jax.ShapeDtypeStruct,
 ) -> Program:
-  outputs = jax.eval_shape(lambda named: function(**named), inputs)
+  outputs = jax.eval_shape(lambda named: function(params, **named), inputs)
   # Tracks come first; JAX sorts names alphabetically.
   tracks = {name: outputs[name] for name in Tracks._fields if name in outputs}
   outputs = tracks | outputs
 
-  def call(*arrays: Array) -> tuple[Array, ...]:
-    named = function(**dict(zip(inputs, arrays, strict=True)))
+  def call(params: Params, *arrays: Array) -> tuple[Array, ...]:
+    named = function(params, **dict(zip(inputs, arrays, strict=True)))
     return tuple(named[output] for output in outputs)
 
-  return Program(name, call, inputs, outputs)
+  return Program(name, params, call, inputs, outputs)
 
 
 def _count_queries(num_queries: int | None) -> Any:

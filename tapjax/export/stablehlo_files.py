@@ -1,4 +1,8 @@
-"""StableHLO files of programs, in the container of `jax.export`."""
+"""StableHLO files of programs, in the container of `jax.export`.
+
+One file serves every platform: it holds a program traced for CPUs and one
+traced for accelerators, and the weights once.
+"""
 
 import pathlib
 
@@ -12,18 +16,25 @@ from tapjax.files import write_atomically
 _PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
 
-def write_stablehlo(path: pathlib.Path, program: Program) -> None:
-  """Writes a program with its weights.
+def write_stablehlo(
+    path: pathlib.Path, on_cpu: Program, on_accelerators: Program
+) -> None:
+  """Writes a program, as traced for either kind of platform.
 
   The deserialized function takes and returns a dictionary of arrays.
   """
 
   def call(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    inputs = [arrays[name] for name in program.inputs]
-    return dict(zip(program.outputs, program.function(*inputs), strict=True))
+    outputs = jax.lax.platform_dependent(
+        on_cpu.params,
+        *(arrays[name] for name in on_cpu.inputs),
+        cpu=on_cpu.function,
+        default=on_accelerators.function,
+    )
+    return dict(zip(on_cpu.outputs, outputs, strict=True))
 
   exported = export.export(jax.jit(call), platforms=_PLATFORMS)(
-      dict(program.inputs)
+      dict(on_cpu.inputs)
   )
   with write_atomically(path) as file:
     file.write(exported.serialize())

@@ -124,7 +124,8 @@ def _compile(program: Program) -> run_file.Call:
   function = jax.jit(program.function)
 
   def call(arrays: run_file.Arrays) -> run_file.Arrays:
-    outputs = function(*(arrays[name] for name in program.inputs))
+    inputs = (arrays[name] for name in program.inputs)
+    outputs = function(program.params, *inputs)
     return dict(zip(program.outputs, outputs, strict=True))
 
   return call

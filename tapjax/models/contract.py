@@ -45,6 +45,8 @@ QueryPoints = Float[Array, 'b n 3']
 NumFrames = Int[Array | np.ndarray, '']
 NumQueries = Int[Array | np.ndarray, '']
 Precision = Literal['default', 'high', 'highest', 'bfloat16']
+# Number of members on an axis: an int, or a symbolic dimension of an export.
+DimSize = Any
 Method = TypeVar('Method', bound=Callable[..., Any])
 
 # A shorter window tells little of the motion of points.
@@ -290,6 +292,13 @@ def set_precision(
   """Returns the tracker with matrix products at another precision."""
   config = dataclasses.replace(functions.config, precision=precision)
   return dataclasses.replace(functions, config=config)  # type: ignore[type-var]
+
+
+def set_platform(
+    functions: TrackerFunctions, platform: str
+) -> TrackerFunctions:
+  """Returns the tracker in the forms of operations for another platform."""
+  return dataclasses.replace(functions, platform=platform)  # type: ignore[type-var]
 
 
 def _cast(tree: PyTree, old: Any, new: Any) -> PyTree:

@@ -163,12 +163,15 @@ def test_files_that_compute_something_else_are_not_left(
 ):
   write = stablehlo_files.write_stablehlo
 
-  def write_shifted(path, program):
-    def function(*arrays):
-      positions, *rest = program.function(*arrays)
-      return positions + 0.02, *rest
+  def write_shifted(path, *programs):
+    def shift(program):
+      def function(*arrays):
+        positions, *rest = program.function(*arrays)
+        return positions + 0.02, *rest
 
-    write(path, program._replace(function=function))
+      return program._replace(function=function)
+
+    write(path, *map(shift, programs))
 
   monkeypatch.setattr(stablehlo_files, 'write_stablehlo', write_shifted)
   status, out, err = run(

@@ -4,12 +4,15 @@ import dataclasses
 import functools
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
 from tapjax.data.procedural import demo
 from tapjax.export import programs
 from tapjax.export import run_file
+from tapjax.export import stablehlo_files
+from tapjax.models.contract import set_platform
 from tapjax.models.tapir_tiny.config import TAPIR_TINY
 from tapjax.models.tapir_tiny.functions import TapirTinyFunctions
 from tapjax.tracker import Tracker
@@ -37,7 +40,8 @@ def make_tracker():
 
 def call_with_names(program):
   def call(arrays):
-    outputs = program.function(*(arrays[name] for name in program.inputs))
+    inputs = (arrays[name] for name in program.inputs)
+    outputs = program.function(program.params, *inputs)
     return dict(zip(program.outputs, outputs, strict=True))
 
   return jax.jit(call)
@@ -128,3 +132,27 @@ def test_names_and_shapes_need_no_work():
       'uncertainty_logits': jax.ShapeDtypeStruct((7,), np.float32),
   }
   assert step.outputs == {**tracks, **memory}
+
+
+def test_a_file_for_tpus_holds_the_form_for_tpus(tmp_path):
+  tracker = make_tracker()
+  on_cpu, on_tpu = (
+      programs.make_track_program(
+          set_platform(tracker.functions, platform), tracker.params, 3, 2
+      )
+      for platform in ('cpu', 'tpu')
+  )
+  path = tmp_path / 'track.stablehlo'
+  stablehlo_files.write_stablehlo(path, on_cpu, on_tpu)
+  exported = jax.export.deserialize(bytearray(path.read_bytes()))
+  assert exported.platforms == ('cpu', 'cuda', 'rocm', 'tpu')
+
+  def count_loops(program):
+    shapes = list(program.inputs.values())
+    text = jax.jit(program.function).lower(program.params, *shapes).as_text()
+    return text.count('stablehlo.while')
+
+  # Frames are encoded one after the other on a CPU, and at once elsewhere.
+  assert count_loops(on_cpu) > count_loops(on_tpu)
+  found = exported.mlir_module().count('stablehlo.while')
+  assert found == count_loops(on_cpu) + count_loops(on_tpu)

@@ -38,6 +38,7 @@ from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
 from tapjax.models.arrows import pass_through_queries
 from tapjax.models.arrows import prepend_guess
+from tapjax.models.contract import DimSize
 from tapjax.models.contract import encodes_with_precision
 from tapjax.models.contract import NumFrames
 from tapjax.models.contract import Params
@@ -190,7 +191,9 @@ class TapirFunctions(TrackerFunctions):
       return None
     return TapirMemory(*self._make_block_memory(*query_points.shape[:2]))
 
-  def _make_block_memory(self, batch: int, num_queries: int) -> BlockMemory:
+  def _make_block_memory(
+      self, batch: DimSize, num_queries: DimSize
+  ) -> BlockMemory:
     config = self.config
     iterations = len(config.levels) * config.num_iterations
     leading = (batch, iterations, config.mixer_blocks, num_queries, TAPS - 1)

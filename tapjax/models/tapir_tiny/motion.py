@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import Resolution
+from tapjax.models.contract import DimSize
 
 
 class MotionState(NamedTuple):
@@ -31,7 +32,7 @@ class MotionState(NamedTuple):
 
 
 def make_motion_state(
-    batch: int, num_queries: int, channels: int
+    batch: DimSize, num_queries: DimSize, channels: int
 ) -> MotionState:
   """Returns the zeros before the first frame."""
   shape = batch, num_queries
