@@ -166,6 +166,7 @@ def test_estimates_are_what_xla_allocates(name):
         + analysis.temp_size_in_bytes
         - analysis.alias_size_in_bytes
     )
-    workspace = peak_bytes.find_workspace(traced)
+    total = allocated + peak_bytes.find_workspace(traced)
     estimate = estimate_peak_bytes(traced)
-    assert 0.9 < estimate / (allocated + workspace) < 1.1, stage
+    # Buffers of a few MB, such as copies of weights, are beyond the estimate.
+    assert abs(estimate - total) < max(0.1 * total, 5e6), stage

@@ -69,7 +69,9 @@ def run_segments(functions, params, frames, points):
   segments = functions.list_segments(len(frames), times)
   assert segments.carries_memory
   memory = functions.begin(
-      jnp.asarray(points), np.int32(len(frames)), segments.capacity
+      jnp.asarray(points),
+      np.asarray(len(frames), np.int32),
+      segments.capacity,
   )
   positions = np.zeros((*points.shape[:2], len(frames), 2), np.float32)
   for segment in segments.tracked:
