@@ -26,8 +26,8 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_video(
       values,
       'Video file, address such as rtsp://host/path, number of a camera (0 is '
-      'the first), or folder in which pictures appear, their names in the order '
-      'of time.',
+      'the first), or folder in which pictures appear, their names in the '
+      'order of time.',
   )
   common_flags.define_model(
       values, f'Preset that streams; {registry.DEFAULT} without it.'

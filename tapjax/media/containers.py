@@ -182,6 +182,6 @@ def _explain_unopened(place: str | os.PathLike[str], error: Exception) -> str:
         'cut short; copy or record it again'
     )
   return (
-      f'{str(place)!r} is not a video that FFmpeg can read, or its beginning is '
-      f'damaged; convert it to an H.264 .mp4 (FFmpeg says: {reason})'
+      f'{str(place)!r} is not a video that FFmpeg can read, or its beginning '
+      f'is damaged; convert it to an H.264 .mp4 (FFmpeg says: {reason})'
   )

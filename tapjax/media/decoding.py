@@ -4,16 +4,18 @@
 container ──demux──► packets ──decode──► frames ──turn──► StreamFrame
 ```
 
-Every frame that the file holds becomes one `StreamFrame`. A frame that cannot be
-decoded has no pixels but a reason, and one with gaps concealed by the decoder
-has both, so that no frame is missing or wrong in silence.
+Every frame that the file holds becomes one `StreamFrame`. A frame that cannot
+be decoded has no pixels but a reason, and one with gaps concealed by the
+decoder has both. Frames predicted from a damaged one are not marked.
 """
 
+from collections.abc import Generator
 from collections.abc import Iterator
 import pathlib
 from typing import Any, NamedTuple
 
 import av
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 import numpy as np
 
@@ -47,7 +49,7 @@ class StreamFrame(NamedTuple):
 
 def iterate_frames(
     container: Any, stream: Any, path: pathlib.Path | None = None
-) -> Iterator[StreamFrame]:
+) -> Generator[StreamFrame, None, None]:
   """Decodes a stream frame by frame.
 
   Args:
@@ -57,14 +59,15 @@ def iterate_frames(
   """
   stream.thread_type = 'AUTO'
   size = containers.get_written_size(container)
+  reformatter = VideoReformatter()
   ledger = _Ledger(stream)
   count = 0
   for frame in _decode(container, stream, ledger):
-    for missing in ledger.find_missing(frame.pts):
+    for gap in ledger.find_missing(frame.pts):
       count += 1
-      yield missing
+      yield gap
     count += 1
-    yield _convert(frame, stream, size)
+    yield _convert(frame, stream, size, reformatter)
   missing = ledger.count_missing(count)
   is_cut = path is not None and completeness.is_cut_short(path)
   if is_cut or ledger.is_cut(container):
@@ -188,23 +191,22 @@ def _drain(context: Any, ledger: _Ledger) -> Iterator[Any]:
 
 
 def _convert(
-    frame: Any, stream: Any, size: tuple[int, int] | None
+    frame: Any,
+    stream: Any,
+    size: tuple[int, int] | None,
+    reformatter: VideoReformatter,
 ) -> StreamFrame:
-  """Returns a decoded frame as upright RGB pixels."""
-  time = None
-  if frame.pts is not None:
-    time = float(frame.pts * (frame.time_base or stream.time_base))
-  damage = _CONCEALED if frame.is_corrupt else ''
-  return StreamFrame(to_rgb(frame, size), damage, time)
-
-
-def to_rgb(frame: Any, size: tuple[int, int] | None = None) -> Image:
-  """Returns the pixels of a frame, upright.
+  """Returns a decoded frame as upright RGB pixels.
 
   `size` crops a frame that was padded to an even size before it was encoded.
   """
-  # Bicubic is FFmpeg's own choice: pixels equal those of its command line.
-  image = frame.to_ndarray(format='rgb24', interpolation='BICUBIC')
+  time = None
+  if frame.pts is not None:
+    time = float(frame.pts * (frame.time_base or stream.time_base))
+  # Bicubic is FFmpeg's own choice. Decoding has threads already.
+  image = reformatter.reformat(
+      frame, format='rgb24', interpolation='BICUBIC', threads=1
+  ).to_ndarray()
   if size is not None:
     height, width = size
     if (height + height % 2, width + width % 2) == image.shape[:2]:
@@ -212,4 +214,5 @@ def to_rgb(frame: Any, size: tuple[int, int] | None = None) -> Image:
   matrix = orientation.read_matrix(frame)
   if matrix is not None:
     image = orientation.turn(image, matrix)
-  return np.ascontiguousarray(image)
+  damage = _CONCEALED if frame.is_corrupt else ''
+  return StreamFrame(np.ascontiguousarray(image), damage, time)

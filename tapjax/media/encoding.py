@@ -11,6 +11,7 @@ import av
 from av.video.reformatter import ColorRange
 from av.video.reformatter import Colorspace
 from av.video.reformatter import Interpolation
+from av.video.reformatter import VideoReformatter
 import numpy as np
 
 from tapjax.files import Times
@@ -73,15 +74,18 @@ def encode(
     stream.codec_context.color_range = _TELEVISION_RANGE
     for name in ('colorspace', 'color_primaries', 'color_trc'):
       setattr(stream.codec_context, name, _BT709)
+    reformatter = VideoReformatter()
     previous = -1
     for index, image in enumerate(frames):
-      frame: Any = av.VideoFrame.from_ndarray(
-          np.pad(image, padding, mode='edge'), 'rgb24'
-      ).reformat(
+      if any(side % 2 for side in size):
+        image = np.pad(image, padding, mode='edge')
+      frame: Any = reformatter.reformat(
+          av.VideoFrame.from_ndarray(np.ascontiguousarray(image), 'rgb24'),
           format='yuv420p',
           dst_colorspace=Colorspace.ITU709,
           dst_color_range=ColorRange.MPEG,
           interpolation=_SCALING,
+          threads=1,
       )
       previous = max(previous + 1, get_tick(index))
       frame.pts, frame.time_base, frame.duration = previous, tick, usual

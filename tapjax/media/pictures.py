@@ -1,8 +1,8 @@
 """Pictures: single files, folders and numbered patterns of them.
 
-PyAV's decoders are chosen by the first bytes of a file, so that neither its name
-nor its size matters. Pillow, which the core library does not need, is imported
-here for those who do.
+PyAV's decoders are chosen by the first bytes of a file, so that neither its
+name nor its size matters. Pillow, which the core library does not need, is
+imported here for those who do.
 """
 
 import collections
@@ -92,7 +92,7 @@ def is_picture_name(name: str) -> bool:
 def find_pictures(place: str | os.PathLike[str]) -> Pictures | None:
   """Returns the pictures that a place names; None for any other place.
 
-  A place is a folder, a pattern such as seq/%05d.png or seq/*.png, or a picture.
+  A place is a folder, a pattern such as seq/%05d.png or seq/*.png, or a file.
   """
   path = pathlib.Path(place)
   folder = path.parent
@@ -128,14 +128,13 @@ def read_picture(
   """
   path = containers.check_file(path, 'picture')
   content = path.read_bytes()
-  for start, codec, strictness in _KINDS:
-    if content.startswith(start):
-      break
-  else:
+  kind = next((kind for kind in _KINDS if content.startswith(kind[0])), None)
+  if kind is None:
     raise ValueError(
         f'{str(path)!r} is not a readable picture (none of '
         f'{", ".join(PICTURES)}) - save it as .png'
     )
+  _, codec, strictness = kind
   context: Any = av.CodecContext.create(codec, 'r')
   context.options = {'err_detect': strictness}
   try:

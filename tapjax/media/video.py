@@ -282,8 +282,8 @@ def _check_damage(
     )
   if concealed:
     warnings.warn(
-        f'{concealed} of {count} frames of {str(place)!r} are damaged, and were '
-        'decoded with gaps filled in',
+        f'{concealed} of {count} frames of {str(place)!r} are damaged, and '
+        'were decoded with gaps filled in',
         stacklevel=2,
     )
 
@@ -299,8 +299,9 @@ def _check_sizes(
     size = size or (height, width)
     if (height, width) != size:
       raise ValueError(
-          f'{str(place)!r} changes its size: frame {index} is {width}x{height}, '
-          f'the frames before it are {size[1]}x{size[0]} - cut it there'
+          f'{str(place)!r} changes its size: frame {index} is '
+          f'{width}x{height}, the frames before it are {size[1]}x{size[0]} - '
+          'cut it there'
       )
     yield frame, time
 

@@ -77,7 +77,8 @@ def estimate_resizing(
     functions: TrackerFunctions, resolution: Resolution
 ) -> int:
   """Returns the bytes that resizing a block of frames takes, with the block."""
-  size = tuple(resolution)
+  height, width = resolution
+  size = height, width
   if size == functions.resolution:
     return 0
   return estimate_peak_bytes(

@@ -40,7 +40,7 @@ class PreparedVideo(NamedTuple):
 
 
 def count_block_frames(size: Resolution) -> int:
-  """Returns the number of frames of a size that are read and resized at once."""
+  """Returns the number of frames that are read and resized at once."""
   return max(1, min(_BLOCK_FRAMES, _BLOCK_PIXELS // math.prod(size)))
 
 

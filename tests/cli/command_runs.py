@@ -1,5 +1,6 @@
 """Runs of the command in this process, and inputs for them."""
 
+import pathlib
 import re
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ def make_frames(num, height, width):
 
 def write_picture(path, picture):
   """Writes RGBA pixels as a .png."""
-  videos.encode_picture(path, picture, 'png', 'rgba')
+  videos.encode_picture(pathlib.Path(path), picture, 'png', 'rgba')
 
 
 def refuse_to_load(*args, **kwargs):

@@ -258,7 +258,7 @@ def test_sound_alone_is_no_video(tmp_path):
 def test_missing_file_and_folder(tmp_path):
   with pytest.raises(FileNotFoundError, match='is the path right'):
     video_files.read_video(tmp_path / 'none.mp4')
-  with pytest.raises(ValueError, match='is a folder that holds no .png'):
+  with pytest.raises(ValueError, match=r'is a folder that holds no \.png'):
     video_files.read_video(tmp_path)
 
 
