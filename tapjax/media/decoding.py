@@ -60,6 +60,8 @@ def iterate_frames(
   stream.thread_type = 'AUTO'
   size = containers.get_written_size(container)
   reformatter = VideoReformatter()
+  rotation: int | None = None
+  matrix: orientation.Matrix | None = None
   ledger = _Ledger(stream)
   count = 0
   for frame in _decode(container, stream, ledger):
@@ -67,7 +69,10 @@ def iterate_frames(
       count += 1
       yield gap
     count += 1
-    yield _convert(frame, stream, size, reformatter)
+    # Side data hold their frame in a cycle, and so are read when they change.
+    if frame.rotation != rotation:
+      rotation, matrix = frame.rotation, orientation.read_matrix(frame)
+    yield _convert(frame, stream, size, matrix, reformatter)
   missing = ledger.count_missing(count)
   is_cut = path is not None and completeness.is_cut_short(path)
   if is_cut or ledger.is_cut(container):
@@ -194,6 +199,7 @@ def _convert(
     frame: Any,
     stream: Any,
     size: tuple[int, int] | None,
+    matrix: orientation.Matrix | None,
     reformatter: VideoReformatter,
 ) -> StreamFrame:
   """Returns a decoded frame as upright RGB pixels.
@@ -211,7 +217,6 @@ def _convert(
     height, width = size
     if (height + height % 2, width + width % 2) == image.shape[:2]:
       image = image[:height, :width]
-  matrix = orientation.read_matrix(frame)
   if matrix is not None:
     image = orientation.turn(image, matrix)
   damage = _CONCEALED if frame.is_corrupt else ''

@@ -24,7 +24,9 @@ _TICKS = 90000
 _MOST_TICKS = 1 << 30
 # x264 looks ahead over so many frames, fewer of them where they are large.
 _LOOKAHEAD = 30
-_LOOKAHEAD_PIXELS = 64 << 20
+_LOOKAHEAD_PIXELS = 32 << 20
+# RGB frames of which x264 takes the memory besides those, as measured.
+_HELD_FRAMES = 18
 _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 _BT709 = 1
 _TELEVISION_RANGE = 1
@@ -96,6 +98,11 @@ def encode(
 def count_lookahead(size: Resolution) -> int:
   """Returns the number of frames that the encoder holds before it codes one."""
   return max(1, min(_LOOKAHEAD, _LOOKAHEAD_PIXELS // math.prod(size)))
+
+
+def estimate_bytes(size: Resolution) -> int:
+  """Returns the bytes that encoding frames of a size takes."""
+  return (_HELD_FRAMES + count_lookahead(size)) * 3 * math.prod(size)
 
 
 def _round_rate(frame_rate: float) -> fractions.Fraction:

@@ -39,13 +39,14 @@ class Pictures(NamedTuple):
   Attributes:
     folder: that holds them.
     name: stem of the names of result files.
-    pattern: what their names match; None for all pictures.
+    pattern: regular expression of their names, or the name of the only one;
+      None for all pictures.
     is_one_file: whether there is only ever one.
   """
 
   folder: pathlib.Path
   name: str
-  pattern: re.Pattern[str] | None = None
+  pattern: str | None = None
   is_one_file: bool = False
 
   def list_files(self) -> list[pathlib.Path]:
@@ -79,9 +80,13 @@ class Pictures(NamedTuple):
     )
 
   def _holds(self, name: str) -> bool:
+    if self.is_one_file:
+      return name == self.pattern
+    if name.startswith('.'):
+      return False
     if self.pattern is not None:
-      return bool(self.pattern.fullmatch(name))
-    return is_picture_name(name) and not name.startswith('.')
+      return bool(re.fullmatch(self.pattern, name))
+    return is_picture_name(name)
 
 
 def is_picture_name(name: str) -> bool:
@@ -101,8 +106,7 @@ def find_pictures(place: str | os.PathLike[str]) -> Pictures | None:
   if path.exists():
     if not is_picture_name(path.name) or _is_animated(path):
       return None
-    pattern = re.compile(re.escape(path.name))
-    return Pictures(folder, path.stem, pattern, is_one_file=True)
+    return Pictures(folder, path.stem, path.name, is_one_file=True)
   parsed = _parse_pattern(path.name)
   if parsed is None or not folder.is_dir():
     return None
@@ -189,15 +193,13 @@ def _is_animated(path: pathlib.Path) -> bool:
   return head.startswith(b'\x89PNG') and b'acTL' in head.partition(b'IDAT')[0]
 
 
-def _parse_pattern(name: str) -> re.Pattern[str] | None:
+def _parse_pattern(name: str) -> str | None:
   """Returns the pattern of a name with %d, %05d, * or ?; None without."""
   parts = re.split(r'(%0?\d*d|\*|\?)', name)
   if len(parts) == 1:
     return None
   kinds = {'*': '.*', '?': '.'}
-  return re.compile(
-      ''.join(
-          kinds.get(part, r'\d+') if index % 2 else re.escape(part)
-          for index, part in enumerate(parts)
-      )
+  return ''.join(
+      kinds.get(part, r'\d+') if index % 2 else re.escape(part)
+      for index, part in enumerate(parts)
   )

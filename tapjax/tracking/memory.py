@@ -8,6 +8,7 @@ from jaxtyping import Float
 import numpy as np
 
 from tapjax.geometry import Resolution
+from tapjax.media import encoding
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.tracking import prepare
@@ -21,8 +22,8 @@ from tapjax.tracking.programs import make_stages
 
 # Memory of a running program besides its arrays, as measured on CPUs.
 _RUNTIME = 24 * 2**20
-# Frames of a video that its decoder and its encoder hold, in RGB.
-_STREAM_FRAMES = 12
+# RGB frames of which a decoder takes the memory, as measured on two cores.
+_DECODED_FRAMES = 5
 # Positions are rescaled at the end, into a copy.
 _COPIES_OF_TRACKS = 2
 
@@ -89,12 +90,13 @@ def estimate_resizing(
 def check_frame_budget(
     functions: TrackerFunctions, resolution: Resolution, max_memory: int
 ) -> None:
-  """Raises ValueError if a budget is not enough to read and resize a frame."""
-  needed = (
-      estimate_resizing(functions, resolution)
-      + _STREAM_FRAMES * 3 * math.prod(resolution)
-      + _RUNTIME
-  )
+  """Raises ValueError if a budget is not enough for the frames of a video file.
+
+  They are read and resized, and after tracking encoded with the tracks.
+  """
+  frame = 3 * math.prod(resolution)
+  reading = estimate_resizing(functions, resolution) + _DECODED_FRAMES * frame
+  needed = max(reading, encoding.estimate_bytes(resolution)) + _RUNTIME
   if needed > max_memory:
     height, width = resolution
     raise ValueError(
