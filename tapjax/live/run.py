@@ -407,7 +407,7 @@ class _Run:
       if self._session is not None:
         self._session = streaming.forget(self._session)
 
-  def _fit_size(self, index: int, frame: Image) -> Image:
+  def _fit_size(self, index: int, frame: Image) -> UInt8[np.ndarray, '_ _ 3']:
     """Scales a frame to the size of the first; a new size is a new scene."""
     size = frame.shape[0], frame.shape[1]
     if self._size is None:

@@ -1,5 +1,6 @@
 """Upright pixels: display matrices of videos, EXIF orientation of pictures."""
 
+import fractions
 import math
 import struct
 from typing import Any
@@ -72,14 +73,14 @@ def _rotate(
     image: Shaped[np.ndarray, 'h w c'], angle: float
 ) -> Shaped[np.ndarray, 'h w c']:
   """Rotates clockwise by an angle in radians, with black corners."""
-  graph = av.filter.Graph()
+  graph: Any = av.filter.Graph()
   frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), 'rgb24')
   graph.link_nodes(
       graph.add_buffer(
           width=frame.width,
           height=frame.height,
           format=frame.format,
-          time_base=1,
+          time_base=fractions.Fraction(1),
       ),
       graph.add('rotate', f'{angle}'),
       graph.add('buffersink'),

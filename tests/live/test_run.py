@@ -739,3 +739,24 @@ def test_bad_input(command, tmp_path, arguments, status, message):
   assert out == ''
   assert message in err.splitlines()[-1]
   assert [path.name for path in tmp_path.iterdir()] == ['in']
+
+
+@pytest.mark.slow
+def test_frames_of_another_size_begin_a_scene(tmp_path):
+  frames = list(make_frames(6))
+  doubled = [frame.repeat(2, axis=0).repeat(2, axis=1) for frame in frames]
+  told = []
+  summary = run_live(
+      make_source([*frames[:3], *doubled[3:]]), tmp_path / 'out', told=told
+  )
+  assert summary.cuts == [3]
+  assert told == ['frame 3 is 80x64: a new scene, scaled to 40x32 as the first']
+  arrays = read_arrays(tmp_path / 'out')
+  assert arrays['positions'].shape == (3, 6, 2)
+  np.testing.assert_allclose(arrays['times'], np.arange(6) / 25)
+  assert video_files.read_video(tmp_path / 'out' / 'tracks.mp4').shape == (
+      6,
+      32,
+      40,
+      3,
+  )

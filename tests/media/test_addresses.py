@@ -53,5 +53,5 @@ def test_playlists_of_addresses_reach_no_file(tmp_path, server):
       f'#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile://{path}\n'
       '#EXT-X-ENDLIST\n'
   )
-  with pytest.raises(ValueError, match='cannot be read|could be decoded'):
+  with pytest.raises(ValueError, match=r'cannot be read|could be decoded'):
     video_files.read_video(f'{server}/list.m3u8')
