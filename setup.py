@@ -9,10 +9,10 @@ _VERSION = '0.1.0'
 
 _CORE = [
     'absl-py>=2.1',
+    'av>=15.0',
     'beartype>=0.20',
     'dm-haiku>=0.0.14',
     'filelock>=3.12',
-    'imageio-ffmpeg>=0.5',
     'jax>=0.7.2',
     'jaxtyping>=0.3',
     'ml_dtypes>=0.4',
@@ -53,9 +53,11 @@ _OBJECTS = [
 _LIVE = [
     'opencv-python>=4.8',
 ]
-# mediapy shows videos; video files are read and written without it.
+# mediapy shows videos, through an ffmpeg program; video files are read and
+# written without both.
 _NOTEBOOK = [
     *_EVALUATE,
+    'imageio-ffmpeg>=0.5',
     'ipykernel>=6.29',
     'mediapy>=1.2',
     'nbclient>=0.10',

@@ -10,25 +10,26 @@ python examples/track_onnx.py video.mp4 files/causal_tapir_start.onnx \
 The first form tracks through the number of frames of the file, the second
 through the whole video, frame by frame. Both print a line for each frame and
 point: `frame,point,x,y,visible`, in pixels of the video. Neither tapjax nor JAX
-is required: pip install numpy onnxruntime imageio-ffmpeg.
+is required: pip install numpy onnxruntime av.
 """
 
 import itertools
 import sys
 
-import imageio_ffmpeg
+import av
 import numpy as np
 import onnxruntime
 
 
 def read_frames(path, height, width):
   """Yields the size of the video, then frames, uint8 RGB [height, width, 3]."""
-  scale = ['-vf', f'scale={width}:{height}']
-  reader = imageio_ffmpeg.read_frames(path, output_params=scale)
-  video_width, video_height = next(reader)['source_size']
-  yield video_height, video_width
-  for frame in reader:
-    yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+  with av.open(path) as container:
+    for index, frame in enumerate(container.decode(video=0)):
+      if index == 0:
+        yield frame.height, frame.width
+      yield frame.to_ndarray(
+          width=width, height=height, format='rgb24', interpolation='BICUBIC'
+      )
 
 
 def make_grid(num_points, height, width):

@@ -14,6 +14,12 @@ import pathlib
 import secrets
 from typing import Any, BinaryIO
 
+from jaxtyping import Float
+import numpy as np
+
+# Seconds of the frames of a video.
+Times = Sequence[float] | Float[np.ndarray, '_']
+
 
 @contextlib.contextmanager
 def write_atomically(path: pathlib.Path) -> Iterator[BinaryIO]:
@@ -68,15 +74,25 @@ def write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def write_track_table(
-    path: pathlib.Path, rows: Iterable[tuple[int, int, float, float, bool]]
+    path: pathlib.Path,
+    rows: Iterable[tuple[int, int, float, float, bool]],
+    times: Times,
 ) -> None:
   """Writes tracks as a CSV file with one line for each query and frame.
 
-  Rows are (index of the query, index of the frame, x, y, visibility).
+  Rows are (index of the query, index of the frame, x, y, visibility), and
+  `times` the seconds of the frames.
   """
   lines = (
-      (query, frame, f'{x:.3f}', f'{y:.3f}', int(visible))
+      (
+          query,
+          frame,
+          f'{x:.3f}',
+          f'{y:.3f}',
+          int(visible),
+          f'{times[frame]:.6f}',
+      )
       for query, frame, x, y, visible in rows
   )
-  header = ('query', 'frame', 'x', 'y', 'visible')
+  header = ('query', 'frame', 'x', 'y', 'visible', 'time')
   write_csv(path, itertools.chain([header], lines))

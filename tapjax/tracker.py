@@ -32,7 +32,7 @@ from tapjax.tracking import memory
 from tapjax.tracking import plan as plans
 from tapjax.tracking.options import Options
 from tapjax.tracking.options import Progress
-from tapjax.tracking.prepare import FRAME_CHUNK
+from tapjax.tracking.prepare import count_block_frames
 from tapjax.tracking.prepare import prepare_video
 from tapjax.tracking.prepare import PreparedVideo
 from tapjax.tracking.prepare import split_frames
@@ -155,7 +155,7 @@ class Tracker:
     dtype = memory.get_frame_dtype(self.functions, size)
     self.programs.compile(plan, self.params, dtype, options)
     if dtype != np.uint8:
-      block = np.zeros((FRAME_CHUNK, *size, 3), np.uint8)
+      block = np.zeros((count_block_frames(size), *size, 3), np.uint8)
       self.prepare([block])
 
   def _plan(

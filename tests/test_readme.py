@@ -296,7 +296,7 @@ def test_result_files_hold_what_is_listed(tmp_path):
   )
   with np.load(tmp_path / 'tracks.npz') as arrays:
     assert sorted(re.findall(r'`(\w+)`', table[0])) == sorted(arrays)
-  track_files.write_table(tmp_path / 'tracks.csv', tracks)
+  track_files.write_table(tmp_path / 'tracks.csv', tracks, np.arange(2.0))
   header = (tmp_path / 'tracks.csv').read_text().splitlines()[0]
   assert f'`{header}`' in table[1]
 

@@ -14,11 +14,13 @@ from tapjax.cli.progress import show
 from tapjax.geometry import Resolution
 from tapjax.media import track_files
 from tapjax.media import video as video_files
+from tapjax.media.pictures import read_picture
+from tapjax.tracking import prepare
 
 
 def define_flags(values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
-  common_flags.define_video(values)
+  common_flags.define_video(values, f'{sources.VIDEO_HELP}.')
   common_flags.define_model(values, 'Preset; see `tapjax models`.')
   common_flags.define_checkpoint(
       values, 'Weight file; the published weights without it.'
@@ -69,29 +71,34 @@ def run(values: flags.FlagValues) -> None:
   size = source.info.height, source.info.width
   region, edit = _make_edit(values, size)
   query_points = editing.sample_region(region, values.frame, values.num_points)
-  output = pathlib.Path(
-      values.output or f'edit_{pathlib.Path(values.video).stem}.mp4'
-  )
+  output = pathlib.Path(values.output or f'edit_{source.name}.mp4')
   if output.suffix.lower() != '.mp4':
     raise ValueError(f'--output must end in .mp4; got {str(output)!r}')
   with track_files.make_folder(
       output.parent, [output.name]
   ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
-    with source.open_blocks() as blocks:
+    block = prepare.count_block_frames(size)
+    with source.open() as reader:
       video = tracker.prepare(
-          progress.count_frames('read', blocks, source.info.num_frames)
+          progress.count_frames(
+              'read', reader.read_blocks(block), source.info.num_frames
+          )
       )
+      times = reader.times
     num_frames = len(video.frames)
     common_flags.check_frame(values.frame, num_frames)
     tracks = tracker.track_video(video, query_points, report=progress.update)
-    with source.open_blocks() as blocks:
-      counted = progress.count_frames('draw', blocks, num_frames)
+    with source.open() as reader:
+      counted = progress.count_frames(
+          'draw', reader.read_blocks(block), num_frames
+      )
       frames = (frame for block in counted for frame in block)
       video_files.write_video(
           output,
           editing.iterate_edit(frames, edit, query_points, tracks),
           source.info.frame_rate,
+          times=times,
       )
   show(
       f'{tracker.name}: carried the edit by {len(query_points)} points through '
@@ -114,7 +121,7 @@ def _make_edit(
   region = editing.make_region(size, corners.reshape(-1, 2))
   if values.color is not None:
     return region, editing.fill_region(region, _parse_color(values.color))
-  picture = video_files.read_picture(values.image)
+  picture = read_picture(values.image)
   return region, editing.fit_picture(picture, region)
 
 
@@ -122,7 +129,7 @@ def _read_drawing(
     path: str, size: Resolution
 ) -> tuple[Bool[np.ndarray, 'h w'], editing.Edit]:
   """Reads a picture of the size of the video, transparent outside the edit."""
-  picture = video_files.read_picture(path)
+  picture = read_picture(path)
   if picture.shape[:2] != size:
     raise ValueError(
         f'--draw must be {size[1]}x{size[0]} pixels as the video is; '

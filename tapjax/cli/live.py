@@ -25,8 +25,9 @@ def define_flags(values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
   common_flags.define_video(
       values,
-      'Video file, number of a camera (0 is the first), or folder in which '
-      'pictures appear, their names in the order of time.',
+      'Video file, address such as rtsp://host/path, number of a camera (0 is '
+      'the first), or folder in which pictures appear, their names in the '
+      'order of time.',
   )
   common_flags.define_model(
       values, f'Preset that streams; {registry.DEFAULT} without it.'

@@ -1,52 +1,55 @@
-"""Videos named by `--video`: a file, or the demo clip by default."""
+"""Videos named by `--video`, or the demo clip by default."""
 
 from collections.abc import Iterator
 import contextlib
 from typing import NamedTuple
 
-from jaxtyping import UInt8
-import numpy as np
-
 from tapjax.data.procedural import demo
 from tapjax.media import video as video_files
-from tapjax.tracking import prepare
+
+VIDEO_HELP = (
+    'Video file, folder of pictures, pattern such as seq/%05d.png, or address'
+)
 
 
 class VideoSource(NamedTuple):
-  """A video file or the demo clip.
+  """A video that can be read more than once, or the demo clip.
 
   Attributes:
-    path: the file; None for the demo clip.
-    clip: the demo clip; None for a file.
+    name: stem of the names of result files.
     info: size, frame rate and number of frames.
+    place: the file, address or folder; None for the demo clip.
+    clip: the demo clip; None for any other video.
   """
 
-  path: str | None
-  clip: demo.DemoClip | None
+  name: str
   info: video_files.VideoInfo
+  place: str | None
+  clip: demo.DemoClip | None = None
 
   @contextlib.contextmanager
-  def open_blocks(self) -> Iterator[Iterator[UInt8[np.ndarray, '_ h w 3']]]:
-    """Yields an iterator over blocks of a few frames."""
+  def open(self) -> Iterator[video_files.VideoReader]:
+    """Yields a reader of the frames and their times."""
     if self.clip is not None:
-      yield prepare.split_frames(self.clip.frames)
+      frames = ((frame, None) for frame in self.clip.frames)
+      yield video_files.VideoReader(self.info, frames)
       return
-    assert self.path is not None
-    with video_files.open_video(self.path) as reader:
-      yield reader.read_blocks(prepare.FRAME_CHUNK)
+    assert self.place is not None
+    with video_files.open_video(self.place) as reader:
+      yield reader
 
 
-def find_video(path: str | None) -> VideoSource:
-  """Returns a video file, or the demo clip for None.
+def find_video(place: str | None) -> VideoSource:
+  """Returns a video, or the demo clip for None.
 
   Raises:
     FileNotFoundError: the file does not exist.
     ValueError: the file is not a video.
   """
-  if path is None:
+  if place is None:
     clip = demo.make_demo_clip()
     num_frames, height, width, _ = clip.frames.shape
     info = video_files.VideoInfo(height, width, demo.FRAME_RATE, num_frames)
-    return VideoSource(None, clip, info)
-  with video_files.open_video(path) as reader:
-    return VideoSource(path, None, reader.info)
+    return VideoSource('demo', info, None, clip)
+  with video_files.open_video(place) as reader:
+    return VideoSource(video_files.get_name(place), reader.info, place)

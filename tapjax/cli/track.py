@@ -15,13 +15,17 @@ from tapjax.cli.progress import show
 from tapjax.data.procedural import demo
 from tapjax.media import track_files
 from tapjax.tracking import checks
+from tapjax.tracking import memory
+from tapjax.tracking import prepare
 
 _RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
 
 
 def define_flags(values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
-  common_flags.define_video(values, 'Video file; a demo clip without it.')
+  common_flags.define_video(
+      values, f'{sources.VIDEO_HELP}; a demo clip without it.'
+  )
   common_flags.define_model(values)
   common_flags.define_checkpoint(values)
   points.define_points(
@@ -70,15 +74,21 @@ def run(values: flags.FlagValues) -> None:
   max_memory = values.max_memory and checks.check_memory(values.max_memory)
   source = sources.find_video(values.video)
   choose_points = _plan_points(values, source)
-  name = pathlib.Path(values.video or 'demo').stem
-  output = pathlib.Path(values.output or f'tracks_{name}')
+  size = source.info.height, source.info.width
+  output = pathlib.Path(values.output or f'tracks_{source.name}')
   with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
-    with source.open_blocks() as blocks:
+    if max_memory is not None:
+      memory.check_frame_budget(tracker.functions, size, max_memory)
+    block = prepare.count_block_frames(size)
+    with source.open() as reader:
       video = tracker.prepare(
-          progress.count_frames('read', blocks, source.info.num_frames),
+          progress.count_frames(
+              'read', reader.read_blocks(block), source.info.num_frames
+          ),
           on_disk=max_memory is not None or values.window is not None,
       )
+      times = np.asarray(reader.times)
     num_frames = len(video.frames)
     query_points = choose_points(num_frames)
     window = values.window
@@ -106,11 +116,14 @@ def run(values: flags.FlagValues) -> None:
         tracker.name,
         confidence,
         window=window,
+        times=times,
     )
-    track_files.write_table(table, tracks)
-    with source.open_blocks() as blocks:
-      drawn = progress.count_frames('draw', blocks, num_frames)
-      track_files.write_overlay(overlay, drawn, tracks, frame_rate)
+    track_files.write_table(table, tracks, times)
+    with source.open() as reader:
+      drawn = progress.count_frames(
+          'draw', reader.read_blocks(block), num_frames
+      )
+      track_files.write_overlay(overlay, drawn, tracks, frame_rate, times)
   show(
       f'{tracker.name}: {len(query_points)} points through {num_frames} '
       f'frames; wrote {", ".join(_RESULTS)} to {output}'

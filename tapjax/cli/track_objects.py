@@ -15,6 +15,7 @@ from tapjax.cli.progress import show
 from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.settings import replace_settings
+from tapjax.tracking import prepare
 
 _RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
 # For a motion detector, which finds parts of objects and false objects.
@@ -34,7 +35,7 @@ _GIVEN_SETTINGS = {'detect_every': 1}
 
 def define_flags(values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
-  common_flags.define_video(values)
+  common_flags.define_video(values, f'{sources.VIDEO_HELP}.')
   common_flags.define_model(values)
   common_flags.define_checkpoint(values)
   common_flags.define_resolution(values)
@@ -77,32 +78,33 @@ def run(values: flags.FlagValues) -> None:
   changes = common_flags.parse_settings(values.set)
   source = sources.find_video(values.video)
   detector, settings = _plan_detector(values, source.info, changes)
-  output = pathlib.Path(
-      values.output or f'objects_{pathlib.Path(values.video).stem}'
-  )
+  output = pathlib.Path(values.output or f'objects_{source.name}')
+  block = prepare.count_block_frames((source.info.height, source.info.width))
   with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     total = source.info.num_frames
     progress.update('track', 0, total)
-    with source.open_blocks() as blocks:
+    with source.open() as reader:
       found = objects.track_object_blocks(
           tracker,
-          blocks,
+          reader.read_blocks(block),
           detector,
           settings,
           lambda done: progress.update('track', done, total),
       )
+      times = reader.times
     num_frames = found.boxes.shape[1]
     progress.update('track', num_frames, num_frames)
     if values.box is not None:
       common_flags.check_frame(values.frame, num_frames)
     table, text, overlay = (output / name for name in _RESULTS)
-    with source.open_blocks() as blocks:
+    with source.open() as reader:
       objects.write_overlay(
           overlay,
-          progress.count_frames('draw', blocks, num_frames),
+          progress.count_frames('draw', reader.read_blocks(block), num_frames),
           found,
           source.info.frame_rate,
+          times,
       )
     objects.write_table(table, found)
     objects.write_mot(text, found)

@@ -20,6 +20,7 @@ from jaxtyping import Int
 from jaxtyping import Shaped
 import numpy as np
 
+from tapjax.files import Times
 from tapjax.files import write_atomically
 from tapjax.files import write_track_table
 from tapjax.types import Tracks
@@ -201,7 +202,7 @@ class Recording:
         np.save(content, array)
         archive.writestr(f'{name}.npy', content.getvalue())
 
-  def write_table(self, path: pathlib.Path) -> None:
+  def write_table(self, path: pathlib.Path, times: Times) -> None:
     """Writes a .csv table with a line per point and frame, by frame."""
     self._file.flush()
     write_track_table(
@@ -211,6 +212,7 @@ class Recording:
             for block in self._read_blocks(self._num_rows)
             for row in block[['point', 'frame', 'x', 'y', 'visible']].tolist()
         ),
+        times,
     )
 
   def close(self, *, keep: bool) -> None:

@@ -30,6 +30,7 @@ from tapjax.live import cuts
 from tapjax.live import recording
 from tapjax.live import screen as live_screen
 from tapjax.media import video as video_files
+from tapjax.media.pictures import scale_image
 from tapjax.media.sources import Source
 from tapjax.streaming import lost
 from tapjax.streaming import session as streaming
@@ -139,7 +140,10 @@ def run(
     with _StopOnInterrupt() as run.stopped:
       video = record.folder / RESULTS[2]
       video_files.write_video(
-          video, run.iterate_frames(progress), source.frame_rate
+          video,
+          run.iterate_frames(progress),
+          source.frame_rate,
+          times=run.times,
       )
       run.write(progress)
     for name in RESULTS:
@@ -207,6 +211,11 @@ class _Run:
     self._num_frames = 0
     self._first: list[float] = []
     self._last: collections.deque[float] = collections.deque(maxlen=_TIMED)
+    self._size: Resolution | None = None
+    self._scene_size: Resolution | None = None
+    # Seconds of all frames so far.
+    self.times: list[float] = []
+    self._clock = video_files.Clock(source.frame_rate, self.times)
     self.stopped = threading.Event()
     self.problem: str | None = None
 
@@ -248,6 +257,7 @@ class _Run:
     began = time.perf_counter()
     with self._source.open(self.stopped) as stream:
       for index, stream_frame in enumerate(stream):
+        self._clock.add(stream_frame.time)
         if stream_frame.frame is None:
           if not self._note_damage(index, stream_frame.damage):
             break
@@ -257,12 +267,13 @@ class _Run:
           began = time.perf_counter()
         else:
           self._num_frames = index + 1
+          frame = self._fit_size(index, stream_frame.frame)
           if is_first:
             # Damaged frames before the first whole one are black, so that the
             # times of later frames are right.
             for _ in range(index):
-              yield np.zeros_like(stream_frame.frame)
-          before, colors = colors, self._count_colors(stream_frame.frame)
+              yield np.zeros_like(frame)
+          before, colors = colors, self._count_colors(frame)
           if before is not None and colors is not None:
             self._note_cut(index, before, colors)
           if index < self._resumed:
@@ -270,11 +281,11 @@ class _Run:
             if rows is not None and int(rows['frame'][0]) == index:
               own, rows = rows, next(earlier, None)
           else:
-            own = self._follow(index, stream_frame.frame, is_first=is_first)
+            own = self._follow(index, frame, is_first=is_first)
           is_first = False
-          drawn = painter.draw(stream_frame.frame, own)
+          drawn = painter.draw(frame, own)
           yield drawn
-          self._show(index, stream_frame.frame, drawn, own, began)
+          self._show(index, frame, drawn, own, began)
           self._save(index)
           began = self._note_time(index, began)
         progress('track', self._num_frames, total)
@@ -300,12 +311,13 @@ class _Run:
         self._num_frames,
         query_points=np.asarray(self._points, np.float32).reshape(-1, 3),
         frame_rate=np.asarray(self._source.frame_rate, np.float64),
+        times=np.asarray(self.times[: self._num_frames], np.float64),
         model=np.asarray(self._tracker.name),
         damaged=np.asarray(self._damaged, np.int64),
         cuts=np.asarray(self._cuts, np.int64),
     )
     progress('write', 1, 2)
-    self._record.write_table(self._record.folder / RESULTS[1])
+    self._record.write_table(self._record.folder / RESULTS[1], self.times)
     progress('write', 2, 2)
 
   def summarize(self) -> Summary:
@@ -382,13 +394,32 @@ class _Run:
   def _note_cut(
       self, index: int, before: cuts.Colors, after: cuts.Colors
   ) -> None:
-    if not cuts.is_cut(before, after):
+    if cuts.is_cut(before, after):
+      self._begin_scene(index, f'frame {index} begins a new scene')
+
+  def _begin_scene(self, index: int, text: str) -> None:
+    """Forgets what the tracker remembers of earlier frames."""
+    if index in self._cuts:
       return
     self._cuts.append(index)
     if index >= self._resumed:
-      self._log(f'frame {index} begins a new scene')
+      self._log(text)
       if self._session is not None:
         self._session = streaming.forget(self._session)
+
+  def _fit_size(self, index: int, frame: Image) -> UInt8[np.ndarray, '_ _ 3']:
+    """Scales a frame to the size of the first; a new size is a new scene."""
+    size = frame.shape[0], frame.shape[1]
+    if self._size is None:
+      self._size = self._scene_size = size
+    if size != self._scene_size:
+      self._scene_size = size
+      self._begin_scene(
+          index,
+          f'frame {index} is {size[1]}x{size[0]}: a new scene, scaled to '
+          f'{self._size[1]}x{self._size[0]} as the first',
+      )
+    return frame if size == self._size else scale_image(frame, self._size)
 
   def _show(
       self,

@@ -1,44 +1,38 @@
-"""Streams of frames: from a video file, a folder of pictures or a camera.
+"""Streams of frames: a video file, an address, pictures or a camera.
 
 A source reports damage for every frame. A frame that cannot be decoded, or only
 with gaps concealed by the decoder, arrives as a `StreamFrame` without pixels
 but with the reason, so that no frame is missing or wrong in silence.
 """
 
-import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
 import re
-import subprocess
 import threading
 import time
-from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import UInt8
 import numpy as np
 
+from tapjax.media import containers
+from tapjax.media import decoding
 from tapjax.media import video as video_files
+from tapjax.media.decoding import StreamFrame
+from tapjax.media.pictures import find_pictures
+from tapjax.media.pictures import make_key
+from tapjax.media.pictures import Pictures
+from tapjax.media.pictures import read_picture
 
-Image = UInt8[np.ndarray, 'h w 3']
-
-PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
-_FRAME_RATE = 25.0
+_FRAME_RATE = video_files.PICTURE_RATE
 # Seconds without a change after which an unreadable picture is damaged; before,
 # it may still be being written.
 _SETTLE = 1.0
 _POLL = 0.05
 # Consecutive failed reads after which a camera counts as disconnected.
 _CAMERA_FAILURES = 25
-
-
-class StreamFrame(NamedTuple):
-  """A frame of a stream; None with the reason in `damage`."""
-
-  frame: Image | None
-  damage: str = ''
 
 
 @runtime_checkable
@@ -67,10 +61,11 @@ class Source(Protocol):
 def find_source(
     place: str, *, frame_rate: float | None = None, patience: float = 5.0
 ) -> Source:
-  """Returns the source named by a path or a camera number.
+  """Returns the source named by a path, an address or a camera number.
 
   Args:
-    place: a video file, a folder of pictures, or the number of a camera.
+    place: a video file, an address, a folder of pictures, a pattern of their
+      names, a picture, or the number of a camera.
     frame_rate: of pictures, and of a camera that reports none.
     patience: seconds without new pictures after which a folder has ended.
 
@@ -80,9 +75,16 @@ def find_source(
   """
   if re.fullmatch(r'\d+', place) and not pathlib.Path(place).exists():
     return Camera(int(place), frame_rate)
-  if pathlib.Path(place).is_dir():
-    return Folder(place, frame_rate or _FRAME_RATE, patience)
-  return VideoFile(place)
+  if containers.is_address(place):
+    return Address(place)
+  pictures = find_pictures(place)
+  if pictures is None:
+    return VideoFile(place)
+  if pictures.is_one_file:
+    patience = 0.0
+  elif not pictures.list_files() and pictures.list_others():
+    raise ValueError(pictures.explain_empty())
+  return Folder(pictures, frame_rate or _FRAME_RATE, patience)
 
 
 class VideoFile:
@@ -94,8 +96,7 @@ class VideoFile:
     with video_files.open_video(path) as reader:
       info = reader.info
     self._path = pathlib.Path(path)
-    self._size = info.height, info.width
-    self.name = self._path.stem
+    self.name = video_files.get_name(path)
     self.frame_rate = info.frame_rate
     self.num_frames = info.num_frames
 
@@ -103,144 +104,56 @@ class VideoFile:
   def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
     """Yields the frames in order."""
     del stopped  # Reading never waits.
-    with video_files.decode(self._path, '-debug_ts') as process:
-      assert process.stderr is not None
-      log = _DecoderLog(process.stderr)
-      try:
-        yield self._list_frames(process, log)
-      finally:
-        process.kill()
-        log.join()
-
-  def _list_frames(
-      self, process: subprocess.Popen[bytes], log: '_DecoderLog'
-  ) -> Iterator[StreamFrame]:
-    height, width = self._size
-    count = 0
-    assert process.stdout is not None
-    for frame in video_files.read_ppm_frames(process.stdout):
-      decoded = log.take()
-      for _ in range(decoded.missing):
-        count += 1
-        yield StreamFrame(None, log.reason)
-      count += 1
-      if decoded.corrupt:
-        yield StreamFrame(None, log.reason)
-      else:
-        yield StreamFrame(np.ascontiguousarray(frame[:height, :width]))
-    code = process.wait()
-    log.join()
-    missing = log.held - count
-    if missing > 0 or code or log.cut_short:
-      yield from (StreamFrame(None, log.reason) for _ in range(max(missing, 1)))
+    with containers.open_container(self._path) as (container, stream):
+      frames = decoding.iterate_frames(container, stream, self._path)
+      with contextlib.closing(frames):
+        yield map(_hide_damage, frames)
 
 
-class _Decoded(NamedTuple):
-  """Decoder report of a frame, and the number missing just before it."""
+class Address:
+  """A stream of an address, such as rtsp://host/path, as it comes."""
 
-  corrupt: bool = False
-  missing: int = 0
+  repeatable = False
+
+  def __init__(self, address: str):
+    self._address = address
+    self.name = video_files.get_name(address)
+    with containers.open_container(address) as (container, stream):
+      self.frame_rate = containers.get_frame_rate(container, stream)
+      self.num_frames = containers.count_frames(
+          container, stream, self.frame_rate
+      )
+
+  @contextlib.contextmanager
+  def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
+    """Yields the frames until the server ends."""
+    del stopped  # Reading waits for the server.
+    with containers.open_container(self._address) as (container, stream):
+      frames = decoding.iterate_frames(container, stream)
+      with contextlib.closing(frames):
+        yield map(_hide_damage, frames)
 
 
-class _DecoderLog:
-  """Parses the log of ffmpeg while it decodes.
-
-  The log has a line for every decoded frame, before that a line if its gaps
-  were concealed, and for every packet a line with the time stamp of its frame.
-  Packets without a decoded frame are missing frames.
-  """
-
-  _DECODED = re.compile(rb'\] decoder -> (?:type:video )?pts:(-?\d+|NOPTS) ')
-  _PACKET = re.compile(rb'\] demuxer\+ffmpeg -> .*?pkt_pts:(-?\d+) ')
-  _COMPLAINT = re.compile(rb'\[(?:error|fatal)\] (.+)')
-  _COUNTS = re.compile(rb'(\d+) packets read .*?; (\d+) frames decoded')
-
-  def __init__(self, stream: BinaryIO | Any):
-    self.held = 0
-    self.cut_short = False
-    self._reason = ''
-    self._decoded: collections.deque[_Decoded] = collections.deque()
-    self._arrived = threading.Condition()
-    self._ended = False
-    self._expected: set[int] = set()
-    self._failures = 0
-    self._corrupt = False
-    self._last: int | None = None
-    self._thread = threading.Thread(
-        target=self._read, args=(stream,), daemon=True
-    )
-    self._thread.start()
-
-  @property
-  def reason(self) -> str:
-    """The latest error message."""
-    return self._reason or 'it could not be decoded whole'
-
-  def take(self) -> _Decoded:
-    """Waits for the report of the next frame and returns it."""
-    with self._arrived:
-      self._arrived.wait_for(lambda: self._decoded or self._ended)
-      return self._decoded.popleft() if self._decoded else _Decoded()
-
-  def join(self) -> None:
-    """Waits for the end of the log."""
-    self._thread.join()
-
-  def _read(self, stream: Any) -> None:
-    for line in stream:
-      self._note(line)
-    with self._arrived:
-      self._ended = True
-      self._arrived.notify()
-
-  def _note(self, line: bytes) -> None:
-    self.cut_short |= any(
-        words.encode() in line for words in video_files.CUT_SHORT
-    )
-    if match := self._PACKET.search(line):
-      self._expected.add(int(match[1]))
-    elif match := self._DECODED.search(line):
-      self._note_frame(match[1])
-    elif b'corrupt decoded frame' in line:
-      self._corrupt = True
-    elif match := self._COUNTS.search(line):
-      # An undamaged file may have packets that decode to no frame.
-      if self._reason:
-        self.held = int(match[1])
-    elif match := self._COMPLAINT.search(line):
-      self._reason = match[1].decode(errors='replace').strip().rstrip('.')
-      self._failures += b'submitting packet' in line
-
-  def _note_frame(self, text: bytes) -> None:
-    missing = 0
-    if text != b'NOPTS':
-      time = int(text)
-      passed = {other for other in self._expected if other <= time}
-      self._expected -= passed
-      if self._last is not None and self._failures:
-        missing = sum(self._last < other < time for other in passed)
-      self._last = time
-    with self._arrived:
-      self._decoded.append(_Decoded(self._corrupt, missing))
-      self._arrived.notify()
-    self._corrupt = False
+def _hide_damage(frame: StreamFrame) -> StreamFrame:
+  """Returns a frame without pixels where some are wrong."""
+  return frame._replace(frame=None) if frame.damage else frame
 
 
 class Folder:
-  """A folder of pictures that may grow; names are in order of time."""
+  """Pictures of a folder that may grow; names are in order of time."""
 
   num_frames: int | None = None
   repeatable = True
 
   def __init__(
       self,
-      path: str | os.PathLike[str],
+      pictures: Pictures,
       frame_rate: float = _FRAME_RATE,
       patience: float = 5.0,
   ):
-    self._path = pathlib.Path(path)
+    self._pictures = pictures
     self._patience = patience
-    self.name = self._path.resolve().name or 'frames'
+    self.name = pictures.name
     self.frame_rate = frame_rate
 
   @contextlib.contextmanager
@@ -251,44 +164,21 @@ class Folder:
   def _list_frames(self, stopped: threading.Event) -> Iterator[StreamFrame]:
     last: tuple[Any, ...] | None = None
     waited = time.monotonic()
-    size: tuple[int, ...] | None = None
     while True:
-      new = sorted(
-          (_make_key(path.name), path)
-          for path in self._path.iterdir()
-          if path.suffix.lower() in PICTURES
-          and not path.name.startswith('.')
-          and (last is None or _make_key(path.name) > last)
-      )
+      new = [
+          (key, path)
+          for path in self._pictures.list_files()
+          for key in [make_key(path.name)]
+          if last is None or key > last
+      ]
       if not new:
-        if time.monotonic() - waited > self._patience:
-          return
-        if stopped.wait(_POLL):
+        if time.monotonic() - waited > self._patience or stopped.wait(_POLL):
           return
         continue
       for key, path in new:
         last = key
-        picture = _read_when_whole(path)
-        if picture.frame is not None:
-          height, width = picture.frame.shape[:2]
-          size = size or (height, width)
-          if (height, width) != size:
-            picture = StreamFrame(
-                None,
-                f'{path.name} is {width}x{height}, the first picture '
-                f'{size[1]}x{size[0]} pixels',
-            )
-        yield picture
+        yield _read_when_whole(path)
       waited = time.monotonic()
-
-
-def _make_key(name: str) -> tuple[Any, ...]:
-  """Returns a sort key that orders numbers by value: frame_9, frame_10."""
-  parts = re.split(r'(\d+)', name)
-  numbers = tuple(
-      (0, int(part), '') if part.isdigit() else (1, 0, part) for part in parts
-  )
-  return (*numbers, (1, 0, name))
 
 
 def _read_when_whole(path: pathlib.Path) -> StreamFrame:
@@ -300,7 +190,7 @@ def _read_when_whole(path: pathlib.Path) -> StreamFrame:
       state = path.stat().st_size, path.stat().st_mtime_ns
       if state != seen:
         seen, start = state, time.monotonic()
-      picture = video_files.read_picture(path, whole=True)
+      picture = read_picture(path)
       return StreamFrame(np.ascontiguousarray(picture[..., :3]))
     except (ValueError, OSError) as error:
       if time.monotonic() - start > _SETTLE:

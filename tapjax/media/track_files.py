@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from tapjax import visualization
+from tapjax.files import Times
 from tapjax.files import write_atomically
 from tapjax.files import write_track_table
 from tapjax.media import video as video_files
@@ -47,12 +48,16 @@ def write_arrays(
     confidence: Float[np.ndarray, 'n t'] | None = None,
     *,
     window: int | None = None,
+    times: Times | None = None,
 ) -> None:
   """Writes an .npz archive; logits of missing heads are left out.
 
   `confidence` defaults to that of the tracks. `window`, the largest number of
-  frames that the tracker saw at once, is left out if None.
+  frames that the tracker saw at once, is left out if None. `times`, the seconds
+  of the frames, default to evenly spaced ones.
   """
+  if times is None:
+    times = np.arange(tracks.positions.shape[1]) / frame_rate
   arrays = {
       name: array
       for name, array in (*tracks._asdict().items(), ('window', window))
@@ -65,12 +70,16 @@ def write_arrays(
         confidence=tracks.confidence if confidence is None else confidence,
         query_points=query_points,
         frame_rate=np.float64(frame_rate),
+        times=np.asarray(times, np.float64),
         model=np.str_(model),
     )
 
 
-def write_table(path: pathlib.Path, tracks: Tracks) -> None:
-  """Writes a .csv table with one line for each query and frame."""
+def write_table(path: pathlib.Path, tracks: Tracks, times: Times) -> None:
+  """Writes a .csv table with one line for each query and frame.
+
+  `times` are the seconds of the frames.
+  """
   rows = enumerate(
       zip(tracks.positions.tolist(), tracks.visible.tolist(), strict=True)
   )
@@ -81,6 +90,7 @@ def write_table(path: pathlib.Path, tracks: Tracks) -> None:
           for query, row in rows
           for frame, ((x, y), shown) in enumerate(zip(*row, strict=True))
       ),
+      times,
   )
 
 
@@ -89,11 +99,12 @@ def write_overlay(
     blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     tracks: Tracks,
     frame_rate: float,
+    times: Times | None = None,
 ) -> None:
   """Writes the video with the tracks drawn on it, block by block."""
   frames = (frame for block in blocks for frame in block)
   drawn = visualization.iterate_overlay(frames, tracks)
-  video_files.write_video(path, drawn, frame_rate)
+  video_files.write_video(path, drawn, frame_rate, times=times)
 
 
 def _make_folders(

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from tapjax import visualization
+from tapjax.files import Times
 from tapjax.files import write_atomically
 from tapjax.files import write_csv
 from tapjax.media import video as video_files
@@ -70,13 +71,14 @@ def write_overlay(
     blocks: Iterable[UInt8[np.ndarray, '_ h w 3']],
     objects: ObjectTracks,
     frame_rate: float,
+    times: Times | None = None,
 ) -> None:
   """Writes the video with boxes, ids and points drawn over it."""
   frames = (frame for block in blocks for frame in block)
   drawn = (
       draw_objects(frame, objects, index) for index, frame in enumerate(frames)
   )
-  video_files.write_video(path, drawn, frame_rate)
+  video_files.write_video(path, drawn, frame_rate, times=times)
 
 
 def draw_objects(

@@ -120,15 +120,18 @@ def track_object_blocks(
   arriving = _detect(blocks, detector, settings.detect_every, found, sizes)
   first = 0
   while True:
-    window = list(itertools.islice(arriving, settings.window))
-    if not window:
+    window = _stack(itertools.islice(arriving, settings.window))
+    block = next(window, None)
+    if block is None:
       break
     if lifecycle is None:
       lifecycle = ObjectLifecycle(source, settings, sizes[0])
     kept = min(first, settings.overlap)
-    source.open_window(_stack(window), kept, first)
-    stop = first + len(window)
-    del window
+    # Frames are read, detected and resized block by block.
+    stop = first + source.open_window(
+        itertools.chain([block], window), kept, first
+    )
+    del block
     for frame in range(first, stop):
       source.go_to(frame)
       lifecycle.step(frame, found.pop(frame, None))
@@ -190,9 +193,11 @@ def _detect(
       index += 1
 
 
-def _stack(frames: list[Frame]) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
-  for start in range(0, len(frames), prepare.FRAME_CHUNK):
-    yield np.stack(frames[start : start + prepare.FRAME_CHUNK])
+def _stack(frames: Iterator[Frame]) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
+  """Joins frames into blocks, as they arrive."""
+  for first in frames:
+    count = prepare.count_block_frames(first.shape[:2])
+    yield np.stack([first, *itertools.islice(frames, count - 1)])
 
 
 def _smooth_sides(

@@ -8,8 +8,10 @@ from jaxtyping import Float
 import numpy as np
 
 from tapjax.geometry import Resolution
+from tapjax.media import encoding
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
+from tapjax.tracking import prepare
 from tapjax.tracking import shapes
 from tapjax.tracking.options import Options
 from tapjax.tracking.peak_bytes import estimate_peak_bytes
@@ -20,6 +22,8 @@ from tapjax.tracking.programs import make_stages
 
 # Memory of a running program besides its arrays, as measured on CPUs.
 _RUNTIME = 24 * 2**20
+# RGB frames of which a decoder takes the memory, as measured on two cores.
+_DECODED_FRAMES = 5
 # Positions are rescaled at the end, into a copy.
 _COPIES_OF_TRACKS = 2
 
@@ -62,7 +66,44 @@ def estimate_memory(
     frames = plan.num_frames * 3 * math.prod(functions.resolution)
     # Blocks of frames are resized one by one, and joined at the end.
     frames *= dtype.itemsize * (2 if dtype != np.uint8 else 1)
-  return frames + peak + kept + _COPIES_OF_TRACKS * tracks + _RUNTIME
+  tracking = peak + kept + _COPIES_OF_TRACKS * tracks
+  return (
+      frames
+      + max(tracking, estimate_resizing(functions, resolution))
+      + (_RUNTIME)
+  )
+
+
+def estimate_resizing(
+    functions: TrackerFunctions, resolution: Resolution
+) -> int:
+  """Returns the bytes that resizing a block of frames takes, with the block."""
+  height, width = resolution
+  size = height, width
+  if size == functions.resolution:
+    return 0
+  return estimate_peak_bytes(
+      prepare.trace_resizing(size, functions.resolution)
+  ) + 3 * math.prod(size) * prepare.count_block_frames(size)
+
+
+def check_frame_budget(
+    functions: TrackerFunctions, resolution: Resolution, max_memory: int
+) -> None:
+  """Raises ValueError if a budget is not enough for the frames of a video file.
+
+  They are read and resized, and after tracking encoded with the tracks.
+  """
+  frame = 3 * math.prod(resolution)
+  reading = estimate_resizing(functions, resolution) + _DECODED_FRAMES * frame
+  needed = max(reading, encoding.estimate_bytes(resolution)) + _RUNTIME
+  if needed > max_memory:
+    height, width = resolution
+    raise ValueError(
+        f'max_memory must be at least {needed / 1e6:.0f} MB for frames of '
+        f'{width}x{height}; got {max_memory / 1e6:.0f} MB - shrink the video '
+        'first'
+    )
 
 
 def fit_window(

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import functools
 import itertools
+import math
 import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array
@@ -20,8 +21,9 @@ from tapjax.geometry import Resolution
 from tapjax.media.lazy import LazyFrames
 from tapjax.tracking.checks import check_frames
 
-# Frames that are resized at once.
-FRAME_CHUNK = 8
+# Frames that are resized at once: fewer where they are large.
+_BLOCK_FRAMES = 8
+_BLOCK_PIXELS = 8 << 20
 
 
 class PreparedVideo(NamedTuple):
@@ -35,6 +37,11 @@ class PreparedVideo(NamedTuple):
       UInt8[np.ndarray, 't h w 3'] | Float[np.ndarray, 't h w 3'] | LazyFrames
   )
   original: Resolution
+
+
+def count_block_frames(size: Resolution) -> int:
+  """Returns the number of frames that are read and resized at once."""
+  return max(1, min(_BLOCK_FRAMES, _BLOCK_PIXELS // math.prod(size)))
 
 
 def prepare_video(
@@ -73,10 +80,12 @@ def _resize_blocks(
     if block.shape[1:3] == tuple(resolution):
       yield block
       continue
-    missing = FRAME_CHUNK - len(block)
-    padded = np.pad(block, ((0, max(missing, 0)), (0, 0), (0, 0), (0, 0)))
-    frames = parallel.fetch(_prepare_frames(padded, resolution))
-    yield frames[: len(block)]
+    for frames in split_frames(block):
+      missing = count_block_frames(block.shape[1:3]) - len(frames)
+      padded = frames
+      if missing:
+        padded = np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))
+      yield parallel.fetch(_prepare_frames(padded, resolution))[: len(frames)]
 
 
 def _store(blocks: Iterable[np.ndarray]) -> np.ndarray:
@@ -94,8 +103,16 @@ def split_frames(
     frames: UInt8[np.ndarray, 't h w 3'],
 ) -> Iterator[UInt8[np.ndarray, '_ h w 3']]:
   """Cuts a video in memory into the blocks that `prepare_video` takes."""
-  for start in range(0, len(frames), FRAME_CHUNK):
-    yield frames[start : start + FRAME_CHUNK]
+  count = count_block_frames(frames.shape[1:3])
+  for start in range(0, len(frames), count):
+    yield frames[start : start + count]
+
+
+def trace_resizing(size: Resolution, resolution: Resolution) -> Any:
+  """Returns the traced program that resizes a block of frames."""
+  shape = (count_block_frames(size), *size, 3)
+  block = jax.ShapeDtypeStruct(shape, np.uint8)
+  return _prepare_frames.trace(block, tuple(resolution))
 
 
 @functools.partial(jax.jit, static_argnums=1)

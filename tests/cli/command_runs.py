@@ -1,12 +1,13 @@
 """Runs of the command in this process, and inputs for them."""
 
+import pathlib
 import re
-import subprocess
 from typing import NamedTuple
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
+
+from tests.support import videos
 
 
 class Answer(NamedTuple):
@@ -36,16 +37,7 @@ def make_frames(num, height, width):
 
 def write_picture(path, picture):
   """Writes RGBA pixels as a .png."""
-  height, width = picture.shape[:2]
-  subprocess.run(
-      [
-          imageio_ffmpeg.get_ffmpeg_exe(),
-          *('-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgba'),
-          *('-s', f'{width}x{height}', '-i', '-', str(path)),
-      ],
-      input=picture.tobytes(),
-      check=True,
-  )
+  videos.encode_picture(pathlib.Path(path), picture, 'png', 'rgba')
 
 
 def refuse_to_load(*args, **kwargs):

@@ -149,10 +149,10 @@ def test_wrong_flags(run, folder, arguments, message):
     ('name', 'content', 'message'),
     [
         ('text.mp4', b'words\n' * 99, 'text.mp4.* is not a video'),
-        ('image.png', b'\x89PNG\r\n\x1a\n' + bytes(999), 'image.png.*no video'),
+        ('image.png', b'\x89PNG\r\n\x1a\n' + bytes(999), 'not a readable pic'),
         ('song.mp3', b'ID3\3\0\0\0\0\0\0' + b'\xff\xfb\x90\0' * 99, 'song.mp3'),
         ('empty.mp4', b'', 'empty.mp4.* is empty'),
-        ('folder', None, 'is a folder; name one video file'),
+        ('folder', None, 'is a folder that holds no .png, .*; it is empty'),
         ('missing.mp4', None, 'no video file .*is the path right'),
     ],
     ids=lambda value: value if isinstance(value, str) else '',

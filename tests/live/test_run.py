@@ -28,6 +28,7 @@ from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.functions import TapirFunctions
 from tapjax.types import Tracks
 from tests.support import golden
+from tests.support import videos
 
 CONFIG = TapirConfig(
     resolution=(32, 40),
@@ -134,7 +135,7 @@ def test_a_stream_is_a_session_written_down(tmp_path, monkeypatch):
       rtol=1e-5,
   )
   lines = (tmp_path / 'out' / 'tracks.csv').read_text().splitlines()
-  assert lines[0] == 'query,frame,x,y,visible'
+  assert lines[0] == 'query,frame,x,y,visible,time'
   assert len(lines) == 1 + 2 * 6 + 4
   drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
   assert drawn.shape == frames.shape
@@ -393,10 +394,10 @@ def test_pictures_that_are_not_whole(tmp_path, monkeypatch):
   content = (tmp_path / 'a2.jpg').read_bytes()
   (tmp_path / 'a2.jpg').write_bytes(content[: len(content) // 2])
   write_picture(tmp_path / 'a3.jpg', frames[1][:16])
-  items = take_all(sources.Folder(tmp_path, patience=0.0))
-  assert [item.frame is None for item in items] == [False, True, True, False]
+  items = take_all(sources.find_source(str(tmp_path), patience=0.0))
+  assert [item.frame is None for item in items] == [False, True, False, False]
   assert 'not a readable picture' in items[1].damage
-  assert 'a3.jpg is 40x16, the first picture 40x32' in items[2].damage
+  assert items[2].frame.shape == (16, 40, 3)
 
 
 @pytest.fixture(scope='module')
@@ -420,7 +421,17 @@ def test_whole_videos(clip):
 
 
 @pytest.mark.parametrize('damage', ['middle', 'end'])
-def test_damaged_videos(clip, tmp_path, damage):
+def test_damaged_videos(tmp_path, damage):
+  # Without B frames, which come before a frame that they need.
+  clip = tmp_path / 'clip.mp4'
+  generator = np.random.default_rng(0)
+  frames = generator.integers(0, 255, (40, 64, 96, 3), np.uint8)
+  videos.encode(
+      clip,
+      frames,
+      options={'bf': '0'},
+      container_options={'movflags': '+faststart'},
+  )
   content = bytearray(clip.read_bytes())
   # Encoded frames lie between the tables, one behind the other.
   start = len(content) // 2
@@ -728,3 +739,24 @@ def test_bad_input(command, tmp_path, arguments, status, message):
   assert out == ''
   assert message in err.splitlines()[-1]
   assert [path.name for path in tmp_path.iterdir()] == ['in']
+
+
+@pytest.mark.slow
+def test_frames_of_another_size_begin_a_scene(tmp_path):
+  frames = list(make_frames(6))
+  doubled = [frame.repeat(2, axis=0).repeat(2, axis=1) for frame in frames]
+  told = []
+  summary = run_live(
+      make_source([*frames[:3], *doubled[3:]]), tmp_path / 'out', told=told
+  )
+  assert summary.cuts == [3]
+  assert told == ['frame 3 is 80x64: a new scene, scaled to 40x32 as the first']
+  arrays = read_arrays(tmp_path / 'out')
+  assert arrays['positions'].shape == (3, 6, 2)
+  np.testing.assert_allclose(arrays['times'], np.arange(6) / 25)
+  assert video_files.read_video(tmp_path / 'out' / 'tracks.mp4').shape == (
+      6,
+      32,
+      40,
+      3,
+  )

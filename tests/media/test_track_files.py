@@ -13,6 +13,7 @@ from tapjax.media import video as video_files
 from tapjax.types import Tracks
 
 QUERIES = np.asarray([[0, 4, 5], [1, 20.5, 30.25], [2, 0, 40]], np.float32)
+TIMES = np.asarray([0, 0.5, 0.75, 2])
 
 
 def make_tracks(num_queries=3, num_frames=4, *, uncertainty=True):
@@ -36,6 +37,7 @@ def test_arrays_round_trip(tmp_path, uncertainty):
     read = dict(file)
   assert str(read.pop('model')) == 'tapir'
   assert float(read.pop('frame_rate')) == 30000 / 1001
+  np.testing.assert_allclose(read.pop('times'), np.arange(4) * 1001 / 30000)
   np.testing.assert_array_equal(read.pop('query_points'), QUERIES)
   expected = {k: v for k, v in tracks._asdict().items() if v is not None}
   expected['confidence'] = tracks.confidence
@@ -48,17 +50,18 @@ def test_arrays_round_trip(tmp_path, uncertainty):
 
 def test_table_has_a_line_per_query_and_frame(tmp_path):
   tracks = make_tracks()
-  track_files.write_table(tmp_path / 'tracks.csv', tracks)
+  track_files.write_table(tmp_path / 'tracks.csv', tracks, TIMES)
   with (tmp_path / 'tracks.csv').open(newline='') as file:
     header, *rows = csv.reader(file)
-  assert header == ['query', 'frame', 'x', 'y', 'visible']
-  table = np.asarray(rows, np.float64).reshape(3, 4, 5)
+  assert header == ['query', 'frame', 'x', 'y', 'visible', 'time']
+  table = np.asarray(rows, np.float64).reshape(3, 4, 6)
   np.testing.assert_array_equal(
       table[..., 0], np.arange(3)[:, None].repeat(4, 1)
   )
   np.testing.assert_array_equal(table[..., 1], np.arange(4)[None].repeat(3, 0))
   np.testing.assert_allclose(table[..., 2:4], tracks.positions, atol=6e-4)
   np.testing.assert_array_equal(table[..., 4], tracks.visible)
+  np.testing.assert_array_equal(table[..., 5], TIMES[None].repeat(3, 0))
 
 
 def test_overlay_is_the_video_with_points(tmp_path):
@@ -83,11 +86,11 @@ def test_no_queries_make_whole_files(tmp_path):
   track_files.write_arrays(
       tmp_path / 'a.npz', tracks, np.zeros((0, 3), np.float32), 25.0, 'tapir'
   )
-  track_files.write_table(tmp_path / 'a.csv', tracks)
+  track_files.write_table(tmp_path / 'a.csv', tracks, TIMES)
   track_files.write_overlay(tmp_path / 'a.mp4', [frames], tracks, 25.0)
   with np.load(tmp_path / 'a.npz') as file:
     assert file['positions'].shape == (0, 4, 2)
-  assert (tmp_path / 'a.csv').read_text() == 'query,frame,x,y,visible\n'
+  assert (tmp_path / 'a.csv').read_text() == 'query,frame,x,y,visible,time\n'
   assert video_files.read_video(tmp_path / 'a.mp4').shape == frames.shape
 
 
@@ -111,7 +114,7 @@ def test_failing_writes_leave_older_files(tmp_path, monkeypatch, name):
       '.npz': lambda: track_files.write_arrays(
           path, tracks, QUERIES, 25.0, 'tapir'
       ),
-      '.csv': lambda: track_files.write_table(path, tracks),
+      '.csv': lambda: track_files.write_table(path, tracks, TIMES),
       '.mp4': lambda: track_files.write_overlay(path, stop(), tracks, 25.0),
   }[path.suffix]
   tracks = make_tracks()

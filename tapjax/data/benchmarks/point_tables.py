@@ -18,7 +18,7 @@ from tapjax.data.labeled import decode_images
 from tapjax.data.labeled import Entry
 from tapjax.data.labeled import make_annotated_video
 from tapjax.data.labeled import Source
-from tapjax.media.video import read_jpeg_images
+from tapjax.media.jpeg_images import read_jpeg_images
 from tapjax.media.video import read_video
 
 MAX_VIDEO_FRAMES = 1000
