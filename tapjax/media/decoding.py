@@ -152,7 +152,10 @@ class _Ledger:
       return False
     start = (container.start_time or 0) / av.time_base
     promised = container.duration / av.time_base
-    return self._end - start < (1 - _MISSING_SHARE) * promised
+    frame = 1 / containers.get_frame_rate(container, self._stream)
+    # The last packet may have no duration.
+    missing = promised - (self._end - start) - frame
+    return missing > max(_MISSING_SHARE * promised, frame)
 
 
 def _decode(container: Any, stream: Any, ledger: _Ledger) -> Iterator[Any]:

@@ -190,6 +190,14 @@ def test_video_without_its_index_is_explained(tmp_path):
     video_files.read_video(tmp_path / 'v.mp4')
 
 
+@pytest.mark.parametrize('count', [1, 2, 3, 4, 9])
+@pytest.mark.parametrize('name', ['v.flv', 'v.mkv'])
+def test_short_whole_files_are_not_taken_for_cut_ones(tmp_path, name, count):
+  codec = 'flv' if name == 'v.flv' else 'libx264'
+  videos.encode(tmp_path / name, make_frames(count, 48, 64), codec=codec)
+  assert len(video_files.read_video(tmp_path / name)) == count
+
+
 CUTS = [
     (
         'frag.mp4',
