@@ -10,7 +10,7 @@ import pytest
 
 
 class Answer(NamedTuple):
-  """What a run of the command came to."""
+  """Status and output of a run of the command."""
 
   status: int
   out: str

@@ -216,7 +216,7 @@ def test_four_devices_learn_what_one_does():
     shards = parallel.shard(mesh, batch)
     for _ in range(2):
       state, metrics = update(state, shards, jax.random.key(2))
-    # Moments, since Adam makes weights of gradients that are zero but for
+    # Moments, since Adam makes weights of gradients that are zero except for
     # rounding follow the rounding.
     learned = state.optimizer, state.params.state
     results.append((learned, metrics))

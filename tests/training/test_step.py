@@ -54,7 +54,7 @@ GUESSING = TapirConfig(
     mixer_channels=8,
     temporal='past',
 )
-# Not Adam: where a gradient is zero but for rounding, it follows the rounding.
+# Not Adam: a gradient of zero, except for rounding, makes it follow rounding.
 STEP = StepConfig(
     losses=LossConfig(heatmap_weight=0.3),
     optimizer=OptimizerConfig(

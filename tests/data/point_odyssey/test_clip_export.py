@@ -110,7 +110,7 @@ def test_clips_are_written_counted_and_read(split, tmp_path):
   )
 
   generator = np.random.default_rng(0)
-  # A clip is that of its number, but for what its video loses.
+  # A clip is that of its number, except for frames that its video loses.
   clips = clip_export.find_clips(split, CLIPS)
   read = exported_clips.read_exported_clip(folders[3], CLIPS, generator)
   made = clip_export.make_clip(
