@@ -22,7 +22,7 @@ pytestmark = [
 CONFIG = """
 from experiments.config import KubricTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
-from tapjax.data.kubric.tracks import MoviTrackConfig
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.optimizers import OptimizerConfig

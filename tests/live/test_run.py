@@ -516,7 +516,7 @@ def test_windows(monkeypatch):
   cv2 = make_opencv([])
   monkeypatch.setitem(sys.modules, 'cv2', cv2)
   monkeypatch.setenv('DISPLAY', ':0')
-  window = live_screen.open_window('auto')
+  window = live_screen.open_screen('auto')
   image = make_frames(1)[0]
   assert window.show(image, 'text') == []
   np.testing.assert_array_equal(cv2.shown[0], image[..., ::-1])
@@ -535,14 +535,14 @@ def test_no_screen_is_no_window(monkeypatch):
   monkeypatch.setattr(sys, 'platform', 'linux')
   monkeypatch.delenv('DISPLAY', raising=False)
   monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
-  assert live_screen.open_window('auto') is None
-  assert live_screen.open_window('off') is None
+  assert live_screen.open_screen('auto') is None
+  assert live_screen.open_screen('off') is None
   monkeypatch.setitem(sys.modules, 'cv2', None)
   with pytest.raises(ValueError, match=r"pip install 'tapjax\[live\]'"):
-    live_screen.open_window('on')
+    live_screen.open_screen('on')
   monkeypatch.setenv('DISPLAY', ':0')
   with pytest.warns(UserWarning, match='there is no window'):
-    assert live_screen.open_window('auto') is None
+    assert live_screen.open_screen('auto') is None
 
 
 # Cuts.

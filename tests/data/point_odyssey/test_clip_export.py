@@ -16,9 +16,9 @@ import pytest
 from tapjax.data.benchmarks.point_tracks import PointTracks
 from tapjax.data.point_odyssey import clip_export
 from tapjax.data.point_odyssey import exported_clips
+from tapjax.data.point_odyssey.clip_augmentation import AugmentationConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
 from tapjax.data.point_odyssey.clip_batches import make_clip_draw
-from tapjax.data.point_odyssey.clips import AugmentationConfig
 from tapjax.data.point_odyssey.clips import ClipConfig
 from tapjax.data.point_odyssey.clips import TrainingClip
 from tapjax.data.point_odyssey.color_augmentation import ColorConfig
