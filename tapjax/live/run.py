@@ -15,7 +15,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import os
 import pathlib
-import signal
 import threading
 import time
 from typing import Any, Literal, NamedTuple
@@ -27,6 +26,7 @@ from tapjax.geometry import Resolution
 from tapjax.live import cuts
 from tapjax.live import recording
 from tapjax.live import screen as live_screen
+from tapjax.live.interrupts import StopOnInterrupt
 from tapjax.live.painting import Image
 from tapjax.live.painting import Painter
 from tapjax.media import video as video_files
@@ -134,7 +134,7 @@ def run(
   is_done = False
   try:
     run.restore()
-    with _StopOnInterrupt() as run.stopped:
+    with StopOnInterrupt() as run.stopped:
       video = record.folder / RESULTS[2]
       video_files.write_video(
           video, run.iterate_frames(progress), source.frame_rate
@@ -149,27 +149,6 @@ def run(
   if run.problem is not None:
     raise DamagedFrameError(run.problem)
   return run.summarize()
-
-
-class _StopOnInterrupt:
-  """Ends the stream at the first Ctrl-C; a second one interrupts as usual."""
-
-  def __enter__(self) -> threading.Event:
-    stopped = threading.Event()
-    self._previous: Any = None
-    if threading.current_thread() is threading.main_thread():
-      self._previous = signal.getsignal(signal.SIGINT)
-
-      def stop(*_: Any) -> None:
-        stopped.set()
-        signal.signal(signal.SIGINT, self._previous)
-
-      signal.signal(signal.SIGINT, stop)
-    return stopped
-
-  def __exit__(self, *_: object) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGINT, self._previous)
 
 
 class _Run:
