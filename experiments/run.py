@@ -40,11 +40,11 @@ from absl import logging
 import jax
 
 from experiments.tasks import benchmark
-from experiments.tasks import cycle
 from experiments.tasks import evaluate
 from experiments.tasks import export_clips
 from experiments.tasks import finetune
 from experiments.tasks import follow
+from experiments.tasks import forward_backward
 from experiments.tasks import generate
 from experiments.tasks import input_speed
 from experiments.tasks import overhead
@@ -54,7 +54,9 @@ from experiments.tasks import training
 # From the name of a task to its function, which takes the folder for results.
 _TASKS: dict[str, Callable[[str], None]] = {
     'benchmark': lambda _: benchmark.run(),
-    'cycle': lambda _: cycle.run(benchmark.MODELS.value, evaluate.load_tracker),
+    'cycle': lambda _: forward_backward.run(
+        benchmark.MODELS.value, evaluate.load_tracker
+    ),
     'evaluate': evaluate.run,
     'export_clips': lambda workdir: export_clips.run(
         workdir, training.CHANGES.value

@@ -26,7 +26,7 @@ from tapjax.settings import replace_settings
 def identify_preset(file: checkpoints.Checkpoint) -> str:
   """Returns the one preset that a checkpoint fits, or raises ValueError.
 
-  Own files say it. Published ones are told by their arrays and, where several
+  Own files name it. Published ones are known by their arrays and, where several
   presets have the same, by the name under which the file was published.
   """
   if file.format == 'tapjax':
@@ -50,7 +50,7 @@ def identify_preset(file: checkpoints.Checkpoint) -> str:
   if fitting:
     raise ValueError(
         f'{file.path} fits several presets: {", ".join(fitting)}; their arrays '
-        'do not tell them apart - name the one it was trained as'
+        'do not distinguish them - name the one it was trained as'
     )
   raise ValueError(
       f'{file.path} fits none of the presets {", ".join(registry.PRESETS)} - '

@@ -43,7 +43,7 @@ def load(
     settings['resolution'] = checks.check_resolution(resolution)
   if checkpoint is None:
     preset = registry.get_preset(registry.DEFAULT if name is None else name)
-    # Settings that cannot be are told before a long download, not after.
+    # Impossible settings are refused before a long download, not after.
     preset.architecture.make_functions(
         replace_settings(preset.config, settings)
     )

@@ -52,7 +52,7 @@ class Tracker:
     config: settings of the network; they belong to the weights.
     functions: the tracker as pure functions, for those who train or compose.
     params: the first argument of the functions.
-    programs: what has been compiled for this tracker.
+    programs: compiled programs of this tracker.
   """
 
   name: str
@@ -67,7 +67,7 @@ class Tracker:
   def visibility_threshold(self) -> float:
     """The confidence above which this tracker calls a point visible.
 
-    `Tracks.apply_threshold` takes another one. A tracker that tells neither
+    `Tracks.apply_threshold` takes another one. A tracker that predicts neither
     occlusion nor uncertainty has confidences of 0 and 1 alone.
     """
     return getattr(self.config, 'visibility_threshold', 0.5)
@@ -109,7 +109,7 @@ class Tracker:
       Tracks in pixels of `frames`, one row per query, as NumPy arrays.
 
     Raises:
-      ValueError: what was passed is not a video, or not points in it, or
+      ValueError: the argument is not a video, or not points in it, or
         `max_memory` is too little for the tracker.
     """
     frames = checks.check_frames(frames)
@@ -396,7 +396,7 @@ class Tracker:
     if changes := list_changes(inferred, self.config):
       warnings.warn(
           f'{path.name} holds no settings, and these differ from what its '
-          f'arrays tell of a {self.name}: {changes} - pass them when you load '
+          f'arrays are of a {self.name}: {changes} - pass them when you load '
           'it, or save as .safetensors',
           stacklevel=2,
       )

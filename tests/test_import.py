@@ -1,4 +1,4 @@
-"""What importing tapjax does, and above all what it does not."""
+"""Effects of importing tapjax, and modules that it must not import."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Files of weights: told apart, with their settings, and refused if damaged."""
+"""Files of weights: identified with their settings, refused if damaged."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_truncated_checkpoint(tapnet_file, tmp_path, share):
 
 
 class _Attack:
-  """What a hostile file would hold: a call of the shell."""
+  """Content of a hostile file: a call of the shell."""
 
   def __init__(self, command):
     self._command = command

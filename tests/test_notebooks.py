@@ -119,7 +119,7 @@ def test_the_repository_is_set_in_the_first_line(notebook):
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-  """What makes a notebook run in seconds: few frames, random weights."""
+  """Settings for a notebook of seconds: few frames, random weights."""
   config = tapnet.TAPNET
   functions = tapnet.TapNetFunctions(config)
   params = golden.make_random_params(functions)

@@ -188,5 +188,5 @@ def test_list_models_tells_what_users_ask():
 
 def test_the_embedded_tracker_is_as_large_as_its_preset_says():
   params = tapjax.load().params
-  size = sum(leaf.size for leaf in jax.tree.leaves(params.weights))
+  size = sum(leaf.size for leaf in jax.tree.leaves(params.params))
   assert size == registry.get_preset(registry.DEFAULT).num_parameters

@@ -39,7 +39,7 @@ def list_blocks(language):
 
 
 def get_marked_block(marker):
-  """Returns the block behind a marker, by the rule of `.ci/run`."""
+  """Returns the block after a marker, by the rule of `.ci/run`."""
   pattern = rf'^<!-- {marker} -->\n```\w+\n(.*?)^```'
   (block,) = re.findall(pattern, README, re.M | re.S)
   return block

@@ -18,7 +18,7 @@ tensorflow-datasets, with panning_movi_e/256x256/1.0.0 below it.
 
 from experiments.config import KubricTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
-from tapjax.data.kubric.tracks import MoviTrackConfig
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.step import StepConfig
 

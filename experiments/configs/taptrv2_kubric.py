@@ -32,7 +32,7 @@ from experiments.config import TaptrTrainConfig
 from experiments.config import ValidationConfig
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.panning import PanningConfig
-from tapjax.data.kubric.tracks import MoviTrackConfig
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.models import registry
 from tapjax.training.loop import LoopConfig
 from tapjax.training.taptr import TaptrTrainingConfig

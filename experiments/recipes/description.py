@@ -36,7 +36,7 @@ def count_parameters(params: Params) -> dict[str, int]:
   """Returns numbers of trained parameters by module."""
   return {
       module: sum(math.prod(array.shape) for array in arrays.values())
-      for module, arrays in params.weights.items()
+      for module, arrays in params.params.items()
   }
 
 

@@ -37,7 +37,7 @@ def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:
   """Returns the recipe, on all devices of all processes."""
   check_resolutions(config.model.resolution, config.data.resolution)
   mesh = parallel.make_mesh()
-  # What is wrong with the data is told before anything is compiled.
+  # Errors in the data are raised before anything is compiled.
   clips = open_clips(config.data)
   draw = make_kubric_draw(config.data, config.seed, mesh, clips)
   evaluate = _make_evaluate(config, place)

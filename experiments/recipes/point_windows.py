@@ -82,7 +82,7 @@ class _Judgment(NamedTuple):
 
 def make_recipe(config: PointTrainConfig, place: Workplace) -> Recipe:
   """Returns the recipe, on as many devices as divide a batch evenly."""
-  # What would stop the run later is told before anything is read.
+  # Missing packages stop the run before anything is read.
   functions = make_functions(config)
   import_pillow()
   train, validation = find_windows(config.data, config.windows, config.seed)

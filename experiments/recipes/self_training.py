@@ -14,14 +14,14 @@ from experiments.recipes.recipe import make_functions
 from experiments.recipes.recipe import make_tracker
 from experiments.recipes.recipe import Recipe
 from experiments.recipes.recipe import Workplace
-from experiments.tasks.cycle import list_videos
+from experiments.tasks.forward_backward import list_videos
 from tapjax import parallel
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.unlabeled.clips import make_unlabeled_draw
 from tapjax.data.unlabeled.clips import read_frames
 from tapjax.data.unlabeled.clips import UnlabeledBatch
-from tapjax.evaluation.cycle import measure_cycle_errors
+from tapjax.evaluation.forward_backward import measure_forward_backward
 from tapjax.geometry import sample_grid_points
 from tapjax.models.contract import Params
 from tapjax.training.bootstrap import make_self_training_state
@@ -30,8 +30,8 @@ from tapjax.training.loop import Evaluation
 from tapjax.types import Example
 
 _GRID = 16
-# Frames that a point is tracked through, there and back.
-_CYCLE_LENGTH = 48
+# Frames that a point is tracked through, forward and backward.
+_NUM_FRAMES = 48
 
 Batch = tuple[UnlabeledBatch, Example | None]
 
@@ -111,24 +111,25 @@ def _make_evaluate(
   Errors are on held-out videos, in pixels of the model's resolution.
   """
   resolution = config.data.resolution
-  videos = [read_frames(path, resolution, _CYCLE_LENGTH) for path in paths]
+  videos = [read_frames(path, resolution, _NUM_FRAMES) for path in paths]
   points = np.asarray(sample_grid_points(resolution, _GRID))[:, 1:]
 
   def evaluate(step: int, params: Params) -> Evaluation:
     del step
     tracker = make_tracker(config, params)
-    cycles = [
-        measure_cycle_errors(tracker.track, frames, points) for frames in videos
+    errors = [
+        measure_forward_backward(tracker.track, frames, points)
+        for frames in videos
     ]
     came_back = [
-        cycle.share_within * cycle.num_returned / cycle.num_points
-        if cycle.num_returned
+        each.share_within * each.num_returned / each.num_points
+        if each.num_returned
         else 0.0
-        for cycle in cycles
+        for each in errors
     ]
     score = 100 * float(np.mean(came_back))
-    medians = [cycle.median for cycle in cycles]
-    returned = [cycle.num_returned / cycle.num_points for cycle in cycles]
+    medians = [each.median for each in errors]
+    returned = [each.num_returned / each.num_points for each in errors]
     scalars = {
         'validation/came_back_within_4px': score,
         'validation/median_cycle_error': float(np.mean(medians)),

@@ -42,7 +42,7 @@ def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:
   weight_key, _, update_key, _ = jax.random.split(
       jax.random.key(config.seed), 4
   )
-  # Settings that do not go together are told before anything is downloaded.
+  # Conflicting settings are refused before anything is downloaded.
   draw = make_taptr_draw(config, mesh)
   params = load_initial(config)
   if params is None:

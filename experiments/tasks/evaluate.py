@@ -16,8 +16,8 @@ import tapjax
 from tapjax.data.benchmarks.tapvid import open_robotap
 from tapjax.evaluation import benchmarks
 from tapjax.evaluation import classical
+from tapjax.evaluation import methods
 from tapjax.evaluation import report
-from tapjax.evaluation import subjects
 from tapjax.evaluation.evaluate import evaluate
 from tapjax.evaluation.evaluate import iterate_results
 from tapjax.evaluation.evaluate import Share
@@ -48,9 +48,9 @@ def run(workdir: str) -> None:
   """Evaluates each model on each benchmark and prints one table."""
   results = []
   for model in speed.MODELS.value:
-    subject = _make_subject(model)
+    method = _make_method(model)
     for name in BENCHMARK.value:
-      result = run_one(name, subject, pathlib.Path(workdir))
+      result = run_one(name, method, pathlib.Path(workdir))
       if result is not None:
         results.append(result)
   if results:
@@ -76,12 +76,12 @@ def parse_settings(model: str, changes: Sequence[str]) -> dict[str, Any]:
   return {name: getattr(config, name) for name in sorted(names)}
 
 
-def _make_subject(model: str) -> subjects.Subject:
+def _make_method(model: str) -> methods.Method:
   if model == classical.NAME:
-    return subjects.make_classical_subject(
+    return methods.make_classical_method(
         _get_resolution() or benchmarks.METRIC_RESOLUTION
     )
-  return subjects.make_subject(load_tracker(model))
+  return methods.make_method(load_tracker(model))
 
 
 def load_tracker(model: str) -> tapjax.Tracker:
@@ -101,7 +101,7 @@ def _get_resolution() -> tuple[int, int] | None:
 
 def run_one(
     name: str,
-    subject: subjects.Subject,
+    method: methods.Method,
     workdir: pathlib.Path,
     share: Share | None = None,
 ) -> dict | None:
@@ -120,15 +120,15 @@ def run_one(
         jax.process_index() if PROCESS.value is None else PROCESS.value,
         NUM_PROCESSES.value or jax.process_count(),
     )
-  with tqdm.tqdm(desc=f'{subject.name} {name}', file=sys.stderr) as bar:
+  with tqdm.tqdm(desc=f'{method.name} {name}', file=sys.stderr) as bar:
 
     def show(done: int, total: int) -> None:
       bar.total = total
       bar.update(done - bar.n)
 
-    folder = workdir / name / subject.name
+    folder = workdir / name / method.name
     results = evaluate(
-        benchmark, source, subject, folder, share=share, report=show
+        benchmark, source, method, folder, share=share, report=show
     )
   if results is None:
     sys.stderr.write(f'{folder}: other processes are not finished\n')

@@ -15,8 +15,8 @@ from experiments.config import PUBLISHED
 from experiments.config import read_config
 from experiments.config import SelfTrainConfig
 from experiments.tasks import benchmark
-from experiments.tasks import cycle
 from experiments.tasks import evaluate
+from experiments.tasks import forward_backward
 from experiments.tasks import training
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledConfig
@@ -37,7 +37,7 @@ def run(workdir: str) -> None:
 
 def make_config() -> ExperimentConfig:
   """Returns the config described by the flags."""
-  path, videos = training.CONFIG.value, cycle.VIDEOS.value or []
+  path, videos = training.CONFIG.value, forward_backward.VIDEOS.value or []
   if (path is None) == (not videos):
     raise ValueError(
         '--task=finetune needs either --config=FILE or --videos=DIR'

@@ -16,7 +16,7 @@ from experiments.tasks import evaluate
 from experiments.tasks.training import LATEST
 import tapjax
 from tapjax import checkpoints
-from tapjax.evaluation import subjects
+from tapjax.evaluation import methods
 from tapjax.evaluation.evaluate import Share
 from tapjax.training.summaries import Summaries
 
@@ -66,12 +66,12 @@ def read_steps(path: pathlib.Path) -> tuple[int, int | None] | None:
 def evaluate_weights(folder: pathlib.Path, step: int) -> dict[str, float]:
   """Evaluates the current weights on the benchmarks of the flags."""
   tracker = tapjax.load(checkpoint=folder / LATEST)
-  subject = subjects.make_subject(tracker)
+  method = methods.make_method(tracker)
   scalars = {}
   for name in evaluate.BENCHMARK.value:
     place = folder / 'evaluations' / str(step)
     # Nobody shares the work, however many processes train.
-    result = evaluate.run_one(name, subject, place, Share(0, 1))
+    result = evaluate.run_one(name, method, place, Share(0, 1))
     assert result is not None, 'no process is left to wait for'
     for metric, mean in result['mean'].items():
       if mean['value'] is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.tasks import benchmark as speed
 import tapjax
 from tapjax import tables
-from tapjax.evaluation import subjects
+from tapjax.evaluation import methods
 from tapjax.geometry import sample_random_points
 from tapjax.models import arrows
 from tapjax.tracker import Tracker
@@ -43,7 +43,7 @@ def measure(tracker: Tracker) -> tuple[int, float, float]:
   generator = np.random.default_rng(0)
   resolution = tracker.functions.resolution
   clips = [
-      subjects.Clip(
+      methods.Clip(
           generator.integers(
               256, size=(num_frames, *resolution, 3), dtype='u1'
           ),
@@ -52,12 +52,12 @@ def measure(tracker: Tracker) -> tuple[int, float, float]:
       for num_frames, num_queries in _SHAPES
   ]
   lengths = shapes.choose_lengths([len(clip.frames) for clip in clips])
-  subject = subjects.make_subject(tracker, jax.local_devices()[:1])
+  method = methods.make_method(tracker, jax.local_devices()[:1])
   call = _make_bare_call(tracker)
 
-  def evaluate(clip: subjects.Clip) -> None:
+  def evaluate(clip: methods.Clip) -> None:
     length = min(length for length in lengths if length >= len(clip.frames))
-    subject.track(clip, length)
+    method.track(clip, length)
 
   with tapjax.count_compilations() as compilations:
     for clip in clips:
@@ -78,7 +78,7 @@ def measure(tracker: Tracker) -> tuple[int, float, float]:
 
 def _make_bare_call(
     tracker: Tracker,
-) -> Callable[[subjects.Clip], Tracks]:
+) -> Callable[[methods.Clip], Tracks]:
   """Returns the stage functions as one program, compiled for each shape."""
   functions = tracker.functions
 
@@ -91,15 +91,13 @@ def _make_bare_call(
         functions, params, features, queries, points
     ).tracks
 
-  def call(clip: subjects.Clip) -> Tracks:
+  def call(clip: methods.Clip) -> Tracks:
     return jax.block_until_ready(track(tracker.params, *clip))
 
   return call
 
 
-def _time(
-    call: Callable[[subjects.Clip], object], clip: subjects.Clip
-) -> float:
+def _time(call: Callable[[methods.Clip], object], clip: methods.Clip) -> float:
   start = time.perf_counter()
   call(clip)
   return time.perf_counter() - start

@@ -122,7 +122,7 @@ def run(values: flags.FlagValues) -> None:
       save_every=values.save_every,
       max_frames=values.max_frames,
   )
-  window = live_screen.open_window(values.window)
+  window = live_screen.open_screen(values.window)
   if window is not None:
     show(live_screen.HELP)
   with track_files.make_folder(

@@ -1,4 +1,4 @@
-"""Evaluation of a subject on a benchmark, video by video.
+"""Evaluation of a method on a benchmark, video by video.
 
 The scores of each video are one small file in the results folder. A killed run
 therefore resumes, several processes can divide the videos among them, and the
@@ -29,10 +29,10 @@ from tapjax.data.queries import sample_queries
 from tapjax.evaluation import metrics
 from tapjax.evaluation.benchmarks import Benchmark
 from tapjax.evaluation.benchmarks import METRIC_RESOLUTION
+from tapjax.evaluation.methods import Clip
+from tapjax.evaluation.methods import Method
+from tapjax.evaluation.methods import track_clip
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
-from tapjax.evaluation.subjects import Clip
-from tapjax.evaluation.subjects import Subject
-from tapjax.evaluation.subjects import track_clip
 from tapjax.tracking import shapes
 from tapjax.types import Tracks
 
@@ -78,18 +78,18 @@ class _Job(NamedTuple):
 def evaluate(
     benchmark: Benchmark,
     source: Source,
-    subject: Subject,
+    method: Method,
     folder: pathlib.Path,
     *,
     share: Share | None = None,
     report: Report | None = None,
 ) -> Json | None:
-  """Evaluates a subject on the videos of a benchmark.
+  """Evaluates a method on the videos of a benchmark.
 
   Args:
     benchmark: protocol.
     source: videos of the benchmark.
-    subject: method under evaluation.
+    method: method under evaluation.
     folder: folder of the results; videos finished in it are not repeated.
     share: part of the videos of this process; None for all.
     report: called as `report(done, total)` after every video.
@@ -102,7 +102,7 @@ def evaluate(
       evaluated.
   """
   share = share or Share()
-  settings = _describe(benchmark, subject)
+  settings = _describe(benchmark, method)
   (folder / 'videos').mkdir(parents=True, exist_ok=True)
   _check_settings(folder, settings)
   plan = [(entry.name, entry.num_frames) for entry in source.entries()]
@@ -123,10 +123,10 @@ def evaluate(
   for index, entry in enumerate(source.entries()):
     if index not in todo:
       continue
-    job = _prepare(benchmark, subject, index, entry, folder)
+    job = _prepare(benchmark, method, index, entry, folder)
     if job is not None:
       length = _fit(len(job.clip.frames), lengths)
-      _run(benchmark, subject, job, length, folder)
+      _run(benchmark, method, job, length, folder)
     if report is not None:
       done = len([i for i in todo if i <= index])
       report(len(plan) - len(todo) + done, len(plan))
@@ -169,20 +169,20 @@ def merge(
   return results
 
 
-def _describe(benchmark: Benchmark, subject: Subject) -> Json:
+def _describe(benchmark: Benchmark, method: Method) -> Json:
   """Returns the settings that determine the scores."""
-  both_ways = subject.sees_only_past and benchmark.query_mode == 'strided'
+  both_ways = method.sees_only_past and benchmark.query_mode == 'strided'
   return _plain(
       {
           'benchmark': benchmark.name,
-          'model': subject.name,
+          'model': method.name,
           'query_mode': benchmark.query_mode,
           'metric': benchmark.metric,
-          'resolution': subject.resolution,
+          'resolution': method.resolution,
           'metric_resolution': METRIC_RESOLUTION,
           'resize': _RESIZING[benchmark.metric],
           'directions': ['forward', 'backward'] if both_ways else ['forward'],
-          **subject.description,
+          **method.description,
           'versions': {
               **{name: _get_version(name) for name in _VERSIONED},
               'python': platform.python_version(),
@@ -210,7 +210,7 @@ def _check_settings(folder: pathlib.Path, settings: Json) -> None:
 
 def _prepare(
     benchmark: Benchmark,
-    subject: Subject,
+    method: Method,
     index: int,
     entry: Entry,
     folder: pathlib.Path,
@@ -219,9 +219,9 @@ def _prepare(
   try:
     video = entry.read()
     if isinstance(video, PointEntry):
-      return _prepare_sequence(index, video.resize(subject.resolution))
+      return _prepare_sequence(index, video.resize(method.resolution))
     original = video.frames.shape[1:3]
-    video = video.resize(subject.resolution)
+    video = video.resize(method.resolution)
     if benchmark.metric == 'pck':
       return _prepare_joints(index, video, original)
     return _prepare_points(benchmark, index, video)
@@ -314,13 +314,13 @@ def _prepare_sequence(index: int, video: PointVideo) -> _Job:
 
 def _run(
     benchmark: Benchmark,
-    subject: Subject,
+    method: Method,
     job: _Job,
     length: int,
     folder: pathlib.Path,
 ) -> None:
   """Tracks a video padded to `length`, and writes its scores."""
-  tracks = track_clip(subject, job.clip, length, benchmark.query_mode)
+  tracks = track_clip(method, job.clip, length, benchmark.query_mode)
   result = {
       'index': job.number,
       'name': job.name,

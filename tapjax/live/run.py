@@ -15,20 +15,20 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import os
 import pathlib
-import signal
 import threading
 import time
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Float
-from jaxtyping import UInt8
 import numpy as np
 
-from tapjax import visualization
 from tapjax.geometry import Resolution
 from tapjax.live import cuts
 from tapjax.live import recording
 from tapjax.live import screen as live_screen
+from tapjax.live.interrupts import StopOnInterrupt
+from tapjax.live.painting import Image
+from tapjax.live.painting import Painter
 from tapjax.media import video as video_files
 from tapjax.media.pictures import scale_image
 from tapjax.media.sources import Source
@@ -38,12 +38,10 @@ from tapjax.streaming import session_files
 from tapjax.tracker import Tracker
 
 RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
-_TAIL = 12
 # Frames over which times are averaged, and frames of compilation before them.
 _TIMED = 100
 _UNTIMED = 2
 
-Image = UInt8[np.ndarray, 'h w 3']
 # (resolution, index of the first whole frame) -> query points (t, y, x).
 ChoosePoints = Callable[[Resolution, int], Float[np.ndarray, 'n 3']]
 
@@ -105,7 +103,7 @@ def run(
     options: Options = Options(),  # noqa: B008 - a tuple of constants.
     *,
     resume: bool = False,
-    window: live_screen.Window | None = None,
+    window: live_screen.Screen | None = None,
     log: Callable[[str], None] = lambda text: None,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> Summary:
@@ -137,7 +135,7 @@ def run(
   is_done = False
   try:
     run.restore()
-    with _StopOnInterrupt() as run.stopped:
+    with StopOnInterrupt() as run.stopped:
       video = record.folder / RESULTS[2]
       video_files.write_video(
           video,
@@ -157,27 +155,6 @@ def run(
   return run.summarize()
 
 
-class _StopOnInterrupt:
-  """Ends the stream at the first Ctrl-C; a second one interrupts as usual."""
-
-  def __enter__(self) -> threading.Event:
-    stopped = threading.Event()
-    self._previous: Any = None
-    if threading.current_thread() is threading.main_thread():
-      self._previous = signal.getsignal(signal.SIGINT)
-
-      def stop(*_: Any) -> None:
-        stopped.set()
-        signal.signal(signal.SIGINT, self._previous)
-
-      signal.signal(signal.SIGINT, stop)
-    return stopped
-
-  def __exit__(self, *_: object) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGINT, self._previous)
-
-
 class _Run:
   """Run in progress."""
 
@@ -188,7 +165,7 @@ class _Run:
       choose_points: ChoosePoints,
       options: Options,
       record: recording.Recording,
-      window: live_screen.Window | None,
+      window: live_screen.Screen | None,
       log: Callable[[str], None],
   ):
     self._tracker = tracker
@@ -246,7 +223,7 @@ class _Run:
       self, progress: Callable[[str, int, int | None], None]
   ) -> Iterator[Image]:
     """Tracks the stream; yields its frames with the points drawn over them."""
-    painter = _Painter()
+    painter = Painter()
     earlier = self._record.read_saved_rows()
     rows: recording.Rows | None = next(earlier, None)
     colors: cuts.Colors | None = None
@@ -502,38 +479,3 @@ class _Run:
         'found_after': options.found_after,
         'reset_at_cuts': options.reset_at_cuts,
     }
-
-
-class _Painter:
-  """Draws points with tails, from the rows of the last frames."""
-
-  def __init__(self):
-    self._past: collections.deque[recording.Rows] = collections.deque(
-        maxlen=_TAIL + 1
-    )
-    self._colors = visualization.make_track_colors(256)
-
-  def draw(self, frame: Image, rows: recording.Rows) -> Image:
-    """Returns a copy of the frame with all points that are not lost."""
-    self._past.append(rows)
-    points = rows['point']
-    if not len(points):
-      return frame.copy()
-    shape = len(points), len(self._past)
-    positions = np.full((*shape, 2), np.nan, np.float32)
-    visible = np.zeros(shape, bool)
-    for step, past in enumerate(self._past):
-      _, ours, theirs = np.intersect1d(
-          points, past['point'], return_indices=True
-      )
-      kept = ~past['lost'][theirs]
-      ours, theirs = ours[kept], theirs[kept]
-      positions[ours, step] = np.stack(
-          [past['x'][theirs], past['y'][theirs]], axis=-1
-      )
-      visible[ours, step] = past['visible'][theirs]
-    if points.max() >= len(self._colors):
-      self._colors = visualization.make_track_colors(2 * int(points.max()) + 1)
-    return visualization.draw_frame(
-        frame, positions, visible, _TAIL, self._colors[points]
-    )

@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 @runtime_checkable
-class Window(Protocol):
+class Screen(Protocol):
   """Window that shows pictures and returns user events."""
 
   def show(
@@ -36,7 +36,7 @@ class Window(Protocol):
     ...
 
 
-class OpenCvWindow:
+class OpenCvScreen:
   """OpenCV window."""
 
   def __init__(self):
@@ -88,7 +88,7 @@ class OpenCvWindow:
       self._events.append(Event('add', *self._pointer))
 
 
-def open_window(choice: Literal['auto', 'on', 'off']) -> Window | None:
+def open_screen(choice: Literal['auto', 'on', 'off']) -> Screen | None:
   """Opens a window; None for 'off', or for 'auto' without a screen.
 
   With 'auto', a window that cannot be opened is a warning.
@@ -99,7 +99,7 @@ def open_window(choice: Literal['auto', 'on', 'off']) -> Window | None:
   if choice == 'off' or (choice == 'auto' and not _has_screen()):
     return None
   try:
-    return OpenCvWindow()
+    return OpenCvScreen()
   except Exception as error:  # noqa: BLE001 - cv2.error needs cv2.
     reason = (
         'there is no window: it needs a screen and an OpenCV with windows '

@@ -57,7 +57,7 @@ def encode_in_training(
 ) -> tuple[PyTree, PyTree]:
   """Returns features and batch-norm statistics; without a key, unchanged."""
   if key is None:
-    return functions.encode_video(params, video), params.statistics
+    return functions.encode_video(params, video), params.state
   return functions.encode_in_training(params, video, key)
 
 

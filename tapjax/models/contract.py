@@ -47,21 +47,21 @@ NumQueries = Int[Array | np.ndarray, '']
 Precision = Literal['default', 'high', 'highest', 'bfloat16']
 # Number of members on an axis: an int, or a symbolic dimension of an export.
 DimSize = Any
-Method = TypeVar('Method', bound=Callable[..., Any])
+Function = TypeVar('Function', bound=Callable[..., Any])
 
-# A shorter window tells little of the motion of points.
+# A shorter window shows little of the motion of points.
 SHORTEST_WINDOW = 8
 
 
 class Params(NamedTuple):
   """Learned arrays of a tracker: `{module: {name: array}}`, twice.
 
-  `weights` are what an optimizer changes; `statistics` are the running averages
-  of batch norms, and empty for most trackers.
+  As in Haiku, an optimizer changes `params`; `state` has running averages of
+  batch norms, and is empty for most trackers.
   """
 
-  weights: Mapping[str, Mapping[str, Any]]
-  statistics: Mapping[str, Mapping[str, Any]]
+  params: Mapping[str, Mapping[str, Any]]
+  state: Mapping[str, Mapping[str, Any]]
 
 
 class ValidLength(NamedTuple):
@@ -135,7 +135,7 @@ class TrackerFunctions(abc.ABC):
     is for dropout and the like.
     """
     del key
-    return self.encode_video(params, video), params.statistics
+    return self.encode_video(params, video), params.state
 
   @abc.abstractmethod
   def describe_queries(
@@ -250,7 +250,7 @@ class TrackerFunctions(abc.ABC):
       raise ValueError(f'window must be at least {shortest}; got {window}')
 
 
-def with_precision(method: Method) -> Method:
+def with_precision(method: Function) -> Function:
   """Runs a method of a tracker with matrix products at `config.precision`."""
 
   @functools.wraps(method)
@@ -261,7 +261,7 @@ def with_precision(method: Method) -> Method:
   return wrapped  # type: ignore[return-value]
 
 
-def encodes_with_precision(method: Method) -> Method:
+def encodes_with_precision(method: Function) -> Function:
   """Runs an encoding method at `config.precision`.
 
   With 'bfloat16' all of the encoding is in that type, which halves the memory
@@ -278,8 +278,8 @@ def encodes_with_precision(method: Method) -> Method:
     with jax.default_matmul_precision(precision):
       if precision != 'bfloat16':
         return method(self, params, video, *rest)
-      weights, video = _cast((params.weights, video), jnp.float32, jnp.bfloat16)
-      params = params._replace(weights=weights)
+      weights, video = _cast((params.params, video), jnp.float32, jnp.bfloat16)
+      params = params._replace(params=weights)
       outputs = method(self, params, video, *rest)
       return _cast(outputs, jnp.bfloat16, jnp.float32)
 
@@ -328,7 +328,7 @@ def describe_params(
 
 def flatten_params(params: Params) -> dict[str, Any]:
   """Returns `{'<params|state>|<module>|<name>': array}`."""
-  collections = {'params': params.weights, 'state': params.statistics}
+  collections = {'params': params.params, 'state': params.state}
   return {
       f'{collection}|{module}|{name}': array
       for collection, modules in collections.items()

@@ -58,7 +58,7 @@ def make_network(
       method: str, params: Params, key: Array | None, *arguments: Any
   ) -> tuple[Any, PyTree]:
     return transformed.apply[method](
-        params.weights, params.statistics, key, *arguments
+        params.params, params.state, key, *arguments
     )
 
   def apply(method: str, params: Params, *arguments: Any) -> Any:

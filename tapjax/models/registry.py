@@ -51,7 +51,7 @@ class EmbeddedFile(NamedTuple):
 
 
 class Architecture(NamedTuple):
-  """What the presets of one tracker share.
+  """Functions, weight names and cost that presets of one tracker share.
 
   Attributes:
     make_functions: from a config to pure functions.
@@ -82,9 +82,9 @@ class Preset(NamedTuple):
   """A published tracker.
 
   Attributes:
-    name: what `tapjax.load` takes.
+    name: name that `tapjax.load` takes.
     config: its settings.
-    architecture: what it is a preset of.
+    architecture: tracker of the preset.
     num_parameters: learned numbers, without running averages.
     weights: where its checkpoint was published, or is in the package; None if
       no one file is known.
@@ -106,10 +106,10 @@ class Preset(NamedTuple):
 
 
 class ModelInfo(NamedTuple):
-  """What `tapjax.list_models` says of a preset.
+  """Properties of a preset, as `tapjax.list_models` returns them.
 
   Attributes:
-    name: what `tapjax.load` takes.
+    name: name that `tapjax.load` takes.
     num_parameters: learned numbers, without running averages.
     licence: of the published weights.
     resolution: (height, width) at which the network sees a video.

@@ -22,9 +22,9 @@ from tapjax.objects.files import draw_objects
 from tapjax.objects.files import write_mot
 from tapjax.objects.files import write_overlay
 from tapjax.objects.files import write_table
-from tapjax.objects.lifecycle import ObjectState
 from tapjax.objects.motion import MotionDetector
 from tapjax.objects.settings import ObjectSettings
+from tapjax.objects.tracked_object import ObjectState
 from tapjax.objects.tracker import ObjectTracks
 from tapjax.objects.tracker import stream_objects
 from tapjax.objects.tracker import track_object_blocks

@@ -10,85 +10,32 @@ points ──too few, or no common motion──► hidden, until points reappear
 Identity follows the points: an object that reappears keeps its id.
 """
 
-import dataclasses
-from typing import NamedTuple
-
-from jaxtyping import Float
-from jaxtyping import Int
 from jaxtyping import Num
 import numpy as np
 
 from tapjax.objects import boxes as boxes_lib
 from tapjax.objects.detections import Detections
+from tapjax.objects.matching import find_whole
+from tapjax.objects.matching import match_detections
 from tapjax.objects.sampling import sample_points
 from tapjax.objects.settings import ObjectSettings
 from tapjax.objects.sources import PointSource
 from tapjax.objects.sources import Reading
+from tapjax.objects.tracked_object import Estimate
+from tapjax.objects.tracked_object import extrapolate
+from tapjax.objects.tracked_object import ObjectState
+from tapjax.objects.tracked_object import rebase
+from tapjax.objects.tracked_object import TrackedObject
 
 # Overlap (IoU) above which two boxes are one object, if only one is detected.
 _SAME = 0.6
 # Area ratio above which a box does not count as smaller than another.
 _AS_LARGE = 0.8
-# Number of frames for which the motion of a hidden object is extrapolated.
-_COASTING = 10
 # Least fraction of an object's visible points with a common motion.
 _LEAST_INLIER_FRACTION = 0.4
 # Range of an object's scale, relative to its last correction.
 _SMALLEST_SCALE = 0.1
 _LARGEST_SCALE = 10.0
-
-
-class ObjectState(NamedTuple):
-  """State of a visible object on one frame.
-
-  Attributes:
-    id: id of the object, from 1.
-    label: class name; empty without labels of the detector.
-    box: (left, top, right, bottom), which may reach beyond the frame.
-    detected: whether the detector found it on this frame.
-    visible_share: fraction of its points in `points_visible`.
-    points: positions (x, y) of its points.
-    points_visible: whether each point is visible and an inlier of the motion.
-  """
-
-  id: int
-  label: str
-  box: Float[np.ndarray, '4']
-  detected: bool
-  visible_share: float
-  points: Float[np.ndarray, 'n 2']
-  points_visible: np.ndarray
-
-
-@dataclasses.dataclass
-class TrackedObject:
-  """Tracked object; `shown` holds its states, by visible frame."""
-
-  number: int
-  label: str
-  detector_id: int | None
-  points: Int[np.ndarray, 'n']
-  # Box and point positions of the last correction; box area at the last
-  # sampling of points.
-  box: Float[np.ndarray, '4']
-  places: Float[np.ndarray, 'n 2']
-  sampled_area: float
-  born: int
-  last_seen: int
-  shown: dict[int, ObjectState] = dataclasses.field(default_factory=dict)
-  num_detections: int = 1
-  num_missed: int = 0
-  corrected: int = 0
-  is_matched: bool = True
-
-
-class _Estimate(NamedTuple):
-  """Box and motion of an object from its points; both None if hidden."""
-
-  reading: Reading
-  is_inlier: np.ndarray
-  box: np.ndarray | None
-  motion: boxes_lib.Similarity | None
 
 
 class ObjectLifecycle:
@@ -149,7 +96,7 @@ class ObjectLifecycle:
   def _is_tentative(self, item: TrackedObject) -> bool:
     return item.num_detections < self._settings.min_detections
 
-  def _estimate(self, item: TrackedObject, frame: int) -> _Estimate:
+  def _estimate(self, item: TrackedObject, frame: int) -> Estimate:
     """Estimates the box of an object from its visible points."""
     settings = self._settings
     reading = self._source.read(item.points, frame)
@@ -158,7 +105,7 @@ class ObjectLifecycle:
     least = max(
         min(settings.min_points, count), int(settings.min_visible_share * count)
     )
-    hidden_estimate = _Estimate(reading, np.zeros(count, bool), None, None)
+    hidden_estimate = Estimate(reading, np.zeros(count, bool), None, None)
     if visible.sum() < max(least, 1):
       return hidden_estimate
     size = np.sqrt(max(boxes_lib.measure_area(item.box), 1.0))
@@ -177,13 +124,13 @@ class ObjectLifecycle:
     is_outside = (box[2:] <= 0).any() or (box[:2] >= [width, height]).any()
     if is_outside or not _SMALLEST_SCALE < scale < _LARGEST_SCALE:
       return hidden_estimate
-    return _Estimate(reading, is_inlier, box, motion)
+    return Estimate(reading, is_inlier, box, motion)
 
   def _show(
       self,
       item: TrackedObject,
       frame: int,
-      estimate: _Estimate,
+      estimate: Estimate,
       *,
       detected: bool = False,
   ) -> None:
@@ -204,10 +151,12 @@ class ObjectLifecycle:
       self,
       frame: int,
       detections: Detections,
-      estimates: dict[int, _Estimate],
+      estimates: dict[int, Estimate],
   ) -> None:
     """Matches detections with objects; begins objects for unmatched ones."""
-    pairs = self._match(frame, detections, estimates)
+    pairs = match_detections(
+        self._living, frame, detections, estimates, self._settings
+    )
     for item in self._living:
       item.is_matched = item.number in pairs.values()
       item.num_missed = 0 if item.is_matched else item.num_missed + 1
@@ -219,149 +168,19 @@ class ObjectLifecycle:
     for row in range(len(detections.boxes)):
       if row in pairs:
         continue
-      whole = self._find_whole(frame, detections, row)
+      whole = find_whole(self._living, frame, detections, row, self._settings)
       if whole is None:
         self._begin(frame, detections, row)
       elif self._settings.joins_parts:
         estimate = estimates.pop(whole.number, None)
         self._join(whole, frame, detections.boxes[row], estimate)
 
-  def _match(
-      self,
-      frame: int,
-      detections: Detections,
-      estimates: dict[int, _Estimate],
-  ) -> dict[int, int]:
-    """Returns the matched object number for each matched detection row."""
-    if detections.ids is not None:
-      known = {
-          item.detector_id: item.number
-          for item in self._living
-          if item.detector_id is not None
-      }
-      return {
-          row: known[int(identity)]
-          for row, identity in enumerate(detections.ids)
-          if int(identity) in known
-      }
-    settings = self._settings
-    pairs: dict[int, int] = {}
-    seen = [item for item in self._living if frame in item.shown]
-    hidden = [item for item in self._living if frame not in item.shown]
-    affinity = np.asarray(
-        [
-            [
-                self._rate(item.shown[frame].box, estimates[item.number], box)
-                for item in seen
-            ]
-            for box in detections.boxes
-        ]
-    ).reshape(len(detections.boxes), len(seen))
-    self._assign(detections, seen, affinity, settings.match, pairs)
-    overlaps = np.asarray(
-        [
-            [
-                self._rate_hidden(item, frame, estimates[item.number], box)
-                for item in hidden
-            ]
-            for box in detections.boxes
-        ]
-    ).reshape(len(detections.boxes), len(hidden))
-    self._assign(detections, hidden, overlaps, 1e-6, pairs)
-    return pairs
-
-  def _assign(
-      self,
-      detections: Detections,
-      items: list[TrackedObject],
-      affinity: Float[np.ndarray, 'n m'],
-      least: float,
-      pairs: dict[int, int],
-  ) -> None:
-    """Adds pairs of maximum total affinity, each at least `least`."""
-    from scipy import optimize  # Comes with JAX; slow to import.
-
-    labels = detections.labels
-    for row in range(len(detections.boxes)):
-      for column, item in enumerate(items):
-        other = labels is not None and labels[row] != item.label
-        if row in pairs or other:
-          affinity[row, column] = 0
-    affinity = np.where(affinity >= least, affinity, 0)
-    for row, column in zip(
-        *optimize.linear_sum_assignment(-affinity), strict=True
-    ):
-      if affinity[row, column] > 0:
-        pairs[int(row)] = items[column].number
-
-  def _rate(
-      self,
-      own: Num[np.ndarray, '4'],
-      estimate: _Estimate,
-      box: Num[np.ndarray, '4'],
-  ) -> float:
-    """Returns the affinity of a detection and a visible object, 0 to 1.
-
-    Mean of the boxes' IoU and the fraction of inlier points in the detection.
-    """
-    points = estimate.reading.positions[estimate.is_inlier]
-    overlap = boxes_lib.measure_overlaps(own[None], box[None])[0, 0]
-    inside = boxes_lib.are_inside(points, box).mean() if len(points) else 0.0
-    return float(overlap + inside) / 2 if overlap > 0.05 else 0.0
-
-  def _rate_hidden(
-      self,
-      item: TrackedObject,
-      frame: int,
-      estimate: _Estimate,
-      box: Num[np.ndarray, '4'],
-  ) -> float:
-    """Returns the affinity of a detection and a hidden object.
-
-    Reappeared points (1 to 2) outweigh an overlap of the extrapolated box (up
-    to 1).
-    """
-    settings = self._settings
-    reading = estimate.reading
-    inside = reading.visible & boxes_lib.are_inside(reading.positions, box)
-    share = float(inside.mean())
-    if share >= settings.revive_share and inside.sum() >= min(
-        settings.min_points, len(inside)
-    ):
-      return 1 + share
-    expected = _extrapolate(item, frame)
-    overlap = boxes_lib.measure_overlaps(expected[None], box[None])[0, 0]
-    if overlap >= settings.match:
-      return float(overlap)
-    shared = boxes_lib.measure_shared(expected[None], box[None])[0, 0]
-    part = float(shared / boxes_lib.measure_area(box))
-    is_part = settings.joins_parts and part >= settings.part_share
-    return 0.1 * part if is_part else 0.0
-
-  def _find_whole(
-      self, frame: int, detections: Detections, row: int
-  ) -> TrackedObject | None:
-    """Returns the visible object that a detection is part of, or None."""
-    shown = [item for item in self._living if frame in item.shown]
-    if detections.ids is not None or not shown:
-      return None
-    box = detections.boxes[row]
-    stacked = np.stack([item.shown[frame].box for item in shown])
-    overlaps = boxes_lib.measure_overlaps(stacked, box[None])[:, 0]
-    shared = boxes_lib.measure_shared(stacked, box[None])[:, 0]
-    part = shared / boxes_lib.measure_area(box)
-    claimed = (overlaps >= self._settings.match) | (
-        part >= self._settings.part_share
-    )
-    best = int(np.argmax(np.where(claimed, part, -1)))
-    return shown[best] if claimed[best] else None
-
   def _join(
       self,
       item: TrackedObject,
       frame: int,
       part: Num[np.ndarray, '4'],
-      estimate: _Estimate | None,
+      estimate: Estimate | None,
   ) -> None:
     """Extends the box of an object to a detected part of it."""
     state = item.shown[frame]
@@ -370,7 +189,7 @@ class ObjectLifecycle:
     if estimate is None:
       item.box = box
     else:
-      _rebase(item, estimate, box)
+      rebase(item, estimate, box)
     item.is_matched, item.num_missed = True, 0
     item.shown[frame] = state._replace(box=box.astype(np.float32))
     self._spread_correction(item, frame, old, box)
@@ -419,7 +238,7 @@ class ObjectLifecycle:
     item.box = box.astype(np.float64)
     item.sampled_area = boxes_lib.measure_area(item.box)
     is_all = np.ones(len(places), bool)
-    estimate = _Estimate(Reading(places, is_all), is_all, item.box, None)
+    estimate = Estimate(Reading(places, is_all), is_all, item.box, None)
     self._show(item, frame, estimate, detected=True)
 
   def _correct(
@@ -428,7 +247,7 @@ class ObjectLifecycle:
       frame: int,
       detections: Detections,
       row: int,
-      estimate: _Estimate,
+      estimate: Estimate,
   ) -> None:
     """Corrects the box of an object with its matched detection."""
     settings = self._settings
@@ -436,7 +255,7 @@ class ObjectLifecycle:
     item.num_detections += 1
     expected = estimate.box
     if expected is None:
-      expected = _extrapolate(item, frame)
+      expected = extrapolate(item, frame)
     mixed = boxes_lib.correct_box(
         expected,
         box,
@@ -464,7 +283,7 @@ class ObjectLifecycle:
     if share < settings.reinitialize_share or growth > limit * max(1, scale):
       self._sample(item, frame, detections, row, mixed)
     else:
-      _rebase(item, estimate, mixed)
+      rebase(item, estimate, mixed)
       item.sampled_area *= scale
       self._show(item, frame, estimate._replace(box=mixed), detected=True)
     self._spread_correction(item, frame, estimate.box, mixed)
@@ -549,32 +368,3 @@ class ObjectLifecycle:
         )
         if overlaps.max() > _SAME:
           del item.shown[frame]
-
-
-def _rebase(
-    item: TrackedObject, estimate: _Estimate, box: Num[np.ndarray, '4']
-) -> None:
-  """Sets the box and the current positions of all points as references.
-
-  Positions of outliers come from the common motion.
-  """
-  assert estimate.motion is not None, 'what is hidden has no box'
-  places = estimate.motion.apply(item.places)
-  places[estimate.is_inlier] = estimate.reading.positions[estimate.is_inlier]
-  item.places, item.box = places, box
-
-
-def _extrapolate(item: TrackedObject, frame: int) -> Float[np.ndarray, '4']:
-  """Returns the box of a hidden object, extrapolated at constant velocity."""
-  frames = sorted(item.shown)
-  last = frames[-1]
-  before = next((t for t in reversed(frames) if last - t >= 3), last)
-  box = item.shown[last].box.astype(np.float64)
-  if before == last:
-    return box
-  shift = np.tile(
-      boxes_lib.to_shape(box)[:2]
-      - boxes_lib.to_shape(item.shown[before].box)[:2],
-      2,
-  )
-  return box + shift * min(frame - last, _COASTING) / (last - before)

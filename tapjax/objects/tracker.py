@@ -22,11 +22,11 @@ from tapjax.objects.detections import Detections
 from tapjax.objects.detections import Detector
 from tapjax.objects.detections import Frame
 from tapjax.objects.lifecycle import ObjectLifecycle
-from tapjax.objects.lifecycle import ObjectState
-from tapjax.objects.lifecycle import TrackedObject
 from tapjax.objects.settings import ObjectSettings
 from tapjax.objects.sources import StreamedPoints
 from tapjax.objects.sources import WindowedPoints
+from tapjax.objects.tracked_object import ObjectState
+from tapjax.objects.tracked_object import TrackedObject
 from tapjax.tracker import Tracker
 from tapjax.tracking import checks
 from tapjax.tracking import prepare

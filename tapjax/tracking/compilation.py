@@ -1,4 +1,4 @@
-"""What compiling costs: counted and timed, and kept between processes.
+"""Compilation: counts, times, and programs kept between processes.
 
 A program is compiled when a tracker meets a shape for the first time. What
 `Tracker.warmup` compiles is ready when a video comes.
@@ -18,7 +18,7 @@ _OPEN: list['Compilations'] = []
 
 
 class Compilations:
-  """What was compiled while a `count_compilations` was open.
+  """Programs compiled while a `count_compilations` was open.
 
   Attributes:
     count: of programs.

@@ -40,8 +40,8 @@ def measure_agreement(
 
   Args:
     track: tracks other queries (t, y, x) through the same video.
-    query_points: what was asked.
-    tracks: what came out.
+    query_points: queries (t, y, x) of the tracks.
+    tracks: tracks to compare with them.
     resolution: (height, width) of the video.
     num_checks: frames, evenly spaced, from which points are tracked back; what
       lies between them and the query's frame is interpolated.

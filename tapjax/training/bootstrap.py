@@ -132,7 +132,7 @@ def make_self_training_state(
   optimizer = make_optimizer(config.optimizer)
   teacher = jax.tree.map(jnp.copy, params)
   memory = Memory(
-      teacher, optimizer.init(params.weights), optimizer.init(params.weights)
+      teacher, optimizer.init(params.params), optimizer.init(params.params)
   )
   return TrainState(jnp.zeros((), jnp.int32), params, memory)
 
@@ -160,28 +160,28 @@ def make_self_training_update(
             functions, config, params, memory.teacher, unlabeled, key
         )
     )
-    changes, own = optimizer.update(gradients, memory.unlabeled, params.weights)
+    changes, own = optimizer.update(gradients, memory.unlabeled, params.params)
     bad_updates = own.notfinite_count
-    weights = optax.apply_updates(params.weights, changes)
+    weights = optax.apply_updates(params.params, changes)
     labeled_loss, other = jnp.zeros(()), memory.labeled
     if labeled is not None:
       labeled_loss, more = parallel.average(
           _compute_labeled_gradients(functions, config, params, labeled)
       )
-      changes, other = optimizer.update(more, memory.labeled, params.weights)
+      changes, other = optimizer.update(more, memory.labeled, params.params)
       weights = optax.apply_updates(weights, changes)
       bad_updates = jnp.maximum(bad_updates, other.notfinite_count)
     teacher = jax.tree.map(
         lambda old, new: old + (1 - config.teacher_decay) * (new - old),
-        memory.teacher.weights,
+        memory.teacher.params,
         weights,
     )
     last = jax.tree.map(lambda loss: loss[-1], losses)
     return (
         TrainState(
             state.num_updates + 1,
-            params._replace(weights=weights),
-            Memory(memory.teacher._replace(weights=teacher), own, other),
+            params._replace(params=weights),
+            Memory(memory.teacher._replace(params=teacher), own, other),
         ),
         SelfTrainingMetrics(
             loss=losses.total,
@@ -356,7 +356,7 @@ def _compute_gradients(
     losses, fractions = compute_self_training_losses(
         functions,
         config,
-        params._replace(weights=weights),
+        params._replace(params=weights),
         teacher,
         videos,
         key,
@@ -368,7 +368,7 @@ def _compute_gradients(
       _cut(batch, config.accumulated),
       jax.random.split(key, config.accumulated),
   )
-  return average_parts(lambda part: differentiate(params.weights, part), parts)
+  return average_parts(lambda part: differentiate(params.params, part), parts)
 
 
 def _compute_labeled_gradients(
@@ -379,13 +379,13 @@ def _compute_labeled_gradients(
 ) -> tuple[Array, PyTree]:
   def compute(weights: PyTree, part: Example) -> Array:
     losses, _ = compute_example_losses(
-        functions, params._replace(weights=weights), part, config.losses
+        functions, params._replace(params=weights), part, config.losses
     )
     return losses.total
 
   differentiate = jax.value_and_grad(compute)
   return average_parts(
-      lambda part: differentiate(params.weights, part),
+      lambda part: differentiate(params.params, part),
       _cut(batch, config.accumulated),
   )
 

@@ -101,17 +101,15 @@ def make_matching_update(
       state: TrainState, batch: Example
   ) -> tuple[TrainState, MatchingMetrics]:
     def compute(weights: PyTree) -> tuple[Array, MatchingLosses]:
-      params = state.params._replace(weights=weights)
+      params = state.params._replace(params=weights)
       losses = compute_matching_losses(functions, params, batch, config)
       return losses.coarse + config.fine_weight * losses.fine, losses
 
     (loss, losses), gradients = jax.value_and_grad(compute, has_aux=True)(
-        state.params.weights
+        state.params.params
     )
     gradients, loss, losses = parallel.average((gradients, loss, losses))
-    state = apply_gradients(
-        optimizer, state, gradients, state.params.statistics
-    )
+    state = apply_gradients(optimizer, state, gradients, state.params.state)
     return state, MatchingMetrics(
         loss=loss,
         accuracy=losses.accuracy,

@@ -259,7 +259,7 @@ def make_pips_state(params: Params, config: PipsTrainingConfig) -> TrainState:
   """Initializes the state of training."""
   optimizer = _make_guarded_optimizer(config)
   return TrainState(
-      jnp.zeros((), jnp.int32), params, optimizer.init(params.weights)
+      jnp.zeros((), jnp.int32), params, optimizer.init(params.params)
   )
 
 
@@ -288,7 +288,7 @@ def make_pips_update(
     )
 
     def compute(weights: PyTree) -> tuple[Array, Array]:
-      params = state.params._replace(weights=weights)
+      params = state.params._replace(params=weights)
       positions = refine_batch(functions, params, batch.video, start)
       loss = compute_pips_loss(
           positions[:-1],
@@ -299,7 +299,7 @@ def make_pips_update(
       )
       return loss, positions[-1]
 
-    weights = state.params.weights
+    weights = state.params.params
     (loss, positions), gradients = jax.value_and_grad(compute, has_aux=True)(
         weights
     )
@@ -311,9 +311,7 @@ def make_pips_update(
     changes, new_optimizer = optimizer.update(
         gradients, state.optimizer, weights
     )
-    params = state.params._replace(
-        weights=optax.apply_updates(weights, changes)
-    )
+    params = state.params._replace(params=optax.apply_updates(weights, changes))
     return (
         TrainState(state.num_updates + 1, params, new_optimizer),
         PipsMetrics(

@@ -207,7 +207,7 @@ def make_point_state(
   """Initializes the state of training."""
   optimizer = make_point_optimizer(config, updates_per_epoch)
   return TrainState(
-      jnp.zeros((), jnp.int32), params, optimizer.init(params.weights)
+      jnp.zeros((), jnp.int32), params, optimizer.init(params.params)
   )
 
 
@@ -276,7 +276,7 @@ def convert_point_training(
                   origin=f'{part} of {origin}',
               ),
           )
-      ).weights
+      ).params
       for part, moments in (
           ('exp_avg', saved.means),
           ('exp_avg_sq', saved.squares),
@@ -329,7 +329,7 @@ def make_point_update(
     def compute(weights: PyTree) -> tuple[Array, tuple[PointLosses, PyTree]]:
       losses, statistics = compute_batch_losses(
           model,
-          state.params._replace(weights=weights),
+          state.params._replace(params=weights),
           batch,
           config.motion_weight,
           keys,
@@ -337,7 +337,7 @@ def make_point_update(
       )
       return losses.total, (losses, statistics)
 
-    weights = state.params.weights
+    weights = state.params.params
     gradients, (losses, statistics) = jax.grad(compute, has_aux=True)(weights)
     gradients, losses = parallel.average((gradients, losses))
     changes, new_optimizer = optimizer.update(
@@ -347,7 +347,7 @@ def make_point_update(
     statistics = jax.tree.map(
         lambda new, old: jnp.where(count_bad_steps(new_optimizer), old, new),
         statistics,
-        state.params.statistics,
+        state.params.state,
     )
     params = Params(optax.apply_updates(weights, changes), statistics)
     return (

@@ -6,16 +6,24 @@ resumed runs, and the one with the best score.
 
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from tapjax.models.contract import Params
 from tapjax.training.step import TrainState
 
 _SCORE = 'score'
+
+
+class _StoredParams(NamedTuple):
+  """Parameters under the names that they have in snapshots."""
+
+  weights: Any
+  statistics: Any
 
 
 class SnapshotError(ValueError):
@@ -86,7 +94,7 @@ class Snapshots:
     try:
       self._manager.save(
           step,
-          args=ocp.args.StandardSave(copied._asdict()),
+          args=ocp.args.StandardSave(_to_stored(copied)),
           metrics=None if score is None else {_SCORE: score},
       )
     except Exception as error:
@@ -121,7 +129,7 @@ class Snapshots:
     )
     try:
       restored: Any = self._manager.restore(
-          step, args=ocp.args.StandardRestore(abstract._asdict())
+          step, args=ocp.args.StandardRestore(_to_stored(abstract))
       )
     except Exception as error:
       reason = str(error).strip().split('\n', 1)[0]
@@ -131,7 +139,7 @@ class Snapshots:
           'use another folder; if the files are damaged, delete that snapshot '
           'to go on from the one before'
       ) from error
-    return TrainState(**restored)
+    return _from_stored(restored)
 
   def _explain_save(self, error: Exception) -> SnapshotError:
     reason = str(error).strip().split('\n', 1)[0]
@@ -145,3 +153,20 @@ class Snapshots:
             else f'the last good one is of step {kept}'
         )
     )
+
+
+def _to_stored(state: TrainState) -> dict[str, Any]:
+  return jax.tree.map(
+      lambda part: _StoredParams(*part) if isinstance(part, Params) else part,
+      state._asdict(),
+      is_leaf=lambda part: isinstance(part, Params),
+  )
+
+
+def _from_stored(stored: dict[str, Any]) -> TrainState:
+  parts = jax.tree.map(
+      lambda part: Params(*part) if isinstance(part, _StoredParams) else part,
+      stored,
+      is_leaf=lambda part: isinstance(part, _StoredParams),
+  )
+  return TrainState(**parts)

@@ -100,7 +100,7 @@ def make_train_state(
 ) -> TrainState:
   """Initializes parameters and optimizer."""
   params = functions.init(key)
-  optimizer = make_optimizer(config.optimizer).init(params.weights)
+  optimizer = make_optimizer(config.optimizer).init(params.params)
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer)
 
 
@@ -149,15 +149,15 @@ def apply_gradients(
   non-finite values would persist in them.
   """
   changes, new_optimizer = optimizer.update(
-      gradients, state.optimizer, state.params.weights
+      gradients, state.optimizer, state.params.params
   )
   bad = new_optimizer.notfinite_count
   statistics = jax.tree.map(
       lambda new, old: jnp.where(bad, old, new.astype(old.dtype)),
       statistics,
-      state.params.statistics,
+      state.params.state,
   )
-  weights = optax.apply_updates(state.params.weights, changes)
+  weights = optax.apply_updates(state.params.params, changes)
   return TrainState(
       state.num_updates + 1, Params(weights, statistics), new_optimizer
   )
@@ -271,7 +271,7 @@ def _compute_gradients(
     weights = stop_frozen(weights, config.optimizer.frozen)
     losses, statistics = compute_example_losses(
         functions,
-        params._replace(weights=weights),
+        params._replace(params=weights),
         examples,
         config.losses,
         config.refined_queries,
@@ -286,7 +286,7 @@ def _compute_gradients(
   )
   keys = jax.random.split(key, config.accumulated)
   return average_parts(
-      lambda part: differentiate(params.weights, part), (parts, keys)
+      lambda part: differentiate(params.params, part), (parts, keys)
   )
 
 

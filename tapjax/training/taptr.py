@@ -132,7 +132,7 @@ def draw_first_weights(key: Array, params: Params) -> Params:
     params: parameters from `init`, whose attention, convolutions and norms are
       kept.
   """
-  weights = {module: dict(leaves) for module, leaves in params.weights.items()}
+  weights = {module: dict(leaves) for module, leaves in params.params.items()}
   for i, (module, leaves) in enumerate(sorted(weights.items())):
     _, *path = module.split('/~/')
     if not path or not _is_reinitialized(path) or leaves.keys() != {'w', 'b'}:
@@ -153,7 +153,7 @@ def draw_first_weights(key: Array, params: Params) -> Params:
     if head == 'classes':
       odds = jnp.log(_INITIAL_PROBABILITY / (1 - _INITIAL_PROBABILITY))
       leaves['b'] = jnp.full_like(leaves['b'], odds)
-  return params._replace(weights=weights)
+  return params._replace(params=weights)
 
 
 def _is_reinitialized(path: list[str]) -> bool:
@@ -261,7 +261,7 @@ def make_taptr_state(params: Params, config: TaptrTrainingConfig) -> TrainState:
   `TrainState.params` is the running average; `TrainState.optimizer` is
   `Learned`.
   """
-  weights = jax.tree.map(jnp.copy, params.weights)
+  weights = jax.tree.map(jnp.copy, params.params)
   optimizer = make_taptr_optimizer(config).init(weights)
   return TrainState(
       jnp.zeros((), jnp.int32), params, Learned(weights, optimizer)
@@ -290,7 +290,7 @@ def make_taptr_update(
       query_key, dropout_key = jax.random.split(key)
       loss, losses = compute_example_loss(
           model,
-          state.params._replace(weights=weights),
+          state.params._replace(params=weights),
           choose_queries(query_key, example, config.restarted),
           config.losses,
           dropout_key,
@@ -304,11 +304,11 @@ def make_taptr_update(
     )
     changes, new_optimizer = optimizer.update(gradients, old_optimizer, weights)
     weights = optax.apply_updates(weights, changes)
-    average = _average_weights(state.params.weights, weights, config)
+    average = _average_weights(state.params.params, weights, config)
     return (
         TrainState(
             state.num_updates + 1,
-            state.params._replace(weights=average),
+            state.params._replace(params=average),
             Learned(weights, new_optimizer),
         ),
         TaptrMetrics(

@@ -11,7 +11,7 @@ from tests.support import videos
 
 
 class Answer(NamedTuple):
-  """What a run of the command came to."""
+  """Status and output of a run of the command."""
 
   status: int
   out: str

@@ -8,7 +8,7 @@ import pytest
 
 
 class _Attack:
-  """What a hostile file would hold: a call of the shell."""
+  """Content of a hostile file: a call of the shell."""
 
   def __reduce__(self):
     return os.system, ('touch mark',)

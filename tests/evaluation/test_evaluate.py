@@ -14,9 +14,9 @@ from tapjax.data.labeled import Source
 from tapjax.data.queries import sample_queries
 from tapjax.evaluation import benchmarks
 from tapjax.evaluation import evaluate as evaluation
+from tapjax.evaluation import methods
 from tapjax.evaluation import metrics
 from tapjax.evaluation import report
-from tapjax.evaluation import subjects
 from tapjax.models import registry
 from tapjax.models import tapnet
 from tapjax.settings import replace_settings
@@ -49,7 +49,7 @@ def make_source(videos):
   return Source(list_entries)
 
 
-def make_false_subject(**changes):
+def make_false_method(**changes):
   """Follows nothing: every track stays at its query."""
 
   def track(clip, num_frames):
@@ -64,8 +64,8 @@ def make_false_subject(**changes):
         None,
     )
 
-  subject = subjects.Subject('still', (32, 32), False, {}, track)
-  return subject._replace(**changes)
+  method = methods.Method('still', (32, 32), False, {}, track)
+  return method._replace(**changes)
 
 
 VIDEOS = [make_video(f'video_{t}', t, n) for t, n in ((4, 3), (7, 5), (5, 2))]
@@ -77,7 +77,7 @@ VIDEOS = [make_video(f'video_{t}', t, n) for t, n in ((4, 3), (7, 5), (5, 2))]
 def test_numbers_are_the_official_ones(benchmark, tmp_path):
   """Computed again by hand from the parts, in 256x256 pixels."""
   result = evaluation.evaluate(
-      benchmark, make_source(VIDEOS), make_false_subject(), tmp_path
+      benchmark, make_source(VIDEOS), make_false_method(), tmp_path
   )
   rows = []
   for video, stored in zip(VIDEOS, result['videos'], strict=True):
@@ -123,7 +123,7 @@ def test_a_video_without_a_value_is_counted(tmp_path):
   result = evaluation.evaluate(
       FIRST,
       make_source([VIDEOS[1], blind._replace(occluded=hidden)]),
-      make_false_subject(),
+      make_false_method(),
       tmp_path,
   )
   mean = result['mean']['average_jaccard']
@@ -142,12 +142,12 @@ def test_one_bad_video_is_reported_and_tried_again(tmp_path):
   ]
   spoiled = [good[0], good[1]._replace(read=fail), good[2]]
   source = Source(lambda: iter(spoiled), missing=('lost',))
-  result = evaluation.evaluate(FIRST, source, make_false_subject(), tmp_path)
+  result = evaluation.evaluate(FIRST, source, make_false_method(), tmp_path)
   assert result['failed'] == {'video_7': 'it is damaged'}
   assert result['missing'] == ['lost']
   assert [v['name'] for v in result['videos']] == ['video_4', 'video_5']
   again = evaluation.evaluate(
-      FIRST, Source(lambda: iter(good)), make_false_subject(), tmp_path
+      FIRST, Source(lambda: iter(good)), make_false_method(), tmp_path
   )
   assert not again['failed']
   assert len(again['videos']) == 3
@@ -157,15 +157,15 @@ def test_no_good_video_is_an_error(tmp_path):
   video = VIDEOS[0]._replace(occluded=np.ones_like(VIDEOS[0].occluded))
   with pytest.raises(ValueError, match='the first: none of the 3 tracks'):
     evaluation.evaluate(
-        FIRST, make_source([video]), make_false_subject(), tmp_path
+        FIRST, make_source([video]), make_false_method(), tmp_path
     )
 
 
 def test_finished_videos_are_not_run_again(tmp_path):
   ran = []
 
-  def make_subject(fail_at):
-    inner = make_false_subject().track
+  def make_method(fail_at):
+    inner = make_false_method().track
 
     def track(clip, num_frames):
       ran.append(len(clip.frames))
@@ -173,30 +173,30 @@ def test_finished_videos_are_not_run_again(tmp_path):
         raise KeyboardInterrupt
       return inner(clip, num_frames)
 
-    return make_false_subject(track=track)
+    return make_false_method(track=track)
 
   source = make_source(VIDEOS)
   with pytest.raises(KeyboardInterrupt):
-    evaluation.evaluate(FIRST, source, make_subject(2), tmp_path / 'a')
+    evaluation.evaluate(FIRST, source, make_method(2), tmp_path / 'a')
   assert not (tmp_path / 'a' / 'results.json').exists()
-  resumed = evaluation.evaluate(FIRST, source, make_subject(0), tmp_path / 'a')
+  resumed = evaluation.evaluate(FIRST, source, make_method(0), tmp_path / 'a')
   assert ran == [4, 7, 7, 5]
-  whole = evaluation.evaluate(FIRST, source, make_subject(0), tmp_path / 'b')
+  whole = evaluation.evaluate(FIRST, source, make_method(0), tmp_path / 'b')
   assert resumed == whole
 
 
 def test_processes_share_the_videos(tmp_path):
   source = make_source(VIDEOS)
-  subject = make_false_subject()
-  whole = evaluation.evaluate(FIRST, source, subject, tmp_path / 'one')
+  method = make_false_method()
+  whole = evaluation.evaluate(FIRST, source, method, tmp_path / 'one')
   folder = tmp_path / 'two'
   first = evaluation.evaluate(
-      FIRST, source, subject, folder, share=evaluation.Share(1, 2)
+      FIRST, source, method, folder, share=evaluation.Share(1, 2)
   )
   assert first is None
   assert len(list((folder / 'videos').iterdir())) == 1
   second = evaluation.evaluate(
-      FIRST, source, subject, folder, share=evaluation.Share(0, 2)
+      FIRST, source, method, folder, share=evaluation.Share(0, 2)
   )
   assert second == whole
   with pytest.raises(ValueError, match='got 2 of 2'):
@@ -208,7 +208,7 @@ def test_progress_ends_at_all(tmp_path):
   evaluation.evaluate(
       FIRST,
       make_source(VIDEOS),
-      make_false_subject(),
+      make_false_method(),
       tmp_path,
       report=lambda *counts: reports.append(counts),
   )
@@ -218,13 +218,13 @@ def test_progress_ends_at_all(tmp_path):
 
 def test_other_settings_are_refused(tmp_path):
   source = make_source(VIDEOS)
-  evaluation.evaluate(FIRST, source, make_false_subject(), tmp_path)
-  other = make_false_subject(description={'weights_sha256': 'ff'})
+  evaluation.evaluate(FIRST, source, make_false_method(), tmp_path)
+  other = make_false_method(description={'weights_sha256': 'ff'})
   with pytest.raises(ValueError, match='differ in weights_sha256'):
     evaluation.evaluate(FIRST, source, other, tmp_path)
   with pytest.raises(ValueError, match='are the data others'):
     evaluation.evaluate(
-        FIRST, make_source(VIDEOS[::-1]), make_false_subject(), tmp_path
+        FIRST, make_source(VIDEOS[::-1]), make_false_method(), tmp_path
     )
 
 
@@ -238,17 +238,17 @@ def test_both_directions_where_only_the_past_is_seen(tmp_path):
     positions = np.where(steps < 0, np.nan, steps)[..., None].repeat(2, -1)
     return Tracks(positions, steps >= 0, None, None)
 
-  subject = make_false_subject(track=track, sees_only_past=True)
+  method = make_false_method(track=track, sees_only_past=True)
   points = np.asarray([[0, 5, 5], [2, 5, 5], [3, 5, 5]], np.float64)
-  clip = subjects.Clip(np.zeros((4, 32, 32, 3), np.uint8), points)
-  tracks = subjects.track_clip(subject, clip, 4, 'strided')
+  clip = methods.Clip(np.zeros((4, 32, 32, 3), np.uint8), points)
+  tracks = methods.track_clip(method, clip, 4, 'strided')
   expected = np.abs(np.arange(4)[None] - points[:, :1])
   np.testing.assert_array_equal(tracks.positions[..., 0], expected)
   assert tracks.visible.all()
-  tracks = subjects.track_clip(subject, clip, 4, 'first')
+  tracks = methods.track_clip(method, clip, 4, 'first')
   assert np.isnan(tracks.positions).any()
   result = evaluation.evaluate(
-      STRIDED, make_source(VIDEOS[:1]), subject, tmp_path
+      STRIDED, make_source(VIDEOS[:1]), method, tmp_path
   )
   assert result['directions'] == ['forward', 'backward']
 
@@ -279,10 +279,10 @@ def test_twenty_videos_compile_few_programs(tmp_path):
       else None
   )
   tracker = make_small_tracker()
-  subject = subjects.make_subject(tracker, jax.devices()[:1])
+  method = methods.make_method(tracker, jax.devices()[:1])
   del compiled[:]
   result = evaluation.evaluate(
-      FIRST, make_source(videos), subject, tmp_path / 'one'
+      FIRST, make_source(videos), method, tmp_path / 'one'
   )
   assert 2 <= len(compiled) <= 8
   assert result['num_videos'] == 20
@@ -313,7 +313,7 @@ def test_devices_share_the_queries(tmp_path):
       evaluation.evaluate(
           FIRST,
           make_source(VIDEOS),
-          subjects.make_subject(tracker, jax.devices()[:count]),
+          methods.make_method(tracker, jax.devices()[:count]),
           tmp_path / str(count),
       )
       for count in (1, 2)
@@ -344,24 +344,24 @@ def test_every_preset(name, tmp_path):
   tracker = Tracker(name, config, functions, params)
   videos = [make_video(f'v{t}', t, 2, (64, 64)) for t in (5, 4)]
   for benchmark in (FIRST, STRIDED):
-    subject = subjects.make_subject(tracker, jax.devices()[:1])
+    method = methods.make_method(tracker, jax.devices()[:1])
     runs = []
 
-    def track(clip, num_frames, subject=subject, runs=runs):
+    def track(clip, num_frames, method=method, runs=runs):
       if len(runs) == 2:
         runs.append('interrupted')
         raise KeyboardInterrupt
       runs.append(num_frames)
-      return subject.track(clip, num_frames)
+      return method.track(clip, num_frames)
 
     source = make_source([*videos, *videos])
     folder = tmp_path / benchmark.name
     with pytest.raises(KeyboardInterrupt):
       evaluation.evaluate(
-          benchmark, source, subject._replace(track=track), folder
+          benchmark, source, method._replace(track=track), folder
       )
     assert len(runs) == 3
-    resumed = evaluation.evaluate(benchmark, source, subject, folder)
+    resumed = evaluation.evaluate(benchmark, source, method, folder)
     for first, again in zip(
         resumed['videos'][:2], resumed['videos'][2:], strict=True
     ):
@@ -376,8 +376,8 @@ def test_pck_of_jhmdb(reference, tmp_path):
   source = benchmarks.open_benchmark(
       benchmark, reference / 'tapvid' / 'samples' / 'jhmdb'
   )
-  subject = make_false_subject(resolution=(32, 40))
-  result = evaluation.evaluate(benchmark, source, subject, tmp_path)
+  method = make_false_method(resolution=(32, 40))
+  result = evaluation.evaluate(benchmark, source, method, tmp_path)
   mean = result['mean']
   assert 0 < mean['PCK@0.1']['value'] < mean['PCK@0.5']['value'] <= 100
   # Still joints, in pixels of the original video.
@@ -429,9 +429,7 @@ def test_sample_files(name, folder, num_videos, reference, tmp_path):
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', UserWarning)  # Of a clip that is absent.
     source = benchmarks.open_benchmark(benchmark, path)
-  result = evaluation.evaluate(
-      benchmark, source, make_false_subject(), tmp_path
-  )
+  result = evaluation.evaluate(benchmark, source, make_false_method(), tmp_path)
   assert result['num_videos'] == num_videos
   assert not result['failed']
   assert result['resolution'] == [32, 32]

@@ -79,7 +79,7 @@ def test_the_truth_is_perfect():
 
 
 def test_a_lost_track_stays_lost():
-  """Half of the frames behind the loss count as lost, found again or not."""
+  """Half of the frames after the loss count as lost, found again or not."""
   target = np.zeros((1, 8, 2))
   positions = target.copy()
   positions[0, 4] = 17

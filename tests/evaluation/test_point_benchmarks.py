@@ -12,8 +12,8 @@ from tapjax.data.labeled import Entry
 from tapjax.data.labeled import Source
 from tapjax.evaluation import benchmarks
 from tapjax.evaluation import evaluate as evaluation
+from tapjax.evaluation import methods
 from tapjax.evaluation import report
-from tapjax.evaluation import subjects
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.media.lazy import LazyFrames
 from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
@@ -73,8 +73,8 @@ def test_scores_are_those_of_pips(tmp_path):
     ).astype(np.float32)
     return Tracks(positions, np.ones(positions.shape[:2], bool), None, None)
 
-  subject = subjects.Subject('pips_plus_plus', (32, 48), False, {}, track)
-  result = evaluation.evaluate(ODYSSEY, make_source(videos), subject, tmp_path)
+  method = methods.Method('pips_plus_plus', (32, 48), False, {}, track)
+  result = evaluation.evaluate(ODYSSEY, make_source(videos), method, tmp_path)
   rows = []
   for video, stored in zip(videos, result['videos'], strict=True):
     still = np.repeat(video.positions[:, :1], len(video.frames), axis=1)
@@ -131,7 +131,7 @@ def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
   functions = PipsPlusPlusFunctions(SMALL)
   params = golden.make_random_params(functions)
   tracker = Tracker('pips_plus_plus', SMALL, functions, params)
-  subject = subjects.make_subject(tracker, jax.devices()[:1])
+  method = methods.make_method(tracker, jax.devices()[:1])
   video = make_video('long', 41, 3)
   frames = np.asarray(video.frames)
   held = []
@@ -143,7 +143,7 @@ def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
     return read
 
   monkeypatch.setattr(LazyFrames, '__getitem__', watch)
-  result = evaluation.evaluate(ODYSSEY, make_source([video]), subject, tmp_path)
+  result = evaluation.evaluate(ODYSSEY, make_source([video]), method, tmp_path)
   assert max(held) == SMALL.window
   assert sum(held) >= 41
   points = np.concatenate(
@@ -172,12 +172,12 @@ def test_short_videos_and_other_trackers(tmp_path):
       frames=(np.asarray(videos[1].frames) / 127.5 - 1).astype(np.float32)
   )
   pytest.importorskip('cv2')
-  for subject in (
-      subjects.make_subject(tracker, jax.devices()[:1]),
-      subjects.make_classical_subject((32, 48)),
+  for method in (
+      methods.make_method(tracker, jax.devices()[:1]),
+      methods.make_classical_method((32, 48)),
   ):
     result = evaluation.evaluate(
-        ODYSSEY, make_source(videos), subject, tmp_path / subject.name
+        ODYSSEY, make_source(videos), method, tmp_path / method.name
     )
     assert result['num_videos'] == 2
     assert not result['failed']

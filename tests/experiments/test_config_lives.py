@@ -113,7 +113,7 @@ def test_a_run_trains_draws_judges_and_resumes(path, inputs, tmp_path):
     assert (tracker.name, tracker.config) == (config.preset, config.model)
     assert all(
         np.isfinite(array).all()
-        for array in jax.tree.leaves(tracker.params.weights)
+        for array in jax.tree.leaves(tracker.params.params)
     )
     metadata = checkpoints.read_checkpoint(file).metadata
     assert metadata['num_steps'] == str(last)

@@ -192,8 +192,8 @@ def test_a_run_resumes_exactly_and_leaves_the_published_layout(
   tracker = tapjax.load('tapir', checkpoint=path, **settings)
   jax.tree.map(
       np.testing.assert_array_equal,
-      tracker.params.weights,
-      state.params.weights,
+      tracker.params.params,
+      state.params.params,
   )
   metadata = checkpoints.read_checkpoint(
       tmp_path / 'latest.safetensors'

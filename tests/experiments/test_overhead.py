@@ -1,4 +1,4 @@
-"""What evaluation costs is measured for any tracker."""
+"""The cost of evaluation is measured for any tracker."""
 
 import jax
 import pytest

@@ -12,9 +12,9 @@ import pytest
 
 import experiments.run  # noqa: F401 - defines the flags.
 from experiments.tasks import benchmark
-from experiments.tasks import cycle
+from experiments.tasks import forward_backward
 from experiments.tasks import overhead
-from tapjax.evaluation.cycle import CycleErrors
+from tapjax.evaluation.forward_backward import ForwardBackwardErrors
 from tapjax.media import video as video_files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -42,18 +42,27 @@ def split_columns(text):
   return [[line[a:b].strip() for a, b in spans] for line in lines]
 
 
-def test_cycle_has_columns_for_long_names(tmp_path, monkeypatch, capsys):
+def test_forward_backward_errors_have_columns_for_long_names(
+    tmp_path, monkeypatch, capsys
+):
   name = 'a_video_with_a_very_long_name.mp4'
   frames = np.zeros((3, 32, 48, 3), np.uint8)
   video_files.write_video(tmp_path / name, frames, frame_rate=12)
-  errors = iter([CycleErrors(256, 2, 1.5, 1.0), CycleErrors(256, 1, 30.0, 0.0)])
-  monkeypatch.setattr(cycle, 'measure_cycle_errors', lambda *_: next(errors))
+  errors = iter(
+      [
+          ForwardBackwardErrors(256, 2, 1.5, 1.0),
+          ForwardBackwardErrors(256, 1, 30.0, 0.0),
+      ]
+  )
+  monkeypatch.setattr(
+      forward_backward, 'measure_forward_backward', lambda *_: next(errors)
+  )
 
   class Tracker:
     track = None
 
   with flagsaver.flagsaver(videos=[str(tmp_path)]):
-    cycle.run([LONG, 'tapir'], lambda model: Tracker())
+    forward_backward.run([LONG, 'tapir'], lambda model: Tracker())
   assert split_columns(capsys.readouterr().out) == [
       ['preset', 'video', 'size', 'points', 'back', 'median px', '< 4 px'],
       [LONG, name, '32x48', '256', '2', '1.50', '100%'],

@@ -22,7 +22,7 @@ pytestmark = [
 CONFIG = """
 from experiments.config import KubricTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
-from tapjax.data.kubric.tracks import MoviTrackConfig
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.optimizers import OptimizerConfig
@@ -50,7 +50,7 @@ def get_config():
           num_workers=1,
       ),
       num_validation=1,
-      # Not Adam: where a gradient is zero but for rounding, it follows that.
+      # Not Adam: where a gradient is zero except for rounding, it follows that.
       step=StepConfig(
           optimizer=OptimizerConfig(
               kind='sgd', peak_lr=1e-2, warmup_steps=1, num_steps=4
@@ -122,7 +122,7 @@ def test_two_processes_end_where_one_does(config, tmp_path):
     np.testing.assert_allclose(array, two[name], atol=2e-5, err_msg=name)
   assert (tmp_path / 'two' / 'final.npy').exists()
   assert len(list((tmp_path / 'two' / 'summaries').iterdir())) == 1
-  # Killed behind the second step, they go on to the same end.
+  # Killed after the second step, they go on to the same end.
   shutil.rmtree(tmp_path / 'two' / 'snapshots' / '4')
   (tmp_path / 'two' / 'latest.safetensors').unlink()
   finish(*start_two(*flags, f'--workdir={tmp_path / "two"}'))

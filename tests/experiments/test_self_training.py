@@ -106,8 +106,8 @@ def test_anybody_trains_on_their_own_videos(tmp_path):
   assert output.returncode == 0, output.stderr
   tracker = tapjax.load(checkpoint=tmp_path / 'run' / 'latest.safetensors')
   assert tracker.name == 'tapir_tiny'
-  before = tapjax.load('tapir_tiny').params.weights
-  for module, arrays in tracker.params.weights.items():
+  before = tapjax.load('tapir_tiny').params.params
+  for module, arrays in tracker.params.params.items():
     same = all(
         np.allclose(array, before[module][name], atol=0)
         for name, array in arrays.items()
@@ -117,5 +117,5 @@ def test_anybody_trains_on_their_own_videos(tmp_path):
   assert resolution == (64, 64)
   assert registry.get_preset('tapir_tiny').config.resolution == (328, 328)
   assert jax.tree.all(
-      jax.tree.map(lambda a: bool(np.isfinite(a).all()), tracker.params.weights)
+      jax.tree.map(lambda a: bool(np.isfinite(a).all()), tracker.params.params)
   )

@@ -79,9 +79,9 @@ def test_tracking_learns_behind_matching(tmp_path):
   training.train_tracker(config, tmp_path / 'tracking')
   tracker = tapjax.load(checkpoint=tmp_path / 'tracking' / 'best.safetensors')
   assert tracker.config == MODEL
-  for module, arrays in tracker.params.weights.items():
+  for module, arrays in tracker.params.params.items():
     same = all(
-        np.array_equal(array, matched.params.weights[module][name])
+        np.array_equal(array, matched.params.params[module][name])
         for name, array in arrays.items()
     )
     assert same == ('resnet' in module), module

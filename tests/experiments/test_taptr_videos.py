@@ -210,7 +210,7 @@ def test_first_weights(quick_compilation):
   drawn = functions.init(jax.random.key(0))
   first = draw_first_weights(jax.random.key(1), drawn)
   assert jax.tree.structure(first) == jax.tree.structure(drawn)
-  weights, old = first.weights, drawn.weights
+  weights, old = first.params, drawn.params
   ours = 'taptr/~/'
   for i in range(config.decoder_layers):
     last = weights[f'{ours}boxes_{i}/~/linear_2']
@@ -281,7 +281,7 @@ def test_a_run_leaves_the_average_and_resumes(tmp_path, quick_compilation):
   moved = [
       np.abs(average - weights).max()
       for average, weights in zip(
-          jax.tree.leaves(state.params.weights),
+          jax.tree.leaves(state.params.params),
           jax.tree.leaves(state.optimizer.weights),
           strict=True,
       )

@@ -65,7 +65,7 @@ def make_source(frames, damaged=()):
   )
 
 
-def run_live(source, folder, *, points=POINTS, told=None, **options):
+def run_live(source, folder, *, points=POINTS, logged=None, **options):
   folder.mkdir(exist_ok=True)
   rest = {
       name: options.pop(name)
@@ -78,7 +78,7 @@ def run_live(source, folder, *, points=POINTS, told=None, **options):
       folder,
       lambda size, first: points,
       live.Options(**options),
-      log=(lambda text: None) if told is None else told.append,
+      log=(lambda text: None) if logged is None else logged.append,
       **rest,
   )
 
@@ -160,13 +160,13 @@ def test_thresholds_and_losing(tmp_path):
 @pytest.mark.slow
 def test_damaged_frames_are_skipped_and_told(tmp_path):
   frames = make_frames(6)
-  told = []
+  logged = []
   summary = run_live(
-      make_source(frames, damaged=(2, 4)), tmp_path / 'out', told=told
+      make_source(frames, damaged=(2, 4)), tmp_path / 'out', logged=logged
   )
   assert summary.damaged == [2, 4]
   untracked = 'points that begin there are not tracked: 1'
-  assert told == [
+  assert logged == [
       f'frame 2 is damaged: torn; {untracked}; skipped',
       'frame 4 is damaged: torn; skipped',
   ]
@@ -191,9 +191,9 @@ def test_stopping_at_damage_and_going_on(tmp_path):
     run_live(make_source(frames, (3,)), folder, damaged='stop', save_every=1)
   arrays = read_arrays(folder)
   np.testing.assert_array_equal(arrays['positions'], track_by_hand(frames[:3]))
-  told = []
-  run_live(make_source(frames, (3,)), folder, told=told, resume=True)
-  assert told[0] == 'going on from frame 3'
+  logged = []
+  run_live(make_source(frames, (3,)), folder, logged=logged, resume=True)
+  assert logged[0] == 'going on from frame 3'
   run_live(make_source(frames, (3,)), tmp_path / 'at_once')
   assert_same(read_arrays(folder), read_arrays(tmp_path / 'at_once'))
   assert not (folder / recording.FOLDER).exists()
@@ -204,7 +204,7 @@ class Crash(BaseException):
 
 
 class Screen:
-  """A window that does at each frame what it is told beforehand."""
+  """A window that returns planned events at each frame."""
 
   def __init__(self, plan):
     self.plan = plan
@@ -245,9 +245,9 @@ def test_a_killed_run_is_resumed_to_the_same_tracks(tmp_path):
         window=Screen({6: Crash}),
         **{**options, 'save_every': None},
     )
-  told = []
-  again = run_live(source, folder, resume=True, told=told, **options)
-  assert told == ['going on from frame 6']
+  logged = []
+  again = run_live(source, folder, resume=True, logged=logged, **options)
+  assert logged == ['going on from frame 6']
   assert again[:4] == expected[:4]
   assert_same(read_arrays(folder), read_arrays(tmp_path / 'whole'))
   for name in ('tracks.csv', 'tracks.mp4'):
@@ -321,17 +321,17 @@ def test_the_nearest_point_is_removed(tmp_path):
 
 
 def test_leading_damage_is_black(tmp_path):
-  told = []
+  logged = []
   run_live(
       make_source(make_frames(3), (0,)),
       tmp_path / 'out',
       points=np.float32([[0, 9, 9], [1, 5, 5], [7, 1, 1]]),
-      told=told,
+      logged=logged,
   )
   late = (
       'points that begin before frame 1, the first whole one, are not tracked'
   )
-  assert told == [
+  assert logged == [
       'frame 0 is damaged: torn; skipped',
       f'{late}: 1',
       'points that begin after the last frame: 1',
@@ -433,7 +433,7 @@ def test_damaged_videos(tmp_path, damage):
       container_options={'movflags': '+faststart'},
   )
   content = bytearray(clip.read_bytes())
-  # Encoded frames lie between the tables, one behind the other.
+  # Encoded frames lie between the tables, one after the other.
   start = len(content) // 2
   if damage == 'middle':
     noise = np.random.default_rng(1).integers(0, 256, len(content) // 8)
@@ -527,7 +527,7 @@ def test_windows(monkeypatch):
   cv2 = make_opencv([])
   monkeypatch.setitem(sys.modules, 'cv2', cv2)
   monkeypatch.setenv('DISPLAY', ':0')
-  window = live_screen.open_window('auto')
+  window = live_screen.open_screen('auto')
   image = make_frames(1)[0]
   assert window.show(image, 'text') == []
   np.testing.assert_array_equal(cv2.shown[0], image[..., ::-1])
@@ -546,14 +546,14 @@ def test_no_screen_is_no_window(monkeypatch):
   monkeypatch.setattr(sys, 'platform', 'linux')
   monkeypatch.delenv('DISPLAY', raising=False)
   monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
-  assert live_screen.open_window('auto') is None
-  assert live_screen.open_window('off') is None
+  assert live_screen.open_screen('auto') is None
+  assert live_screen.open_screen('off') is None
   monkeypatch.setitem(sys.modules, 'cv2', None)
   with pytest.raises(ValueError, match=r"pip install 'tapjax\[live\]'"):
-    live_screen.open_window('on')
+    live_screen.open_screen('on')
   monkeypatch.setenv('DISPLAY', ':0')
   with pytest.warns(UserWarning, match='there is no window'):
-    assert live_screen.open_window('auto') is None
+    assert live_screen.open_screen('auto') is None
 
 
 # Cuts.
@@ -576,16 +576,16 @@ def test_cuts_are_told_from_motion():
 def test_cuts_forget_the_past(tmp_path):
   frames = np.concatenate([make_frames(3) // 4, 192 + make_frames(2) // 4])
   points = POINTS[[0, 2]]
-  told = []
+  logged = []
   summary = run_live(
       make_source(frames),
       tmp_path / 'out',
       points=points,
       reset_at_cuts=True,
-      told=told,
+      logged=logged,
   )
   assert summary.cuts == [3]
-  assert told == ['frame 3 begins a new scene']
+  assert logged == ['frame 3 begins a new scene']
   tracker = make_tracker()
   session = tracker.start(frames[0], points[:, 1:])
   for index, frame in enumerate(frames):

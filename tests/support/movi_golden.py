@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from tapjax.data.kubric.movi import MoviRecord
-from tapjax.data.kubric.tracks import CropWindow
-from tapjax.data.kubric.tracks import MoviChoices
-from tapjax.data.kubric.tracks import MoviTrackConfig
+from tapjax.data.kubric.query_choices import CropWindow
+from tapjax.data.kubric.query_choices import MoviChoices
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 
 CASES = ('nocrop', 'crop', 'snap', 'vflip', 'pad')
 

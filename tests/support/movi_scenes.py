@@ -1,7 +1,7 @@
 """Small generated videos that hold what MOVi's do, to test and to try with.
 
 Ellipsoids fly and turn in front of a camera that moves, above a floor and under
-a dome. Rays are cast analytically, so everything that a pixel tells is exact up
+a dome. Rays are cast analytically, so everything that a pixel shows is exact up
 to its rounding.
 """
 
@@ -27,7 +27,7 @@ _CORNERS = np.stack(
 
 @dataclasses.dataclass(frozen=True)
 class MoviSceneConfig:
-  """What generated videos are like.
+  """Properties of generated videos.
 
   Attributes:
     num_frames: of a video.
@@ -41,7 +41,7 @@ class MoviSceneConfig:
 
 
 class _Hit(NamedTuple):
-  """What rays meet first of one thing."""
+  """First intersections of rays with one thing."""
 
   distance: Float[np.ndarray, 'h w']
   normal: Float[np.ndarray, 'h w 3']

@@ -6,9 +6,9 @@ import struct
 import cv2
 import numpy as np
 
-from tapjax.data.kubric.tracks import CropWindow
+from tapjax.data.kubric.query_choices import CropWindow
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.data.kubric.tracks import make_tracks
-from tapjax.data.kubric.tracks import MoviTrackConfig
 from tests.support.movi_scenes import make_record
 from tests.support.movi_scenes import MoviSceneConfig
 

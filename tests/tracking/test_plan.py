@@ -85,7 +85,7 @@ def test_nothing_is_lost_between_windows(name, query_chunk):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['tapir', 'locotrack_efficientnet_b0_934'])
 def test_a_window_is_a_video_of_its_own(name):
-  """Where it holds the query, it gives the tracks of these frames alone."""
+  """A window with the query has the tracks of these frames alone."""
   tracker = make_tracker(name)
   frames = make_long_video(NUM_FRAMES)
   through = track_in_windows(tracker, frames, POINTS, 12)

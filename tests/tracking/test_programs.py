@@ -152,7 +152,7 @@ def test_warmup_wants_a_video():
 
 
 def test_trackers_own_their_programs():
-  """What one tracker compiled is not kept for, nor by, another."""
+  """Programs of one tracker are not kept for, nor by, another."""
   tracker, other = (make_whole_tracker('tapnet') for _ in range(2))
   case = make_case(tracker, 5, 3)
   tracker.track(*case)

@@ -166,14 +166,14 @@ def make_matching_tracker():
   config = dataclasses.replace(make_config('tapir'), temperature=1e5)
   functions = TapirFunctions(config)
   params = golden.make_random_params(functions)
-  weights = dict(params.weights)
+  weights = dict(params.params)
   for name in ('hidden', 'heatmap'):
     module = f'tapir/~/cost_volume/~/{name}'
     kernel = jnp.zeros_like(weights[module]['w']).at[1, 1, 0, 0].set(1)
     weights[module] = {'w': kernel, 'b': 0 * weights[module]['b']}
   module = 'tapir/~/mixer/~/output'
   weights[module] = jax.tree.map(jnp.zeros_like, weights[module])
-  return Tracker('tapir', config, functions, params._replace(weights=weights))
+  return Tracker('tapir', config, functions, params._replace(params=weights))
 
 
 @pytest.mark.slow

@@ -245,7 +245,7 @@ def run(config, count, num_devices=1, labeled=None):
 
 def test_it_learns_and_the_teacher_follows():
   config = dataclasses.replace(CONFIG, teacher_decay=0.9)
-  before = get_params().weights
+  before = get_params().params
   state, history = run(config, 12)
   assert all(np.isfinite(metrics.loss) for metrics in history)
   # The teacher goes on as well, but not as far.
@@ -254,11 +254,11 @@ def test_it_learns_and_the_teacher_follows():
   expected = jax.tree.map(
       lambda old, new: 0.9 * np.asarray(old) + 0.1 * new,
       before,
-      one.params.weights,
+      one.params.params,
   )
   jax.tree.map(
       functools.partial(np.testing.assert_allclose, atol=1e-6),
-      one.optimizer.teacher.weights,
+      one.optimizer.teacher.params,
       expected,
   )
   assert int(state.num_updates) == 12

@@ -28,9 +28,7 @@ def make_state(size=3):
 
 @jax.jit
 def move(state, batch):
-  weights = jax.tree.map(
-      lambda array: 1.1 * array + batch, state.params.weights
-  )
+  weights = jax.tree.map(lambda array: 1.1 * array + batch, state.params.params)
   return TrainState(state.num_updates + 1, Params(weights, {}), state.optimizer)
 
 

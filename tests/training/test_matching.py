@@ -174,7 +174,7 @@ def test_features_learn_to_match():
       functions, StepConfig(optimizer=CONFIG.optimizer), jax.random.key(0)
   )
   # Copies: the state is given up.
-  before = jax.tree.map(np.array, state.params.weights)
+  before = jax.tree.map(np.array, state.params.params)
   state = parallel.replicate(mesh, state)
   metrics = []
   for step in range(60):
@@ -185,7 +185,7 @@ def test_features_learn_to_match():
       for part in (metrics[:10], metrics[-10:])
   )
   assert last < 0.8 * first
-  after = jax.tree.map(np.asarray, state.params.weights)
+  after = jax.tree.map(np.asarray, state.params.params)
   # What is no feature stays as it was.
   for module, arrays in after.items():
     changed = any(
@@ -215,7 +215,7 @@ def test_devices_change_nothing():
     state, _ = update(
         parallel.replicate(mesh, state), parallel.shard(mesh, batch)
     )
-    states.append(jax.tree.map(np.asarray, state.params.weights))
+    states.append(jax.tree.map(np.asarray, state.params.params))
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), *states
   )

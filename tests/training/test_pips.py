@@ -166,18 +166,18 @@ def test_published_gradients(reference):
   def differentiate(learned):
     return pips.compute_batch_loss(
         functions,
-        params._replace(weights=learned),
+        params._replace(params=learned),
         batch,
         start,
         settings['gamma'],
     )
 
-  loss, gradients = differentiate(params.weights)
+  loss, gradients = differentiate(params.params)
   tolerance = meta['tolerance']['float64']
   np.testing.assert_allclose(
       loss, stored['loss_float64'], rtol=tolerance['loss_rel']
   )
-  ours = flatten_params(params._replace(weights=gradients))
+  ours = flatten_params(params._replace(params=gradients))
   published = {
       source.name: (
           np.asarray(ours[name])
@@ -223,13 +223,13 @@ def test_a_step_lowers_the_loss():
   def update(weights, state):
     loss, gradients = jax.value_and_grad(
         lambda w: pips.compute_batch_loss(
-            functions, params._replace(weights=w), batch, start
+            functions, params._replace(params=w), batch, start
         )
     )(weights)
     changes, state = optimizer.update(gradients, state, weights)
     return jax.tree.map(jnp.add, weights, changes), state, loss
 
-  weights, state = params.weights, optimizer.init(params.weights)
+  weights, state = params.params, optimizer.init(params.params)
   losses = []
   for _ in range(20):
     weights, state, loss = update(weights, state)

@@ -96,7 +96,7 @@ def test_published_updates(reference, tmp_path):
   def differentiate(weights):
     def compute(weights):
       losses, _ = training.compute_batch_losses(
-          config, params._replace(weights=weights), batch, keys=keys
+          config, params._replace(params=weights), batch, keys=keys
       )
       return losses.total
 
@@ -106,8 +106,8 @@ def test_published_updates(reference, tmp_path):
     limit = tolerance[name] * np.abs(theirs).max()
     np.testing.assert_allclose(ours, theirs, atol=limit)
 
-  gradients = differentiate(params.weights)
-  by_name = to_published(params._replace(weights=gradients), config)
+  gradients = differentiate(params.params)
+  by_name = to_published(params._replace(params=gradients), config)
   norms = [np.linalg.norm(by_name[name]) for name in meta['parameter_names']]
   assert_near(norms, expected['grad_norm_per_parameter'])
   qkv = 'transformer_layers.0.attn.qkv.weight'
@@ -190,7 +190,7 @@ def test_dropout_is_on_where_there_is_a_key():
   assert compute(0.0, jax.random.key(1))[0] != first
   validation, statistics = compute(0.5, None)
   assert validation == compute(0.0, None)[0]
-  jax.tree.map(np.testing.assert_array_equal, statistics, params.statistics)
+  jax.tree.map(np.testing.assert_array_equal, statistics, params.state)
 
 
 @pytest.mark.slow
@@ -216,9 +216,9 @@ def test_four_devices_learn_what_one_does():
     shards = parallel.shard(mesh, batch)
     for _ in range(2):
       state, metrics = update(state, shards, jax.random.key(2))
-    # Moments, since Adam makes weights of gradients that are zero but for
+    # Moments, since Adam makes weights of gradients that are zero except for
     # rounding follow the rounding.
-    learned = state.optimizer, state.params.statistics
+    learned = state.optimizer, state.params.state
     results.append((learned, metrics))
   (one, one_metrics), (four, four_metrics) = results
   assert float(one_metrics.gradient_norm) > 0

@@ -54,7 +54,7 @@ GUESSING = TapirConfig(
     mixer_channels=8,
     temporal='past',
 )
-# Not Adam: where a gradient is zero but for rounding, it follows the rounding.
+# Not Adam: a gradient of zero, except for rounding, makes it follow rounding.
 STEP = StepConfig(
     losses=LossConfig(heatmap_weight=0.3),
     optimizer=OptimizerConfig(
@@ -103,7 +103,7 @@ def run(num_devices, num_updates=3, config=STEP, batches=None):
         state, parallel.shard(mesh, batch), jax.random.key(9)
     )
     metrics.append(jax.tree.map(np.asarray, metric))
-  return jax.tree.map(np.asarray, state.params.weights), metrics
+  return jax.tree.map(np.asarray, state.params.params), metrics
 
 
 def assert_close(ours, theirs, **tolerance):
@@ -130,21 +130,21 @@ def test_equals_pmap(one_device):
 
   def compute(weights, params, batch):
     losses, _ = compute_example_losses(
-        get_functions(), params._replace(weights=weights), batch, STEP.losses
+        get_functions(), params._replace(params=weights), batch, STEP.losses
     )
     return losses.total
 
   @functools.partial(jax.pmap, axis_name='i', devices=jax.devices()[:4])
   def update(state, batch):
     loss, gradients = jax.lax.pmean(
-        jax.value_and_grad(compute)(state.params.weights, state.params, batch),
+        jax.value_and_grad(compute)(state.params.params, state.params, batch),
         'i',
     )
     changes, rest = optimizer.update(
-        gradients, state.optimizer, state.params.weights
+        gradients, state.optimizer, state.params.params
     )
-    weights = optax.apply_updates(state.params.weights, changes)
-    params = state.params._replace(weights=weights)
+    weights = optax.apply_updates(state.params.params, changes)
+    params = state.params._replace(params=weights)
     return state._replace(params=params, optimizer=rest), loss
 
   state = jax.tree.map(lambda a: jnp.stack([a] * 4), make_state())
@@ -154,7 +154,7 @@ def test_equals_pmap(one_device):
     )
     state, loss = update(state, batch)
     np.testing.assert_allclose(loss[0], one_device[1][i].loss, rtol=2e-4)
-  weights = jax.tree.map(lambda a: np.asarray(a[0]), state.params.weights)
+  weights = jax.tree.map(lambda a: np.asarray(a[0]), state.params.params)
   assert_close(weights, one_device[0], atol=2e-5)
 
 
@@ -192,12 +192,12 @@ def test_bfloat16_encodes_in_halves_and_learns_the_same():
   def learn(functions, params):
     def compute(weights):
       losses, _ = compute_example_losses(
-          functions, params._replace(weights=weights), batch, STEP.losses
+          functions, params._replace(params=weights), batch, STEP.losses
       )
       return losses.total
 
     features = functions.encode_video(params, batch.video)
-    return features, *jax.value_and_grad(compute)(params.weights)
+    return features, *jax.value_and_grad(compute)(params.params)
 
   features, loss, gradients = learn(exact, params)
   rounded, rounded_loss, rounded_gradients = learn(halved, params)
@@ -242,7 +242,7 @@ def test_frozen_parts_stay_as_they_are():
   config = StepConfig(
       optimizer=dataclasses.replace(STEP.optimizer, frozen=frozen[:1])
   )
-  before = make_state().params.weights
+  before = make_state().params.params
   after, metrics = run(1, 2, config=config)
   modules = list(before)
   kept = [module for module in modules if 'resnet' in module]
@@ -268,14 +268,14 @@ def test_refinement_is_learned_from_the_first_queries_alone():
     def compute(weights):
       losses, _ = compute_example_losses(
           functions,
-          params._replace(weights=weights),
+          params._replace(params=weights),
           batch,
           STEP.losses,
           count,
       )
       return losses.total
 
-    return jax.value_and_grad(compute)(params.weights)
+    return jax.value_and_grad(compute)(params.params)
 
   def get_mixer(gradients):
     return {k: v for k, v in gradients.items() if 'mixer' in k}

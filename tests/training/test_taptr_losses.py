@@ -99,7 +99,7 @@ def test_training_equals_the_published(reference):
   occluded = jnp.asarray(expected['occluded'])
 
   def compute(weights):
-    trained = params._replace(weights=weights)
+    trained = params._replace(params=weights)
     features = functions.encode_video(trained, video)
     queries = functions.describe_queries(trained, features, points)
     outputs = functions.predict_layers(trained, features, queries)
@@ -115,7 +115,7 @@ def test_training_equals_the_published(reference):
 
   (total, (losses, outputs)), gradients = jax.jit(
       jax.value_and_grad(compute, has_aux=True)
-  )(params.weights)
+  )(params.params)
 
   close = np.testing.assert_allclose
   boxes = jax.nn.sigmoid(outputs.boxes[-1]).swapaxes(0, 1)

@@ -29,9 +29,9 @@ from tapjax.data.labeled import AnnotatedVideo
 from tapjax.data.labeled import Entry
 from tapjax.data.labeled import Source
 from tapjax.data.point_odyssey import files as point_odyssey
-from tapjax.data.point_odyssey.clips import read_image
-from tapjax.data.point_odyssey.clips import resize_image
-from tapjax.data.point_odyssey.clips import resize_values
+from tapjax.data.point_odyssey.images import read_image
+from tapjax.data.point_odyssey.images import resize_image
+from tapjax.data.point_odyssey.images import resize_values
 from tapjax.geometry import Resolution
 from tapjax.media.lazy import LazyFrames
 

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax.data.kubric.tracks import CropWindow
+from tapjax.data.kubric.query_choices import CropWindow
 from tapjax.geometry import Resolution
 
 _ASPECTS = (0.5, 2.0)

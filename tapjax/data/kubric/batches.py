@@ -33,9 +33,9 @@ from tapjax.data.kubric.cotracker import list_kubric_sequences
 from tapjax.data.kubric.cotracker import read_kubric_sequence
 from tapjax.data.kubric.files import MoviVideos
 from tapjax.data.kubric.movi import MoviRecord
-from tapjax.data.kubric.tracks import CropWindow
+from tapjax.data.kubric.query_choices import CropWindow
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.data.kubric.tracks import make_tracks
-from tapjax.data.kubric.tracks import MoviTrackConfig
 from tapjax.data.queries import sample_queries_first
 from tapjax.data.queries import sample_queries_random
 from tapjax.data.read_ahead import read_ahead

@@ -7,8 +7,6 @@ All objects and frames are processed at once. `draw_choices` makes the random
 choices, and `compute_tracks` is deterministic.
 """
 
-from collections.abc import Sequence
-import dataclasses
 from typing import NamedTuple
 
 from jaxtyping import Bool
@@ -23,12 +21,17 @@ from tapjax.data.kubric.movi import decode_object_coordinates
 from tapjax.data.kubric.movi import make_camera
 from tapjax.data.kubric.movi import MoviCamera
 from tapjax.data.kubric.movi import MoviRecord
+from tapjax.data.kubric.query_choices import CropWindow
+from tapjax.data.kubric.query_choices import draw_choices
+from tapjax.data.kubric.query_choices import find_segments
+from tapjax.data.kubric.query_choices import MoviChoices
+from tapjax.data.kubric.query_choices import MoviTrackConfig
+from tapjax.data.kubric.query_choices import OCCLUDER
+from tapjax.data.kubric.query_choices import slice_grid
 
 # A point is occluded if all pixels around it are nearer than this fraction of
 # its distance.
 _NEARER = 0.99
-# An occluder is nearer than this fraction of a pixel's depth.
-_OCCLUDER = 0.95
 # Largest squared distance of normals of neighbors on a smooth surface, and the
 # number of the four neighbors that may exceed it.
 _SMOOTH = 0.0025
@@ -36,74 +39,7 @@ _MOST_ROUGH = 2
 _SIGNS = np.stack(
     np.meshgrid(*[[-1.0, 1.0]] * 3, indexing='ij'), axis=-1
 ).reshape(8, 3)
-_NEIGHBORS = tuple(
-    (y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
-)
 _DIAGONALS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
-
-
-@dataclasses.dataclass(frozen=True)
-class MoviTrackConfig:
-  """Settings of the points of a video.
-
-  Attributes:
-    num_points: number of points per video.
-    stride: of the grid of candidate queries, in pixels and frames.
-    most_segments: largest number of segments, including the background.
-    largest_share: largest fraction of a segment's grid points to choose.
-    snap_to_occluder: whether queries at the edge of an occluder may lie on the
-      surface behind it; pixels next to an occluder are then no candidates.
-    as_published: whether to reproduce errors of the published program: missing
-      points repeat the last but one instead of the last, `relative_depths` use
-      depths of other queries, mirrored frames have negative y, snapping uses
-      the depth of a wrong pixel, and positions stay in pixels of the record if
-      the video is resized to another size.
-  """
-
-  num_points: int = 256
-  stride: int = 4
-  most_segments: int = 25
-  largest_share: float = 0.1
-  snap_to_occluder: bool = False
-  as_published: bool = False
-
-  def __post_init__(self):
-    for name in ('num_points', 'stride', 'most_segments'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-            f'{name} must be at least 1; got {getattr(self, name)}'
-        )
-    if not 0 < self.largest_share <= 1:
-      raise ValueError(
-          'largest_share must be more than 0 and at most 1; got '
-          f'{self.largest_share}'
-      )
-
-
-class CropWindow(NamedTuple):
-  """A crop of a frame, in pixels; bottom and right are exclusive."""
-
-  top: int
-  left: int
-  bottom: int
-  right: int
-
-
-class MoviChoices(NamedTuple):
-  """Random choices for the points of a video.
-
-  Attributes:
-    start: offset (t, y, x) of the grid, relative to the crop's corner.
-    chosen: for every segment, indices into its grid points in the order
-      (t, y, x).
-    shifts: (y, x) by which snapped queries move, in pixels.
-    coins: numbers in [0, 1); only queries with less than 0.5 may be snapped.
-  """
-
-  start: tuple[int, int, int]
-  chosen: Sequence[Int[np.ndarray, 'k']]
-  shifts: Int[np.ndarray, 'n 2'] | None = None
-  coins: Float[np.ndarray, 'n'] | None = None
 
 
 class MoviTracks(NamedTuple):
@@ -130,92 +66,6 @@ def make_tracks(
   segments = find_segments(record, config)
   choices = draw_choices(segments, crop, config, generator)
   return compute_tracks(record, segments, crop, resolution, config, choices)
-
-
-def find_segments(
-    record: MoviRecord, config: MoviTrackConfig
-) -> Int[np.ndarray, 't h w']:
-  """Returns the segment of each pixel; -1 for pixels without queries.
-
-  With `snap_to_occluder`, pixels next to an occluder are excluded.
-  """
-  segments = record.segmentations.astype(np.int16)
-  if config.snap_to_occluder:
-    depth = decode_depth(record.depth, record.depth_range)
-    height, width = depth.shape[1:]
-    padded = np.pad(depth, ((0, 0), (1, 1), (1, 1)), mode='symmetric')
-    nearest = np.min(
-        [
-            padded[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width]
-            for y, x in _NEIGHBORS
-        ],
-        axis=0,
-    )
-    segments[nearest < _OCCLUDER * depth] = -1
-  return segments
-
-
-def count_grid_points(
-    segments: Int[np.ndarray, 't h w'],
-    crop: CropWindow,
-    start: tuple[int, int, int],
-    config: MoviTrackConfig,
-) -> Int[np.ndarray, 's']:
-  """Returns the number of grid points of each segment.
-
-  Raises ValueError for more than `most_segments` segments.
-  """
-  on_grid = segments[_slice_grid(crop, start, config.stride)].ravel()
-  # The first bin has the excluded pixels.
-  counts = np.bincount(on_grid + 1)[1:]
-  if len(counts) > config.most_segments:
-    raise ValueError(
-        f'a video must have at most {config.most_segments} segments; got one '
-        f'with {len(counts)} - raise most_segments'
-    )
-  return np.pad(counts, (0, config.most_segments - len(counts)))
-
-
-def divide_points(
-    counts: Int[np.ndarray, 's'], config: MoviTrackConfig
-) -> Int[np.ndarray, 's']:
-  """Returns the number of points to choose of each segment.
-
-  Points are divided evenly, in order of segment size, but a segment gets at
-  most `largest_share` of its grid points.
-  """
-  numbers = np.zeros(len(counts), np.int64)
-  missing, remaining = config.num_points, len(counts)
-  for segment in np.argsort(counts, kind='stable'):
-    even = np.round(np.float32(missing) / np.float32(remaining))
-    most = np.round(
-        np.float32(config.largest_share) * np.float32(counts[segment])
-    )
-    numbers[segment] = min(even, most)
-    missing -= numbers[segment]
-    remaining -= 1
-  return numbers
-
-
-def draw_choices(
-    segments: Int[np.ndarray, 't h w'],
-    crop: CropWindow,
-    config: MoviTrackConfig,
-    generator: np.random.Generator,
-) -> MoviChoices:
-  """Draws the grid, and points of each segment, with replacement."""
-  a, b, c = generator.integers(config.stride, size=3).tolist()
-  counts = count_grid_points(segments, crop, (a, b, c), config)
-  numbers = divide_points(counts, config)
-  chosen = [
-      generator.integers(max(count, 1), size=number)
-      for count, number in zip(counts, numbers, strict=True)
-  ]
-  shifts = coins = None
-  if config.snap_to_occluder:
-    shifts = generator.integers(-1, 2, size=(config.num_points, 2))
-    coins = generator.random(config.num_points)
-  return MoviChoices((a, b, c), chosen, shifts, coins)
 
 
 class _Queries(NamedTuple):
@@ -299,17 +149,6 @@ def mirror_tracks(
   return tracks._replace(query_points=query_points, target_points=target_points)
 
 
-def _slice_grid(
-    crop: CropWindow, start: tuple[int, int, int], stride: int
-) -> tuple[slice, slice, slice]:
-  frame, row, column = start
-  return (
-      slice(frame, None, stride),
-      slice(crop.top + row, crop.bottom, stride),
-      slice(crop.left + column, crop.right, stride),
-  )
-
-
 def _locate_queries(
     segments: Int[np.ndarray, 't h w'],
     crop: CropWindow,
@@ -320,7 +159,7 @@ def _locate_queries(
 
   Points of the background are in order of frames.
   """
-  on_grid = segments[_slice_grid(crop, choices.start, stride)]
+  on_grid = segments[slice_grid(crop, choices.start, stride)]
   # Sorted by segment; grid points of a segment keep their order.
   order = np.argsort(on_grid.ravel(), kind='stable')
   firsts = np.searchsorted(
@@ -482,7 +321,7 @@ def _snap_queries(
     frames, rows, _ = queries.places
     own = depth.ravel()[rows + frames * shape[2] + frames * shape[1] * shape[2]]
   behind = depth[tuple(moved.T)]
-  snapped = (own < _OCCLUDER * behind) & (choices.coins[:count] < 0.5)
+  snapped = (own < OCCLUDER * behind) & (choices.coins[:count] < 0.5)
   pixels = np.where(snapped[:, None], moved, queries.pixels)
   return queries._replace(pixels=pixels), own
 

@@ -17,7 +17,7 @@ from jaxtyping import Int
 from jaxtyping import UInt8
 import numpy as np
 
-from tapjax.data.point_odyssey.clips import AugmentationConfig
+from tapjax.data.point_odyssey.clip_augmentation import AugmentationConfig
 from tapjax.data.point_odyssey.clips import ClipConfig
 from tapjax.data.point_odyssey.clips import ClipRejectedError
 from tapjax.data.point_odyssey.clips import list_clips

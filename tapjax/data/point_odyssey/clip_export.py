@@ -29,8 +29,8 @@ from typing import Any, BinaryIO, cast, NamedTuple
 import filelock
 import numpy as np
 
+from tapjax.data.point_odyssey.clip_augmentation import AugmentationConfig
 from tapjax.data.point_odyssey.clip_batches import find_clips
-from tapjax.data.point_odyssey.clips import AugmentationConfig
 from tapjax.data.point_odyssey.clips import ClipConfig
 from tapjax.data.point_odyssey.clips import ClipRejectedError
 from tapjax.data.point_odyssey.clips import make_training_clip

@@ -164,9 +164,9 @@ class LocoTrackFunctions(TrackerFunctions):
           jax.random.fold_in(key, i),
           self._resize_frames(video, resolution),
       )
-      params = params._replace(statistics=statistics)
+      params = params._replace(state=statistics)
       features.append(split_frames(grids, video))
-    return tuple(features), params.statistics
+    return tuple(features), params.state
 
   @with_precision
   def describe_queries(

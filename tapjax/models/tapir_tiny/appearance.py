@@ -49,7 +49,8 @@ class QueryVectors(NamedTuple):
   """Features at the query points, at one resolution, and of patches there.
 
   Patches are cells of the fine grid and of the stem around the query; all
-  together have unit length. None where they are not compared.
+  together have unit length. None where they are not compared. Session files and
+  exported programs name their arrays after these fields.
   """
 
   fine: Float[Array, '*b n c4']
@@ -81,8 +82,8 @@ def update_templates(
 ) -> Float[Array, 'n c']:
   """Moves templates towards the features of a frame at points, in cells."""
   frames = jnp.zeros(points_yx.shape[:1], jnp.int32)
-  looks = read_in_frames(grid[None], frames, points_yx)
-  return templates + share[:, None] * (looks - templates)
+  appearance = read_in_frames(grid[None], frames, points_yx)
+  return templates + share[:, None] * (appearance - templates)
 
 
 def correlate_query_patches(
@@ -111,12 +112,12 @@ def correlate_query_patches(
       platform=platform,
   )
   correlations = []
-  if (supports := vectors.supports) is not None:
-    fine = functools.partial(_correlate_patch, patch=supports)
+  if (query_patch := vectors.supports) is not None:
+    fine = functools.partial(_correlate_patch, patch=query_patch)
     correlations.append(correlate(fine, grids.fine))
-  if (supports := vectors.stem_supports) is not None:
+  if (stem_patch := vectors.stem_supports) is not None:
     assert grids.stem is not None, 'patches of the stem are compared'
-    stem = functools.partial(_correlate_contrasts, patch=supports)
+    stem = functools.partial(_correlate_contrasts, patch=stem_patch)
     correlations.append(correlate(stem, grids.stem))
   return correlations
 

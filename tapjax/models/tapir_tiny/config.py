@@ -25,7 +25,7 @@ class TapirTinyConfig(tapir.TapirConfig):
     logits_stride: of the layer that reads logits off the cost volume of a
       frame. With 3 it sees every cell once, and takes two thirds of the time.
     position_weight: of the positions of a track, in frames from the middle,
-      among the inputs of the refinement network, which tell it of jumps.
+      among the inputs of the refinement network, which shows it jumps.
     template_weight: of the appearance on earlier frames, beside that at the
       query. With more, templates drift away from the query.
     template_rate: share of a new appearance in the running mean of them, if it
@@ -33,7 +33,7 @@ class TapirTinyConfig(tapir.TapirConfig):
     lone_template_weight: of the template without the query, such as for a point
       that has turned: a cell of the first guess counts by the template or by
       both together, whichever it resembles more.
-    motion_weight: what a cell far from the predicted position loses, in logits
+    motion_weight: penalty of a cell far from the predicted position, in logits
       of the heatmap.
     motion_reach: cells of the coarse grid after which it loses half of that.
     frames_at_once: frames that the cores of a CPU encode at the same time; more

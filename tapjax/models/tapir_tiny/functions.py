@@ -132,15 +132,15 @@ class TapirTinyFunctions(TapirFunctions):
     def describe(
         grids: FeatureGrids, fine: Array, coarse: Array
     ) -> QueryVectors:
-      supports = stem_supports = None
+      query_patch = stem_patch = None
       if radius := config.support_radius:
-        supports = read_patch(grids.fine, radius)
-        supports /= math.sqrt(count_cells(radius))
+        query_patch = read_patch(grids.fine, radius)
+        query_patch /= math.sqrt(count_cells(radius))
       if radius := config.stem_support_radius:
         assert grids.stem is not None, 'patches of the stem are compared'
-        stem_supports = compute_contrasts(read_patch(grids.stem, radius))
-        stem_supports /= math.sqrt(count_cells(radius))
-      return QueryVectors(fine, coarse, supports, stem_supports)
+        stem_patch = compute_contrasts(read_patch(grids.stem, radius))
+        stem_patch /= math.sqrt(count_cells(radius))
+      return QueryVectors(fine, coarse, query_patch, stem_patch)
 
     return tuple(
         describe(grids, *level)

@@ -120,7 +120,7 @@ def test_clips_of_a_folder(stored, tmp_path):
   folder = tmp_path / 'HT21' / 'train' / 'HT21-01'
   (folder / 'gt').mkdir(parents=True)
   rows = stored['crohd_gt']
-  # A last head far behind the others makes clips of the usual length.
+  # A last head long after the others makes clips of the usual length.
   last = rows[-1:].copy()
   last[:, 0] = 640
   np.savetxt(

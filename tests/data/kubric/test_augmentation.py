@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tapjax.data.kubric import augmentation
-from tapjax.data.kubric.tracks import CropWindow
+from tapjax.data.kubric.query_choices import CropWindow
 
 ATOL = 2e-5
 

@@ -16,9 +16,9 @@ from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.files import FramesOnDemand
 from tapjax.data.kubric.files import MoviVideos
-from tapjax.data.kubric.tracks import CropWindow
+from tapjax.data.kubric.query_choices import CropWindow
+from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.data.kubric.tracks import make_tracks
-from tapjax.data.kubric.tracks import MoviTrackConfig
 from tests.support import movi_writer
 
 NAME = 'movi_e/32x32'

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from tapjax.data.kubric import query_choices
 from tapjax.data.kubric import tracks as movi_tracks
 from tests.support import movi_golden
 from tests.support import movi_oracle
@@ -23,7 +24,7 @@ def compute(stored, case, **changes):
   crop, config, choices = movi_golden.make_case(stored, case)
   config = dataclasses.replace(config, **changes)
   settings = movi_golden.read_settings(stored, case)
-  segments = movi_tracks.find_segments(record, config)
+  segments = query_choices.find_segments(record, config)
   return movi_tracks.compute_tracks(
       record, segments, crop, tuple(settings['train_size']), config, choices
   )
@@ -51,12 +52,14 @@ def test_tracks(stored, case):
 def test_how_many_points_each_segment_gets(stored, case):
   record = movi_golden.make_record(stored)
   crop, config, choices = movi_golden.make_case(stored, case)
-  segments = movi_tracks.find_segments(record, config)
-  counts = movi_tracks.count_grid_points(segments, crop, choices.start, config)
+  segments = query_choices.find_segments(record, config)
+  counts = query_choices.count_grid_points(
+      segments, crop, choices.start, config
+  )
   expected = stored[f'{case}/grid_counts']
   np.testing.assert_array_equal(counts[: len(expected)], expected)
   np.testing.assert_array_equal(
-      movi_tracks.divide_points(counts, config),
+      query_choices.divide_points(counts, config),
       [len(chosen) for chosen in choices.chosen],
   )
 
@@ -73,10 +76,10 @@ def make_video(seed=0, **changes):
 def test_a_plain_computation_agrees(seed):
   record = make_video(seed)
   generator = np.random.default_rng(seed)
-  crop = movi_tracks.CropWindow(3, 5, 45, 40)
-  config = movi_tracks.MoviTrackConfig(num_points=40, stride=2)
-  segments = movi_tracks.find_segments(record, config)
-  choices = movi_tracks.draw_choices(segments, crop, config, generator)
+  crop = query_choices.CropWindow(3, 5, 45, 40)
+  config = query_choices.MoviTrackConfig(num_points=40, stride=2)
+  segments = query_choices.find_segments(record, config)
+  choices = query_choices.draw_choices(segments, crop, config, generator)
   queries, positions, occluded = movi_oracle.compute(
       record, crop, config, choices
   )
@@ -100,10 +103,10 @@ def test_a_plain_computation_agrees(seed):
 
 def test_tracks_meet_their_queries_and_stay_on_their_object():
   record = make_video(4)
-  config = movi_tracks.MoviTrackConfig(num_points=64, stride=1)
+  config = query_choices.MoviTrackConfig(num_points=64, stride=1)
   tracks = movi_tracks.make_tracks(
       record,
-      movi_tracks.CropWindow(0, 0, 48, 48),
+      query_choices.CropWindow(0, 0, 48, 48),
       (48, 48),
       config,
       np.random.default_rng(1),
@@ -129,8 +132,8 @@ def test_tracks_meet_their_queries_and_stay_on_their_object():
 
 def test_equal_seeds_make_equal_tracks():
   record = make_video(5)
-  config = movi_tracks.MoviTrackConfig(num_points=32, stride=2)
-  crop = movi_tracks.CropWindow(0, 0, 48, 48)
+  config = query_choices.MoviTrackConfig(num_points=32, stride=2)
+  crop = query_choices.CropWindow(0, 0, 48, 48)
 
   def make(seed):
     generator = np.random.default_rng(seed)
@@ -169,12 +172,12 @@ def test_without_quirks(stored):
 
 def test_snapped_queries_lie_beside_what_hides_them():
   record = make_video(6, resolution=(64, 64))
-  config = movi_tracks.MoviTrackConfig(
+  config = query_choices.MoviTrackConfig(
       num_points=200, stride=1, snap_to_occluder=True
   )
-  segments = movi_tracks.find_segments(record, config)
-  crop = movi_tracks.CropWindow(0, 0, 64, 64)
-  choices = movi_tracks.draw_choices(
+  segments = query_choices.find_segments(record, config)
+  crop = query_choices.CropWindow(0, 0, 64, 64)
+  choices = query_choices.draw_choices(
       segments, crop, config, np.random.default_rng(0)
   )
   arguments = record, segments, crop, (64, 64)
@@ -194,11 +197,11 @@ def test_snapped_queries_lie_beside_what_hides_them():
 
 def test_too_many_segments_are_refused():
   record = make_video(0)
-  config = movi_tracks.MoviTrackConfig(most_segments=2, stride=1)
+  config = query_choices.MoviTrackConfig(most_segments=2, stride=1)
   with pytest.raises(ValueError, match='raise most_segments'):
     movi_tracks.make_tracks(
         record,
-        movi_tracks.CropWindow(0, 0, 48, 48),
+        query_choices.CropWindow(0, 0, 48, 48),
         (48, 48),
         config,
         np.random.default_rng(0),
@@ -209,11 +212,11 @@ def test_too_many_segments_are_refused():
 def test_throughput():
   """At least five times as fast as plain loops, at the published size."""
   record = make_video(7, num_frames=24, resolution=(256, 256), num_objects=8)
-  config = movi_tracks.MoviTrackConfig()
-  crop = movi_tracks.CropWindow(0, 0, 256, 256)
-  segments = movi_tracks.find_segments(record, config)
+  config = query_choices.MoviTrackConfig()
+  crop = query_choices.CropWindow(0, 0, 256, 256)
+  segments = query_choices.find_segments(record, config)
   generator = np.random.default_rng(0)
-  choices = movi_tracks.draw_choices(segments, crop, config, generator)
+  choices = query_choices.draw_choices(segments, crop, config, generator)
   seconds = []
   for compute_all in (
       lambda: movi_oracle.compute(record, crop, config, choices),

@@ -16,9 +16,9 @@ import pytest
 from tapjax.data.benchmarks.point_tracks import PointTracks
 from tapjax.data.point_odyssey import clip_export
 from tapjax.data.point_odyssey import exported_clips
+from tapjax.data.point_odyssey.clip_augmentation import AugmentationConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
 from tapjax.data.point_odyssey.clip_batches import make_clip_draw
-from tapjax.data.point_odyssey.clips import AugmentationConfig
 from tapjax.data.point_odyssey.clips import ClipConfig
 from tapjax.data.point_odyssey.clips import TrainingClip
 from tapjax.data.point_odyssey.color_augmentation import ColorConfig
@@ -110,7 +110,7 @@ def test_clips_are_written_counted_and_read(split, tmp_path):
   )
 
   generator = np.random.default_rng(0)
-  # A clip is that of its number, but for what its video loses.
+  # A clip is that of its number, except for frames that its video loses.
   clips = clip_export.find_clips(split, CLIPS)
   read = exported_clips.read_exported_clip(folders[3], CLIPS, generator)
   made = clip_export.make_clip(

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from tapjax.data.benchmarks.point_tracks import limit_positions
+from tapjax.data.point_odyssey import clip_augmentation
 from tapjax.data.point_odyssey import clips
 from tapjax.data.point_odyssey import files as point_odyssey
+from tapjax.data.point_odyssey import images
+from tapjax.data.point_odyssey import segment_edges
 from tapjax.data.point_odyssey.color_augmentation import ColorConfig
 from tapjax.data.point_odyssey.color_augmentation import recolor_clip
 
@@ -46,7 +49,9 @@ def test_published_choice_of_tracks(stored, settings):
       ),
   )
   tracks = clips.choose_clear_tracks(raw, config, settings['resize_hw'][0])
-  frames, tracks = clips.resize_clip(raw.frames, tracks, config.crop)
+  frames, tracks = clip_augmentation.resize_clip(
+      raw.frames, tracks, config.crop
+  )
   assert frames.shape == (10, 128, 192, 3)
   tracks = clips.filter_tracks(tracks, config)
   generator = np.random.default_rng(0)
@@ -58,7 +63,7 @@ def test_published_choice_of_tracks(stored, settings):
   np.testing.assert_array_equal(tracks.visible.T, stored['train_visibs'])
   np.testing.assert_array_equal(tracks.valid.T, stored['train_valids'])
 
-  edges = clips.find_edges(clips.fill_holes(masks[0]), 1)
+  edges = segment_edges.find_edges(segment_edges.fill_holes(masks[0]), 1)
   rows, columns = (
       np.arange(new) * old // new
       for new, old in zip(config.crop, edges.shape, strict=True)
@@ -91,7 +96,7 @@ def test_edges_are_those_of_canny(block):
   image = generator.integers(0, 255, (8, 11), np.uint8)
   image = image.repeat(block, axis=0).repeat(block, axis=1)
   expected = cv2.Canny(image, 1, 1) > 0
-  np.testing.assert_array_equal(clips.find_thin_edges(image), expected)
+  np.testing.assert_array_equal(segment_edges.find_thin_edges(image), expected)
   filled = image.copy()
   filled[:4] = 0
   filled[:, :5] = 0
@@ -99,7 +104,7 @@ def test_edges_are_those_of_canny(block):
   expected = np.where(filled == 0, median, filled)
   if np.sum(filled == 0) <= 128:
     expected = filled
-  np.testing.assert_array_equal(clips.fill_holes(filled), expected)
+  np.testing.assert_array_equal(segment_edges.fill_holes(filled), expected)
 
 
 def make_ramp_clip(num_frames=8, height=250, width=250, num_points=300):
@@ -119,7 +124,7 @@ def make_ramp_clip(num_frames=8, height=250, width=250, num_points=300):
 
 
 SMALL = clips.ClipConfig(num_frames=8, num_points=40, crop=(160, 200))
-STILL = clips.AugmentationConfig(
+STILL = clip_augmentation.AugmentationConfig(
     resize=(250, 290),
     spatial=0.0,
     largest_padding=9,
@@ -210,10 +215,10 @@ def test_colors_change_before_all_else():
 def test_part_of_a_resized_frame():
   generator = np.random.default_rng(0)
   frame = generator.integers(0, 256, (9, 14, 3), np.uint8)
-  whole = clips.resize_values(frame, (23, 11))
+  whole = images.resize_values(frame, (23, 11))
   part = slice(4, 20), slice(3, 9)
   np.testing.assert_array_equal(
-      clips.resize_values(frame, (23, 11), part), whole[part]
+      images.resize_values(frame, (23, 11), part), whole[part]
   )
 
 

@@ -71,7 +71,7 @@ def test_features_in_training(encoder, has_norms):
     )(video[None])
 
   features, statistics = jax.eval_shape(encode, params, VIDEO)
-  assert statistics == params.statistics
+  assert statistics == params.state
   assert bool(statistics) == has_norms
   expected = jax.eval_shape(functions.encode_video, params, VIDEO)
   assert jax.tree.map(lambda array: array.shape[1:], features) == jax.tree.map(
@@ -100,13 +100,13 @@ def test_gradients_reach_every_weight_that_counts(inputs):
   @jax.jit
   @jax.grad
   def differentiate(weights):
-    given = params._replace(weights=weights)
+    given = params._replace(params=weights)
     features = functions.encode_video(given, video)
     queries = functions.describe_queries(given, features, points)
     _, states, _ = track_segment(functions, given, features, queries, points)
     return sum(jnp.sum(jnp.square(array)) for array in jax.tree.leaves(states))
 
-  for module, arrays in differentiate(params.weights).items():
+  for module, arrays in differentiate(params.params).items():
     for name, array in arrays.items():
       assert np.isfinite(array).all(), (module, name)
       # A constant moves no softmax, nor does what a group norm takes away.

@@ -96,7 +96,7 @@ def load_tracker(case, reference, folder):
     ],
 )
 def test_whole_video(name, reference, tmp_path):
-  """What a user gets, through the public API."""
+  """Tracks of the public API."""
   case = load_case(reference, name)
   expected, tolerance = case.arrays, case.meta['tolerance']
   tracker = load_tracker(case, reference, tmp_path)
@@ -271,7 +271,7 @@ def test_stages(name, reference, tmp_path):
   unit = get_unit(tracker, case)
   to_initial = np.divide(initial[::-1], unit[::-1])
   first = jax.tree.map(lambda array: array[0], outputs.states)
-  # Correlations tell places apart more finely than positions are rounded, so
+  # Correlations distinguish places more finely than positions are rounded, so
   # this stage begins where the published one did.
   now = Refinement(
       jnp.asarray(expected['iter_tracks'][0] * to_initial, np.float32),

@@ -23,6 +23,6 @@ def test_operations_are_those_published(frames, queries, gigaflops):
 def test_the_update_network_takes_what_is_counted():
   """Correlations and motion, as the network joins them."""
   config = narrow.PIPS_PLUS_PLUS
-  weights = describe_params(PipsPlusPlusFunctions(config)).weights
+  weights = describe_params(PipsPlusPlusFunctions(config)).params
   kernel = weights['pips_plus_plus/~/update/~/input']['w']
   assert kernel.shape == (3, count_inputs(config), config.block_channels[0])

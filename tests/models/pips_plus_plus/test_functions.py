@@ -30,10 +30,10 @@ def make_tracker(window=4):
 def make_still_tracker():
   """A tracker whose network never moves anything."""
   functions, params = make_tracker()
-  weights = dict(params.weights)
+  weights = dict(params.params)
   module = 'pips_plus_plus/~/update/~/output'
   weights[module] = jax.tree.map(jnp.zeros_like, weights[module])
-  return functions, params._replace(weights=weights)
+  return functions, params._replace(params=weights)
 
 
 def make_frames(num_frames, height=48, width=64):

@@ -248,7 +248,7 @@ def test_chained_windows(name, reference, tmp_path):
 
 @pytest.mark.slow
 def test_public_interface(reference, tmp_path):
-  """What a user gets for pixels of frames that keep their size."""
+  """Tracks of the public API, for pixels of frames that keep their size."""
   case = load_case(reference, 'chain_short', tmp_path, window=8)
   tracks = case.tracker.track(
       case.frames, move_queries(case.arrays['query_points'])
@@ -340,7 +340,7 @@ def test_update_network(blocks, reference):
   ).apply
   motion = embed_motion(jnp.asarray(blocks['block_flow']), 32)
   inputs = jnp.concatenate([blocks['block_corr'], motion], axis=-1)
-  # Frames behind the end change nothing.
+  # Frames after the end change nothing.
   inputs = jnp.pad(inputs, ((0, 0), (0, 3), (0, 0)), constant_values=7.0)
   valid = jnp.arange(inputs.shape[1])[None] < 8
   change = jax.jit(lambda *arguments: update('update', *arguments))(

@@ -1,4 +1,4 @@
-"""The point transformer by itself: what tells tokens apart, what it refuses."""
+"""The point transformer alone: distinct tokens, and refused settings."""
 
 import dataclasses
 

@@ -42,7 +42,7 @@ def load_case(reference, name):
 
 
 def write_checkpoint(reference, meta, folder):
-  """Writes what the training program saves, but for the optimizer."""
+  """Writes a file of the training program, except for the optimizer."""
   return golden.write_torch_checkpoint(
       reference / 'point_transformer' / meta['manifest'],
       meta['seed'],
@@ -78,7 +78,7 @@ def test_forward(name, reference, tmp_path):
       'window': len(frames),
       'num_points': len(expected['query_points']),
   }
-  # The arrays tell the preset.
+  # The arrays determine the preset.
   tracker = tapjax.load(
       checkpoint=write_checkpoint(reference, meta, tmp_path), **settings
   )

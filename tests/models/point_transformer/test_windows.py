@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
     ids=str,
 )
 def test_sets_are_of_one_frame_and_in_order(frames, sets):
-  """Rows behind the last are those of nobody."""
+  """Rows after the last belong to no point."""
   rows = jax.jit(assign_sets, static_argnums=1)(
       jnp.asarray(frames), 3, len(frames)
   )

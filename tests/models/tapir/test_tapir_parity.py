@@ -59,7 +59,7 @@ def load_tracker(case, reference, folder):
 
 @pytest.mark.parametrize('name', OFFLINE)
 def test_whole_video(name, reference, tmp_path):
-  """What a user gets, through the public API."""
+  """Tracks of the public API."""
   case = golden.load_case(reference / 'tapir' / f'golden_{name}.npz')
   expected = case.arrays
   tracker = load_tracker(case, reference, tmp_path)
@@ -74,7 +74,7 @@ def test_whole_video(name, reference, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [param.values[0] for param in OFFLINE])
 def test_stages(name, reference, tmp_path):
-  """What every arrow of the tracker returns, the earliest first."""
+  """Results of every arrow of the tracker, the earliest first."""
   case = golden.load_case(reference / 'tapir' / f'golden_{name}.npz')
   expected = case.arrays
   tracker = load_tracker(case, reference, tmp_path)

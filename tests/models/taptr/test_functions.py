@@ -18,13 +18,13 @@ def make_still_tracker():
   """A TAPTRv2 that never moves a point."""
   functions = TaptrFunctions(narrow.TAPTR)
   params = golden.make_random_params(functions)
-  weights = dict(params.weights)
+  weights = dict(params.params)
   last = f'boxes_{narrow.TAPTR.decoder_layers - 1}/~/linear_2'
   for module in ('decoder_0/~/frame_attention/~/offsets', last):
     name = f'taptr/~/{module}'
     weights[name] = jax.tree.map(jnp.zeros_like, weights[name])
   return Tracker(
-      'taptrv2', narrow.TAPTR, functions, params._replace(weights=weights)
+      'taptrv2', narrow.TAPTR, functions, params._replace(params=weights)
   )
 
 
@@ -47,9 +47,9 @@ def test_queries_are_read_where_they_are():
   """With a level's outermost cells at the frame's outermost pixels."""
   functions = TaptrFunctions(narrow.TAPTR)
   params = golden.make_random_params(functions)
-  weights = dict(params.weights)
+  weights = dict(params.params)
   weights['taptr/~/describer'] = {'w': jnp.eye(8), 'b': jnp.zeros(8)}
-  params = params._replace(weights=weights)
+  params = params._replace(params=weights)
   # Cells of the one level hold their column and their row.
   y, x = np.mgrid[:8, :8].astype(np.float32).reshape(2, -1)
   tokens = np.zeros((1, 2, 64, 8), np.float32)

@@ -44,7 +44,7 @@ def load_tracker(case, reference, folder):
     'name', ['strided', 'sliding', 'long', 'protocol', 'window']
 )
 def test_whole_video(name, reference, tmp_path):
-  """What a user gets, through the public API.
+  """Tracks of the public API.
 
   Only in one file are frames before the query tracked too.
   """
@@ -80,7 +80,7 @@ def assert_features(ours, theirs):
 @pytest.mark.heavy
 @pytest.mark.parametrize('name', ['sliding', 'long', 'window'])
 def test_stages(name, reference, tmp_path):
-  """What every part of the network returns, the earliest first."""
+  """Results of every part of the network, the earliest first."""
   case = golden.load_taptr_case(reference, name)
   expected = case.expected
   tracker = load_tracker(case, reference, tmp_path)

@@ -1,6 +1,6 @@
 """Methods under evaluation: neural trackers and the classical baseline.
 
-A subject tracks clips: videos at its resolution with query points. A neural
+Each method tracks clips: videos at its resolution with query points. A neural
 tracker pads clips to a few lengths, to limit compilation, and distributes the
 queries of each clip over all local devices.
 """
@@ -29,7 +29,7 @@ from tapjax.types import Tracks
 
 
 class Clip(NamedTuple):
-  """Video at the resolution of a subject, with query points (t, y, x).
+  """Video at the resolution of a method, with query points (t, y, x).
 
   Frames are uint8 levels, possibly lazy, or floats in [-1, 1].
   """
@@ -53,7 +53,7 @@ class Clip(NamedTuple):
     return np.rint((frames + 1) * 127.5).astype(np.uint8)
 
 
-class Subject(NamedTuple):
+class Method(NamedTuple):
   """Method under evaluation, with its reproducible description.
 
   Attributes:
@@ -72,10 +72,10 @@ class Subject(NamedTuple):
   track: Callable[[Clip, int], Tracks]
 
 
-def make_subject(
+def make_method(
     tracker: Tracker, devices: Sequence[jax.Device] | None = None
-) -> Subject:
-  """Returns a tracker as a subject, on all local devices by default."""
+) -> Method:
+  """Returns a tracker as a method, on all local devices by default."""
   functions = tracker.functions
   devices = tuple(devices or jax.local_devices())
 
@@ -94,7 +94,7 @@ def make_subject(
         ),
     )
 
-  return Subject(
+  return Method(
       name=tracker.name,
       resolution=functions.resolution,
       sees_only_past=functions.streams,
@@ -118,14 +118,14 @@ def _choose_chunk(functions: TrackerFunctions) -> int | None:
   return 8 if jax.default_backend() == 'cpu' else 32
 
 
-def make_classical_subject(resolution: Resolution | None = None) -> Subject:
-  """Returns Lucas-Kanade as a subject.
+def make_classical_method(resolution: Resolution | None = None) -> Method:
+  """Returns Lucas-Kanade as a method.
 
   Raises:
     ImportError: OpenCV is not installed.
   """
   classical.import_opencv()
-  return Subject(
+  return Method(
       name=classical.NAME,
       resolution=resolution,
       sees_only_past=False,
@@ -139,17 +139,17 @@ def make_classical_subject(resolution: Resolution | None = None) -> Subject:
 
 
 def track_clip(
-    subject: Subject, clip: Clip, num_frames: int, query_mode: str
+    method: Method, clip: Clip, num_frames: int, query_mode: str
 ) -> Tracks:
   """Tracks a clip, forward and, if the protocol requires it, backward.
 
   With strided queries, frames before a query count; a causal tracker takes
   these from a pass over the reversed clip.
   """
-  forward = subject.track(clip, num_frames)
-  if query_mode == 'first' or not subject.sees_only_past:
+  forward = method.track(clip, num_frames)
+  if query_mode == 'first' or not method.sees_only_past:
     return forward
-  backward = subject.track(clip.reverse(), num_frames)
+  backward = method.track(clip.reverse(), num_frames)
   frames = np.arange(len(clip.frames))[None]
   is_before = frames < np.round(clip.query_points[:, :1])
 

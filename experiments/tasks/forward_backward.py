@@ -9,7 +9,7 @@ import numpy as np
 
 from tapjax import pretrained
 from tapjax import tables
-from tapjax.evaluation.cycle import measure_cycle_errors
+from tapjax.evaluation.forward_backward import measure_forward_backward
 from tapjax.geometry import sample_grid_points
 from tapjax.media import video as video_files
 
@@ -44,7 +44,7 @@ def _measure(
       frames = video_files.read_video(path)[: _LENGTH.value]
       height, width = frames.shape[1:3]
       points = np.asarray(sample_grid_points((height, width), _GRID))[:, 1:]
-      errors = measure_cycle_errors(tracker.track, frames, points)
+      errors = measure_forward_backward(tracker.track, frames, points)
       yield (
           model,
           path.name,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tapjax.evaluation.cycle import measure_cycle_errors
+from tapjax.evaluation.forward_backward import measure_forward_backward
 from tapjax.types import Tracks
 
 POINTS = np.array([[10.0, 20.0], [30.0, 5.0], [16.0, 16.0]])
@@ -28,26 +28,28 @@ def make_track(steps, shown):
 
 def test_error_is_how_far_a_point_misses_home():
   track = make_track([(2.0, 1.0), (-1.0, -1.0)], [True, True, True])
-  errors = measure_cycle_errors(track, make_frames(4), POINTS)
+  errors = measure_forward_backward(track, make_frames(4), POINTS)
   assert errors == (3, 3, 3.0, 1.0)
   track = make_track([(2.0, 1.0), (0.0, -1.0)], [True, True, True])
-  assert measure_cycle_errors(track, make_frames(4), POINTS).share_within == 0
+  assert (
+      measure_forward_backward(track, make_frames(4), POINTS).share_within == 0
+  )
 
 
 def test_points_that_do_not_arrive_do_not_count():
   # The second one leaves below, the third one is hidden.
   track = make_track([(0.0, 4.0), (0.0, -4.0)], [True, True, False])
-  errors = measure_cycle_errors(track, make_frames(4), POINTS)
+  errors = measure_forward_backward(track, make_frames(4), POINTS)
   assert errors == (3, 1, 0.0, 1.0)
 
 
 def test_nothing_arrives():
   track = make_track([(0.0, 90.0)], [True, True, True])
-  errors = measure_cycle_errors(track, make_frames(4), POINTS)
+  errors = measure_forward_backward(track, make_frames(4), POINTS)
   assert errors[:2] == (3, 0)
   assert np.isnan(errors[2:]).all()
 
 
-def test_one_frame_is_no_cycle():
+def test_one_frame_has_no_way_back():
   with pytest.raises(ValueError, match='at least two; got 1'):
-    measure_cycle_errors(make_track([], []), make_frames(1), POINTS)
+    measure_forward_backward(make_track([], []), make_frames(1), POINTS)

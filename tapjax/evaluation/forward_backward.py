@@ -20,7 +20,7 @@ Track = Callable[
 THRESHOLD = 4.0
 
 
-class CycleErrors(NamedTuple):
+class ForwardBackwardErrors(NamedTuple):
   """Forward-backward errors in pixels, over points visible on the last frame.
 
   Attributes:
@@ -36,11 +36,11 @@ class CycleErrors(NamedTuple):
   share_within: float
 
 
-def measure_cycle_errors(
+def measure_forward_backward(
     track: Track,
     frames: UInt8[np.ndarray, 't h w 3'],
     points_yx: Float[np.ndarray, 'n 2'],
-) -> CycleErrors:
+) -> ForwardBackwardErrors:
   """Tracks points of the first frame forward to the last and backward.
 
   Args:
@@ -62,11 +62,11 @@ def measure_cycle_errors(
   inside = ((ends >= 0) & (ends <= (height, width))).all(axis=-1)
   arrived = np.flatnonzero(np.asarray(forward.visible)[:, -1] & inside)
   if not arrived.size:
-    return CycleErrors(len(points_yx), 0, float('nan'), float('nan'))
+    return ForwardBackwardErrors(len(points_yx), 0, float('nan'), float('nan'))
   backward = track(frames[::-1], _make_queries(ends[arrived]))
   offsets = np.asarray(backward.positions)[:, -1, ::-1] - points_yx[arrived]
   errors = np.linalg.norm(offsets, axis=-1)
-  return CycleErrors(
+  return ForwardBackwardErrors(
       len(points_yx),
       len(arrived),
       float(np.median(errors)),
