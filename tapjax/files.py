@@ -94,5 +94,5 @@ def write_track_table(
       )
       for query, frame, x, y, visible in rows
   )
-  header = ('query', 'frame', 'x', 'y', 'visible', 'time')
+  header = ('query', 'frame', 'x', 'y', 'visible', 'times')
   write_csv(path, itertools.chain([header], lines))

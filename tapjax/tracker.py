@@ -43,9 +43,12 @@ from tapjax.types import Tracks
 Path = str | os.PathLike[str]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tracker:
   """A tracker with its weights: frames and query points in, tracks out.
+
+  Trackers are equal by name, settings and weights, and can be pickled. Compiled
+  programs stay in the process that made them.
 
   Attributes:
     name: of the preset.
@@ -59,9 +62,22 @@ class Tracker:
   config: Any
   functions: TrackerFunctions
   params: Params
-  programs: Programs = dataclasses.field(
-      default_factory=Programs, repr=False, compare=False
-  )
+  programs: Programs = dataclasses.field(default_factory=Programs, repr=False)
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, Tracker):
+      return NotImplemented
+    return (
+        (self.name, self.config, self.functions)
+        == (other.name, other.config, other.functions)
+    ) and _are_equal(self.params, other.params)
+
+  def __hash__(self) -> int:
+    return hash((self.name, self.functions))
+
+  def __getstate__(self) -> dict[str, Any]:
+    params = jax.tree.map(np.asarray, self.params)
+    return self.__dict__ | {'params': params, 'programs': Programs()}
 
   @property
   def visibility_threshold(self) -> float:
@@ -409,3 +425,13 @@ def _check_counts(num_frames: int, num_queries: int) -> None:
   ):
     if number < 1:
       raise ValueError(f'{name} must be at least 1; got {number}')
+
+
+def _are_equal(a: Params, b: Params) -> bool:
+  """Returns whether parameters have the same names and the same values."""
+  if a is b:
+    return True
+  mine, others = flatten_params(a), flatten_params(b)
+  return mine.keys() == others.keys() and all(
+      np.array_equal(mine[name], others[name]) for name in mine
+  )

@@ -11,11 +11,14 @@ import math
 import re
 from typing import Any, cast, Literal
 
+import ml_dtypes
 import numpy as np
 
 from tapjax.checkpoints import placeholders
 
 _SAFE_DTYPE = re.compile(r'b1|[iu][1248]|f[248]|c8|c16|S\d{1,9}|O[48]')
+# Names of the type of bfloat16 arrays, which JAX saves too.
+_BFLOAT16 = ('ml_dtypes.bfloat16', 'ml_dtypes._ml_dtypes_ext.bfloat16')
 _BYTE_ORDERS = ('<', '>', '=', '|')
 _MOST_AXES = 32
 
@@ -25,13 +28,17 @@ _Bytes = bytes | bytearray | memoryview
 class _Dtype(placeholders.Unfinished):
   """`numpy.dtype(text, align, copy)`; the byte order is in its state."""
 
-  __slots__ = ('_text',)
+  __slots__ = ('_dtype',)
 
   def __init__(self, text: Any, *unused_flags: Any):
     super().__init__('numpy.dtype')
-    if not isinstance(text, str) or not _SAFE_DTYPE.fullmatch(text):
+    self._dtype: np.dtype
+    if isinstance(text, str) and _SAFE_DTYPE.fullmatch(text):
+      self._dtype = np.dtype(text)
+    elif describe(text) in _BFLOAT16:
+      self._dtype = np.dtype(ml_dtypes.bfloat16)
+    else:
       raise ValueError(f'dtype {describe(text)} is not supported')
-    self._text = text
 
   def finish(self, state: Any) -> np.dtype:
     if not isinstance(state, tuple) or len(state) < 5:
@@ -41,7 +48,7 @@ class _Dtype(placeholders.Unfinished):
       raise ValueError('the byte order of a dtype is malformed')
     if any(part is not None for part in (subarray, names, fields)):
       raise ValueError('structured dtypes are not supported')
-    return np.dtype(self._text).newbyteorder(cast(Any, order))
+    return self._dtype.newbyteorder(cast(Any, order))
 
 
 class _Array(placeholders.Unfinished):

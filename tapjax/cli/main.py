@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import importlib
+import os
 import sys
 import types
 from typing import Any, NoReturn
@@ -11,9 +12,12 @@ import warnings
 
 from absl import flags
 
+import tapjax
 from tapjax.cli.progress import join_lines
 from tapjax.cli.progress import show
 
+# Exit status of a shell's command that SIGPIPE ended.
+_BROKEN_PIPE = 141
 # Summaries by name; the module of `track-objects` is track_objects.py.
 COMMANDS = {
     'track': 'Track points through a video.',
@@ -28,19 +32,31 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
   """Runs a command and exits with its status."""
-  sys.exit(run_command(list(sys.argv if argv is None else argv)))
+  status = run_command(list(sys.argv if argv is None else argv))
+  try:
+    if sys.stdout is not None:
+      sys.stdout.flush()
+  except BrokenPipeError:
+    status = _BROKEN_PIPE
+  if status == _BROKEN_PIPE:
+    # Python would complain of the same at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  sys.exit(status)
 
 
 def run_command(argv: list[str]) -> int:
   """Runs a command and returns the exit status.
 
-  0: done; 1: bad input; 2: wrong flags; 130: interrupted. Other errors are bugs
-  and are raised.
+  0: done; 1: bad input; 2: wrong flags; 130: interrupted; 141: nobody reads the
+  output. Other errors are bugs and are raised.
   """
   name = argv[1] if len(argv) > 1 else ''
   if name in ('', 'help', '-h', '--help'):
     show(_describe_usage())
     return 0 if name else 2
+  if name == '--version':
+    show(f'tapjax {tapjax.__version__}')
+    return 0
   if name not in COMMANDS:
     _show_error(f'unknown command {name!r}; use {", ".join(COMMANDS)}')
     return 2
@@ -54,11 +70,14 @@ def run_command(argv: list[str]) -> int:
     rest = values([f'tapjax {name}', *argv[2:]])[1:]
     if rest:
       raise flags.Error(f'unexpected argument {rest[0]!r}; flags begin with --')
+    _check_platform()
     with _show_warnings():
       command.run(values)
   except flags.Error as error:
     _show_error(f'{error} - see tapjax {name} --help')
     return 2
+  except BrokenPipeError:
+    return _BROKEN_PIPE
   except (ValueError, OSError) as error:
     _show_error(str(error))
     return 1
@@ -71,6 +90,24 @@ def run_command(argv: list[str]) -> int:
     _show_error('interrupted')
     return 130
   return 0
+
+
+def _check_platform() -> None:
+  """Raises ValueError if JAX_PLATFORMS names none that JAX can use here."""
+  wanted = os.environ.get('JAX_PLATFORMS')
+  if not wanted:
+    return
+  import jax
+
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:
+    reason = str(error).partition('\n')[0].partition(' (set JAX_')[0]
+    raise ValueError(
+        f'JAX_PLATFORMS={wanted} names no device that JAX can use here'
+        f'{f" ({reason})" if reason else ""} - unset it, or install JAX for '
+        'that device'
+    ) from None
 
 
 def import_command(name: str) -> types.ModuleType:
@@ -114,6 +151,8 @@ def _show_warnings() -> Iterator[None]:
 
     def show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
       del args, kwargs
+      if sys.stderr is None:
+        return
       sys.stderr.write(f'tapjax: warning: {join_lines(str(message))}\n')
 
     warnings.simplefilter('default', UserWarning)
@@ -122,4 +161,6 @@ def _show_warnings() -> Iterator[None]:
 
 
 def _show_error(message: str) -> None:
+  if sys.stderr is None:
+    return
   sys.stderr.write(f'tapjax: error: {join_lines(message)}\n')

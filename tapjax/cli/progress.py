@@ -14,7 +14,8 @@ _COMPILED_STAGES = ('encode', 'track')
 
 def show(text: str) -> None:
   """Writes lines to stdout."""
-  sys.stdout.write(text + '\n')
+  if sys.stdout is not None:  # It may be closed.
+    sys.stdout.write(text + '\n')
 
 
 def join_lines(text: str) -> str:
@@ -44,6 +45,7 @@ class ProgressBars(contextlib.ExitStack):
           desc=stage,
           total=total,
           file=sys.stderr,
+          disable=sys.stderr is None,
           postfix='compiling' if stage in _COMPILED_STAGES else '',
       )
     if done:

@@ -20,6 +20,7 @@ import time
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Float
+from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import Resolution

@@ -108,6 +108,11 @@ class TrackerFunctions(abc.ABC):
   guesses_first: bool = True
   shortest_padded: int = 1
 
+  def __getstate__(self) -> dict[str, Any]:
+    """Returns the fields; what is cached beside them is made anew."""
+    fields = dataclasses.fields(self)  # type: ignore[arg-type]
+    return {field.name: getattr(self, field.name) for field in fields}
+
   @property
   def resolution(self) -> Resolution:
     """(height, width) of the videos that the functions take."""

@@ -5,16 +5,20 @@ import os
 import pathlib
 import re
 import tokenize
+import warnings
 import zipfile
 import zlib
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import Resolution
 
+# In smaller videos several queries may well be in the first pixel.
+_FEW_PIXELS = 8
 # What NumPy raises for archives that are damaged, or of a stranger kind.
 _DAMAGE = (
     EOFError,
@@ -40,12 +44,24 @@ def check_frames(frames: object) -> UInt8[np.ndarray, 't h w 3']:
     )
   array = np.asarray(frames)
   if array.dtype != np.uint8:
+    hint = 'bring colors to that range, then .astype(numpy.uint8)'
+    if jnp.issubdtype(array.dtype, np.floating) and array.size:
+      low, high = float(array.min()), float(array.max())
+      if low >= 0 and high <= 1:
+        hint = (
+            'colors lie in [0, 1]: pass (255 * frames).round().astype('
+            'numpy.uint8)'
+        )
+      elif low >= -1 and high <= 1:
+        hint = (
+            'colors lie in [-1, 1]: pass (127.5 * (frames + 1)).round().astype('
+            'numpy.uint8)'
+        )
     raise ValueError(
-        f'frames must be uint8 in 0 to 255; got {array.dtype} - bring colors '
-        'to that range, then .astype(numpy.uint8)'
+        f'frames must be uint8 in 0 to 255; got {array.dtype} - {hint}'
     )
   if array.ndim != 4 or array.shape[-1] != 3:
-    hint = ' - add a time axis?' if array.ndim == 3 else ''
+    hint = _find_frames_hint(array.shape)
     raise ValueError(f'frames must be [t, h, w, 3]; got {array.shape}{hint}')
   if 0 in array.shape:
     raise ValueError(
@@ -53,6 +69,29 @@ def check_frames(frames: object) -> UInt8[np.ndarray, 't h w 3']:
         '- was the video read to its end before?'
     )
   return array
+
+
+def _find_frames_hint(shape: tuple[int, ...]) -> str:
+  """Returns the likely mend for frames of a wrong shape."""
+  match shape:
+    case (_, _, 3):
+      return ' - one frame? add a time axis: frames[None]'
+    case (_, _, _):
+      return (
+          ' - gray? repeat the channel: '
+          'numpy.repeat(frames[..., None], 3, axis=-1)'
+      )
+    case (_, _, _, 1):
+      return ' - gray? repeat the channel: numpy.repeat(frames, 3, axis=-1)'
+    case (_, _, _, 4):
+      return ' - RGBA? drop the last channel: frames[..., :3]'
+    case (_, 3, _, _):
+      return ' - channels first? pass frames.transpose(0, 2, 3, 1)'
+    case (1, _, _, _, 3):
+      return ' - a batch of one? pass frames[0]'
+    case (_, _, _, _, 3):
+      return ' - a batch? pass one video at a time'
+  return ''
 
 
 def check_query_points(query_points: object) -> Float[np.ndarray, 'n 3']:
@@ -69,7 +108,8 @@ def check_query_points(query_points: object) -> Float[np.ndarray, 'n 3']:
     ) from None
   if array.shape in ((0,), (0, 3)):
     return np.zeros((0, 3), np.float32)
-  if not np.issubdtype(array.dtype, np.floating):
+  # Unlike NumPy's, this one knows bfloat16.
+  if not jnp.issubdtype(array.dtype, np.floating):
     raise ValueError(
         f'query_points must be float (t, y, x); got {array.dtype} - convert '
         'with .astype(numpy.float32)'
@@ -104,6 +144,7 @@ def check_queries_inside(
   limits = np.asarray([last, *resolution], np.float32)
   inside = ((query_points >= 0) & (query_points <= limits)).all(axis=-1)
   if inside.all():
+    _warn_of_normalized(query_points, resolution)
     return
   row = int(np.argmin(inside))
   t, y, x = query_points[row].tolist()
@@ -112,8 +153,43 @@ def check_queries_inside(
       f'{"" if num_frames is None else f" <= {last}"}, 0 <= y <= '
       f'{resolution[0]} and 0 <= x <= {resolution[1]}; got '
       f'({t:g}, {y:g}, {x:g}) in row {row} '
-      f'({np.sum(~inside)} such rows) - is the order (t, y, x), in pixels?'
+      f'({np.sum(~inside)} such rows) - '
+      + _find_query_hint(query_points, limits)
   )
+
+
+def _find_query_hint(
+    query_points: Float[np.ndarray, 'n 3'], limits: Float[np.ndarray, '3']
+) -> str:
+  """Returns the likely mend for queries outside of the video."""
+  orders = {'(t, x, y)': [0, 2, 1], '(x, y, t)': [2, 1, 0]}
+  for name, order in orders.items():
+    points = query_points[:, order]
+    if ((points >= 0) & (points <= limits)).all():
+      return (
+          f'all of them fit as {name}: pass query_points[:, {order}], which is '
+          '(t, y, x)'
+      )
+  return 'is the order (t, y, x), in pixels?'
+
+
+def _warn_of_normalized(
+    query_points: Float[np.ndarray, 'n 3'], resolution: Resolution
+) -> None:
+  """Warns where all of several queries lie in the first pixel."""
+  positions = query_points[:, 1:]
+  if (
+      len(positions) > 1
+      and min(resolution) > _FEW_PIXELS
+      and (positions <= 1).all()
+      and len(np.unique(positions, axis=0)) > 1
+  ):
+    warnings.warn(
+        f'all {len(positions)} query_points lie in the first pixel of '
+        f'{resolution[1]}x{resolution[0]} ones - if they are normalized to '
+        '[0, 1], multiply y by the height and x by the width',
+        stacklevel=4,
+    )
 
 
 def check_resolution(resolution: object) -> Resolution:
@@ -181,7 +257,9 @@ def read_query_points(
     raise FileNotFoundError(
         f'there is no file {path} with query points; is the path right?'
     )
-  points = readers[path.suffix.lower()](path)
+  points = np.asarray(readers[path.suffix.lower()](path))
+  if points.dtype.kind in 'iu':
+    points = points.astype(np.float32)
   try:
     return check_query_points(points)
   except ValueError as error:

@@ -109,6 +109,8 @@ def compile_stages(
 ) -> Stages:
   """Returns the stages, compiled as far as segments of this shape need them.
 
+  Where JAX compiles nothing (`jax_disable_jit`), they run as they are.
+
   Args:
     functions: the tracker.
     shape: of the programs.
@@ -116,6 +118,8 @@ def compile_stages(
     dtypes: of the frames, and then of all parameters.
   """
   stages = make_stages(functions, shape, mesh)
+  if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+    return stages
   arguments = describe_arguments(functions, shape, mesh, dtypes)
   needed = {
       'encode': True,

@@ -1,5 +1,6 @@
 import pickle
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -164,3 +165,11 @@ def test_old_numpy_and_old_protocols_are_read(tmp_path):
   path.write_bytes(header + content)
   arrays = checkpoints.read_haiku_npy(path)
   np.testing.assert_array_equal(arrays['params|m|w'], [0, 1, 2])
+
+
+def test_bfloat16_arrays_are_read(tmp_path):
+  array = np.asarray([[1.5, -2.0]], ml_dtypes.bfloat16)
+  path = _save(tmp_path / 'w.npy', {'params': {'a': {'w': array}}, 'state': {}})
+  (found,) = checkpoints.read_haiku_npy(path).values()
+  assert found.dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(found, array)

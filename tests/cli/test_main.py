@@ -5,8 +5,10 @@ import subprocess
 import sys
 import warnings
 
+import jax
 import pytest
 
+import tapjax
 from tapjax import pretrained
 from tapjax.cli import main
 from tests.cli.command_runs import Answer
@@ -81,3 +83,44 @@ def test_python_runs_the_package(folder):
   )
   assert answer.stderr.count('\n') == 1
   assert not os.listdir(folder)
+
+
+def run_in_shell(command, **environment):
+  return subprocess.run(
+      command,
+      shell=True,
+      capture_output=True,
+      text=True,
+      check=False,
+      env={**os.environ, 'PYTHON': sys.executable, **environment},
+  )
+
+
+def test_version(run):
+  answer = run('--version')
+  assert (answer.status, answer.err) == (0, '')
+  assert answer.out == f'tapjax {tapjax.__version__}\n'
+
+
+def test_a_platform_that_is_not_there_takes_a_line(monkeypatch, capsys):
+  def fail():
+    raise RuntimeError("Unable to initialize backend 'tpu': none (set JAX_P..)")
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'tpu')
+  monkeypatch.setattr(jax, 'devices', fail)
+  assert main.run_command(['tapjax', 'models']) == 1
+  error = capsys.readouterr().err
+  assert error.startswith('tapjax: error: JAX_PLATFORMS=tpu names no device')
+  assert error.count('\n') == 1
+  assert 'unset it' in error
+
+
+@pytest.mark.slow
+def test_streams_that_are_closed_are_no_error():
+  piped = run_in_shell('"$PYTHON" -m tapjax models | head -1')
+  assert piped.stdout.startswith('model')
+  assert piped.stderr == ''
+  for closed in ('>&-', '2>&-'):
+    assert run_in_shell(f'"$PYTHON" -m tapjax models {closed}').returncode == 0
+  wrong = run_in_shell('"$PYTHON" -m tapjax nothing 2>&-')
+  assert wrong.returncode == 2

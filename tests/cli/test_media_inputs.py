@@ -94,7 +94,7 @@ def test_times_of_frames_reach_every_result(run, folder):
     np.testing.assert_allclose(arrays['times'], times, atol=1e-3)
   with open('tracks_v/tracks.csv', newline='') as file:
     for row in csv.DictReader(file):
-      assert abs(float(row['time']) - times[int(row['frame'])]) < 1e-3
+      assert abs(float(row['times']) - times[int(row['frame'])]) < 1e-3
   with video_files.open_video('tracks_v/tracks.mp4') as reader:
     assert len(list(reader)) == 6
     np.testing.assert_allclose(reader.times, times, atol=1e-3)

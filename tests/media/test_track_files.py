@@ -53,7 +53,7 @@ def test_table_has_a_line_per_query_and_frame(tmp_path):
   track_files.write_table(tmp_path / 'tracks.csv', tracks, TIMES)
   with (tmp_path / 'tracks.csv').open(newline='') as file:
     header, *rows = csv.reader(file)
-  assert header == ['query', 'frame', 'x', 'y', 'visible', 'time']
+  assert header == ['query', 'frame', 'x', 'y', 'visible', 'times']
   table = np.asarray(rows, np.float64).reshape(3, 4, 6)
   np.testing.assert_array_equal(
       table[..., 0], np.arange(3)[:, None].repeat(4, 1)

@@ -23,7 +23,10 @@ def test_frames_are_taken_as_they_are():
         (None, 'got NoneType'),
         (np.zeros((2, 4, 6, 3)), 'must be uint8 in 0 to 255; got float64'),
         (np.zeros((2, 4, 6, 3), np.int64), 'got int64'),
-        (np.zeros((4, 6, 3), np.uint8), r'got \(4, 6, 3\) - add a time axis'),
+        (
+            np.zeros((4, 6, 3), np.uint8),
+            r'got \(4, 6, 3\) - one frame\? add a time axis',
+        ),
         (np.zeros((2, 4, 6), np.uint8), r'must be \[t, h, w, 3\]; got'),
         (np.zeros((2, 4, 6, 4), np.uint8), r'got \(2, 4, 6, 4\)'),
         (np.zeros((1, 2, 4, 6, 3), np.uint8), r'got \(1, 2, 4, 6, 3\)'),
@@ -113,7 +116,7 @@ def test_query_points_are_refused(points, message):
     ids=str,
 )
 def test_queries_lie_in_the_video(point, inside):
-  points = np.asarray([[0, 1, 1], point], np.float32)
+  points = np.asarray([[0, 9, 9], point], np.float32)
   if inside:
     checks.check_queries_inside(points, 10, (48, 64))
     return
@@ -237,12 +240,11 @@ def test_archives_of_points(tmp_path, name):
     [
         ({'points': np.zeros((1, 3))}, 'must have an array .*; it has points'),
         ({}, 'must have an array query_points .*; it has none'),
-        ({'query_points': np.zeros((1, 3), int)}, 'must be float .* got int64'),
         ({'query_points': np.zeros(3)}, r'must be \[n, 3\]'),
         ({'query_points': np.full((1, 3), np.nan)}, 'must be finite'),
         ({'query_points': np.asarray([{}])}, 'of numbers; it cannot be read'),
     ],
-    ids=['name', 'none', 'int', 'flat', 'nan', 'pickle'],
+    ids=['name', 'none', 'flat', 'nan', 'pickle'],
 )
 def test_archives_are_refused(tmp_path, arrays, message):
   path = tmp_path / 'points.npz'
@@ -305,3 +307,56 @@ def test_memory_is_read(text, expected):
 def test_what_is_no_memory(memory):
   with pytest.raises(ValueError, match='max_memory must be a number of bytes'):
     checks.check_memory(memory)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'hint'),
+    [
+        ((4, 6, 5), r'gray\? repeat the channel'),
+        ((4, 6, 5, 1), r'gray\? repeat the channel'),
+        ((4, 6, 5, 4), r'RGBA\? drop the last channel: frames\[..., :3\]'),
+        ((4, 3, 6, 5), r'channels first\? pass frames.transpose\(0, 2, 3, 1\)'),
+        ((1, 4, 6, 5, 3), r'a batch of one\? pass frames\[0\]'),
+        ((2, 4, 6, 5, 3), r'a batch\? pass one video at a time'),
+    ],
+)
+def test_frames_of_a_wrong_shape_come_with_the_mend(shape, hint):
+  with pytest.raises(ValueError, match=hint):
+    checks.check_frames(np.zeros(shape, np.uint8))
+
+
+def test_colors_between_zero_and_one_come_with_the_mend():
+  frames = np.random.default_rng(0).random((2, 4, 5, 3), np.float32)
+  with pytest.raises(ValueError, match=r'pass \(255 \* frames\).round'):
+    checks.check_frames(frames)
+  with pytest.raises(ValueError, match=r'pass \(127.5 \* \(frames \+ 1\)\)'):
+    checks.check_frames(2 * frames - 1)
+
+
+def test_bfloat16_queries_are_floats():
+  points = checks.check_query_points(np.asarray([[0, 1, 2.5]], jnp.bfloat16))
+  np.testing.assert_array_equal(points, [[0, 1, 2.5]])
+  assert points.dtype == np.float32
+
+
+def test_whole_numbers_in_an_archive_are_read(tmp_path):
+  np.savez(tmp_path / 'q.npz', query_points=np.asarray([[0, 1, 2]]))
+  points = checks.read_query_points(tmp_path / 'q.npz')
+  assert points.dtype == np.float32
+  assert points.tolist() == [[0, 1, 2]]
+
+
+def test_normalized_queries_are_named():
+  points = np.float32([[0, 0.5, 0.2], [1, 0.25, 1.0]])
+  with pytest.warns(UserWarning, match='first pixel of 60x40 ones'):
+    checks.check_queries_inside(points, 5, (40, 60))
+  # One query, or one place, may well be in the first pixel.
+  checks.check_queries_inside(points[:1], 5, (40, 60))
+  checks.check_queries_inside(points[[0, 0]], 5, (40, 60))
+  checks.check_queries_inside(10 * points, 50, (40, 60))
+
+
+def test_swapped_queries_are_named():
+  points = np.float32([[0, 50, 20], [1, 10, 30]])
+  with pytest.raises(ValueError, match=r'fit as \(t, x, y\).*\[0, 2, 1\]'):
+    checks.check_queries_inside(points, 5, (40, 60))
