@@ -90,7 +90,7 @@ def test_no_queries_make_whole_files(tmp_path):
   track_files.write_overlay(tmp_path / 'a.mp4', [frames], tracks, 25.0)
   with np.load(tmp_path / 'a.npz') as file:
     assert file['positions'].shape == (0, 4, 2)
-  assert (tmp_path / 'a.csv').read_text() == 'query,frame,x,y,visible,time\n'
+  assert (tmp_path / 'a.csv').read_text() == 'query,frame,x,y,visible,times\n'
   assert video_files.read_video(tmp_path / 'a.mp4').shape == frames.shape
 
 
