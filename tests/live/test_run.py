@@ -135,7 +135,7 @@ def test_a_stream_is_a_session_written_down(tmp_path, monkeypatch):
       rtol=1e-5,
   )
   lines = (tmp_path / 'out' / 'tracks.csv').read_text().splitlines()
-  assert lines[0] == 'query,frame,x,y,visible,time'
+  assert lines[0] == 'query,frame,x,y,visible,times'
   assert len(lines) == 1 + 2 * 6 + 4
   drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
   assert drawn.shape == frames.shape
@@ -745,12 +745,14 @@ def test_bad_input(command, tmp_path, arguments, status, message):
 def test_frames_of_another_size_begin_a_scene(tmp_path):
   frames = list(make_frames(6))
   doubled = [frame.repeat(2, axis=0).repeat(2, axis=1) for frame in frames]
-  told = []
+  logged = []
   summary = run_live(
-      make_source([*frames[:3], *doubled[3:]]), tmp_path / 'out', told=told
+      make_source([*frames[:3], *doubled[3:]]), tmp_path / 'out', logged=logged
   )
   assert summary.cuts == [3]
-  assert told == ['frame 3 is 80x64: a new scene, scaled to 40x32 as the first']
+  assert logged == [
+      'frame 3 is 80x64: a new scene, scaled to 40x32 as the first'
+  ]
   arrays = read_arrays(tmp_path / 'out')
   assert arrays['positions'].shape == (3, 6, 2)
   np.testing.assert_allclose(arrays['times'], np.arange(6) / 25)
