@@ -373,7 +373,7 @@ def test_pictures_as_they_appear(tmp_path):
     threading.Event().wait(0.3)
     (tmp_path / 'frame_10.png').write_bytes(whole)
 
-  folder = sources.find_source(str(tmp_path), patience=1.5)
+  folder = sources.find_source(str(tmp_path), patience=5)
   with folder.open(threading.Event()) as items:
     first = next(items)
     writer = threading.Thread(target=write_later)
