@@ -341,7 +341,7 @@ def test_batch_norms_see_the_videos_of_all_devices():
       )
     results.append(parallel.fetch((state.params, metrics)))
   assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
-  statistics = results[0][0].statistics
+  statistics = results[0][0].state
   name = next(
       n
       for n in statistics
