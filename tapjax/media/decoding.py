@@ -11,6 +11,8 @@ decoder has both. Frames predicted from a damaged one are not marked.
 
 from collections.abc import Generator
 from collections.abc import Iterator
+import contextlib
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -45,6 +47,23 @@ class StreamFrame(NamedTuple):
   frame: Image | None
   damage: str = ''
   time: float | None = None
+
+
+@contextlib.contextmanager
+def open_frames(
+    place: str | os.PathLike[str],
+) -> Iterator[tuple[Any, Any, Iterator[StreamFrame]]]:
+  """Opens a file or an address: container, video stream and decoded frames.
+
+  The end of a file is checked; that of an address cannot be. Errors are those
+  of `containers.open_container`.
+  """
+  path = None if containers.is_address(place) else pathlib.Path(place)
+  with (
+      containers.open_container(place) as (container, stream),
+      contextlib.closing(iterate_frames(container, stream, path)) as frames,
+  ):
+    yield container, stream, frames
 
 
 def iterate_frames(

@@ -104,10 +104,8 @@ class VideoFile:
   def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
     """Yields the frames in order."""
     del stopped  # Reading never waits.
-    with containers.open_container(self._path) as (container, stream):
-      frames = decoding.iterate_frames(container, stream, self._path)
-      with contextlib.closing(frames):
-        yield map(_hide_damage, frames)
+    with decoding.open_frames(self._path) as (_, _, frames):
+      yield map(_hide_damage, frames)
 
 
 class Address:
@@ -128,10 +126,8 @@ class Address:
   def open(self, stopped: threading.Event) -> Iterator[Iterator[StreamFrame]]:
     """Yields the frames until the server ends."""
     del stopped  # Reading waits for the server.
-    with containers.open_container(self._address) as (container, stream):
-      frames = decoding.iterate_frames(container, stream)
-      with contextlib.closing(frames):
-        yield map(_hide_damage, frames)
+    with decoding.open_frames(self._address) as (_, _, frames):
+      yield map(_hide_damage, frames)
 
 
 def _hide_damage(frame: StreamFrame) -> StreamFrame:

@@ -113,23 +113,18 @@ def open_video(place: str | os.PathLike[str]) -> Iterator[VideoReader]:
   if pictures is not None:
     yield _open_pictures(pictures, place)
     return
-  with containers.open_container(place) as (container, stream):
+  with decoding.open_frames(place) as (container, stream, decoded):
     frame_rate = containers.get_frame_rate(container, stream)
     total = containers.count_frames(container, stream, frame_rate)
-    is_file = not containers.is_address(place)
-    path = pathlib.Path(place) if is_file else None
-    decoded = decoding.iterate_frames(container, stream, path)
-    with contextlib.closing(decoded):
-      frames = _check_damage(decoded, place, total)
-      first, whole = _peek(frames)
-      if first is None:
-        raise ValueError(
-            f'no frame of {str(place)!r} could be decoded; convert it to an '
-            'H.264 .mp4'
-        )
-      height, width, _ = first[0].shape
-      info = VideoInfo(height, width, frame_rate, total)
-      yield VideoReader(info, _check_sizes(whole, place))
+    first, whole = _peek(_check_damage(decoded, place, total))
+    if first is None:
+      raise ValueError(
+          f'no frame of {str(place)!r} could be decoded; convert it to an '
+          'H.264 .mp4'
+      )
+    height, width, _ = first[0].shape
+    info = VideoInfo(height, width, frame_rate, total)
+    yield VideoReader(info, _check_sizes(whole, place))
 
 
 def get_name(place: str | os.PathLike[str]) -> str:
