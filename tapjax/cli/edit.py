@@ -15,7 +15,6 @@ from tapjax.geometry import Resolution
 from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.media.pictures import read_picture
-from tapjax.tracking import prepare
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -78,11 +77,10 @@ def run(values: flags.FlagValues) -> None:
       output.parent, [output.name]
   ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
-    block = prepare.count_block_frames(size)
     with source.open() as reader:
       video = tracker.prepare(
           progress.count_frames(
-              'read', reader.read_blocks(block), source.info.num_frames
+              'read', reader.read_blocks(source.block), source.info.num_frames
           )
       )
       times = reader.times
@@ -91,7 +89,7 @@ def run(values: flags.FlagValues) -> None:
     tracks = tracker.track_video(video, query_points, report=progress.update)
     with source.open() as reader:
       counted = progress.count_frames(
-          'draw', reader.read_blocks(block), num_frames
+          'draw', reader.read_blocks(source.block), num_frames
       )
       frames = (frame for block in counted for frame in block)
       video_files.write_video(

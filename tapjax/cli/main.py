@@ -151,9 +151,7 @@ def _show_warnings() -> Iterator[None]:
 
     def show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
       del args, kwargs
-      if sys.stderr is None:
-        return
-      sys.stderr.write(f'tapjax: warning: {join_lines(str(message))}\n')
+      _show_line('warning', str(message))
 
     warnings.simplefilter('default', UserWarning)
     warnings.showwarning = show_warning
@@ -161,6 +159,10 @@ def _show_warnings() -> Iterator[None]:
 
 
 def _show_error(message: str) -> None:
-  if sys.stderr is None:
-    return
-  sys.stderr.write(f'tapjax: error: {join_lines(message)}\n')
+  _show_line('error', message)
+
+
+def _show_line(kind: str, message: str) -> None:
+  """Writes a message to stderr as one line, unless stderr is closed."""
+  if sys.stderr is not None:
+    sys.stderr.write(f'tapjax: {kind}: {join_lines(message)}\n')

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tapjax.data.procedural import demo
 from tapjax.media import video as video_files
+from tapjax.tracking import prepare
 
 VIDEO_HELP = (
     'Video file, folder of pictures, pattern such as seq/%05d.png, or address'
@@ -26,6 +27,11 @@ class VideoSource(NamedTuple):
   info: video_files.VideoInfo
   place: str | None
   clip: demo.DemoClip | None = None
+
+  @property
+  def block(self) -> int:
+    """Number of frames to read and resize at once."""
+    return prepare.count_block_frames((self.info.height, self.info.width))
 
   @contextlib.contextmanager
   def open(self) -> Iterator[video_files.VideoReader]:

@@ -16,7 +16,6 @@ from tapjax.data.procedural import demo
 from tapjax.media import track_files
 from tapjax.tracking import checks
 from tapjax.tracking import memory
-from tapjax.tracking import prepare
 
 _RESULTS = ('tracks.npz', 'tracks.csv', 'tracks.mp4')
 
@@ -80,11 +79,10 @@ def run(values: flags.FlagValues) -> None:
     tracker = common_flags.load_tracker(values, resolution, progress)
     if max_memory is not None:
       memory.check_frame_budget(tracker.functions, size, max_memory)
-    block = prepare.count_block_frames(size)
     with source.open() as reader:
       video = tracker.prepare(
           progress.count_frames(
-              'read', reader.read_blocks(block), source.info.num_frames
+              'read', reader.read_blocks(source.block), source.info.num_frames
           ),
           on_disk=max_memory is not None or values.window is not None,
       )
@@ -121,7 +119,7 @@ def run(values: flags.FlagValues) -> None:
     track_files.write_table(table, tracks, times)
     with source.open() as reader:
       drawn = progress.count_frames(
-          'draw', reader.read_blocks(block), num_frames
+          'draw', reader.read_blocks(source.block), num_frames
       )
       track_files.write_overlay(overlay, drawn, tracks, frame_rate, times)
   show(

@@ -15,7 +15,6 @@ from tapjax.cli.progress import show
 from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.settings import replace_settings
-from tapjax.tracking import prepare
 
 _RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
 # For a motion detector, which finds parts of objects and false objects.
@@ -79,7 +78,6 @@ def run(values: flags.FlagValues) -> None:
   source = sources.find_video(values.video)
   detector, settings = _plan_detector(values, source.info, changes)
   output = pathlib.Path(values.output or f'objects_{source.name}')
-  block = prepare.count_block_frames((source.info.height, source.info.width))
   with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     total = source.info.num_frames
@@ -87,7 +85,7 @@ def run(values: flags.FlagValues) -> None:
     with source.open() as reader:
       found = objects.track_object_blocks(
           tracker,
-          reader.read_blocks(block),
+          reader.read_blocks(source.block),
           detector,
           settings,
           lambda done: progress.update('track', done, total),
@@ -101,7 +99,9 @@ def run(values: flags.FlagValues) -> None:
     with source.open() as reader:
       objects.write_overlay(
           overlay,
-          progress.count_frames('draw', reader.read_blocks(block), num_frames),
+          progress.count_frames(
+              'draw', reader.read_blocks(source.block), num_frames
+          ),
           found,
           source.info.frame_rate,
           times,
