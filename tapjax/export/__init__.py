@@ -89,7 +89,9 @@ def export_tracker(
   check_installed(format)
   report = report or (lambda stage, done, total: None)
   programs = _make_programs(tracker, 'cpu', num_queries, num_frames)
-  on_accelerators = _make_programs(tracker, 'tpu', num_queries, num_frames)
+  others = programs  # An ONNX file has the form for CPUs alone.
+  if format == 'stablehlo':
+    others = _make_programs(tracker, 'tpu', num_queries, num_frames)
   folder = pathlib.Path(output)
   description = _describe(tracker, weights)
   with tempfile.TemporaryDirectory(dir=folder, prefix='.export_') as hidden:
@@ -102,7 +104,7 @@ def export_tracker(
       if format == 'onnx':
         onnx_files.write_onnx(path, program, description)
       else:
-        stablehlo_files.write_stablehlo(path, program, on_accelerators[i])
+        stablehlo_files.write_stablehlo(path, program, others[i])
       report('export', i + 1, len(paths))
     report('verify', 0, 1)
     differences = verification.verify(paths, programs, num_queries)

@@ -67,11 +67,8 @@ def estimate_memory(
     # Blocks of frames are resized one by one, and joined at the end.
     frames *= dtype.itemsize * (2 if dtype != np.uint8 else 1)
   tracking = peak + kept + _COPIES_OF_TRACKS * tracks
-  return (
-      frames
-      + max(tracking, estimate_resizing(functions, resolution))
-      + (_RUNTIME)
-  )
+  resizing = estimate_resizing(functions, resolution)
+  return frames + max(tracking, resizing) + _RUNTIME
 
 
 def estimate_resizing(
