@@ -1,0 +1,36 @@
+"""Boxes drawn over frames."""
+
+import numpy as np
+
+from tapjax import objects
+
+
+def make_tracks():
+  found = np.full((2, 3, 4), np.nan, np.float32)
+  visible = np.zeros((2, 3), bool)
+  found[0, :2] = [[1, 2, 11, 22], [2, 3, 12, 23]]
+  found[1, 1:] = [[30, 5, 35.5, 10], [31, 5, 36.5, 10]]
+  visible[0, :2] = visible[1, 1:] = True
+  return objects.ObjectTracks(
+      np.asarray([1, 12]),
+      ['cat', ''],
+      found,
+      visible,
+      visible & (np.arange(3) == 1),
+      visible.astype(np.float32) * 0.5,
+      [np.asarray([[5, 5.0]], np.float32)] * 3,
+      [np.asarray([1])] * 3,
+  )
+
+
+def test_drawing_shows_what_is_there():
+  found = make_tracks()
+  frame = np.full((40, 60, 3), 90, np.uint8)
+  drawn = [objects.draw_objects(frame, found, t) for t in range(3)]
+  assert (frame == 90).all()
+  changed = [np.any(picture != 90, axis=-1) for picture in drawn]
+  # Sides of the first box, and none where it is hidden.
+  assert changed[0][21:23, 3:10].all()
+  assert not changed[0][:, 25:].any()
+  assert not changed[2][12:, :25].any()
+  assert changed[2][5:10, 31:36].any()
