@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from absl import flags
 from absl.testing import flagsaver
 import pytest
 
@@ -14,6 +15,14 @@ from tests.experiments.test_printed_tables import split_columns
 STREAM_ROW = benchmark.StreamRow(
     LONG, 5, 16, '256x256', 'a cpu', 2.0, 30.0, 40.0, 512.3, 0.5
 )
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+  with flagsaver.flagsaver():
+    flags.FLAGS(['run', '--task=benchmark'])
+    yield
+  flags.FLAGS.unparse_flags()
 
 
 @pytest.fixture

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from tapjax.objects import boxes
-from tests.objects.test_parts import make_box
+
+
+def make_box(*sides):
+  return np.asarray(sides, np.float32)
 
 
 def test_overlaps():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tapjax import objects
-from tests.objects.test_parts import make_tracks
+from tests.support.object_tracks import make_tracks
 
 
 def test_files_hold_what_was_found(tmp_path):

@@ -5,7 +5,10 @@ import numpy as np
 from tapjax import objects
 from tapjax.objects import boxes
 from tapjax.objects import sampling
-from tests.objects.test_parts import make_box
+
+
+def make_box(*sides):
+  return np.asarray(sides, np.float32)
 
 
 def test_points_lie_on_the_object():

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from tapjax.data.benchmarks import crohd
-from tests.data.benchmarks.test_point_tracks import assert_tracks
+from tests.support.stored_tracks import assert_tracks
 
 
-def test_heads_of_clips(stored):
-  boxes = crohd.place_heads(stored['crohd_gt'], 'gt.txt')
+def test_heads_of_clips(pips_loaders):
+  boxes = crohd.place_heads(pips_loaders['crohd_gt'], 'gt.txt')
   clips = crohd.list_clips(boxes.positions.shape[1], 40, 12)
-  np.testing.assert_array_equal(clips, stored['crohd_clips'])
+  np.testing.assert_array_equal(clips, pips_loaders['crohd_clips'])
   for index in (0, 2):
     tracks = crohd.select_heads(boxes, *clips[index])
-    assert_tracks(tracks, stored, f'crohd_clip{index}')
+    assert_tracks(tracks, pips_loaders, f'crohd_clip{index}')
 
 
-def test_clips_of_a_folder(stored, tmp_path):
+def test_clips_of_a_folder(pips_loaders, tmp_path):
   folder = tmp_path / 'HT21' / 'train' / 'HT21-01'
   (folder / 'gt').mkdir(parents=True)
-  rows = stored['crohd_gt']
+  rows = pips_loaders['crohd_gt']
   # A last head long after the others makes clips of the usual length.
   last = rows[-1:].copy()
   last[:, 0] = 640

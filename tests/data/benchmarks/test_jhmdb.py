@@ -3,18 +3,20 @@
 import numpy as np
 
 from tapjax.data.benchmarks import jhmdb
-from tests.data.benchmarks.test_tapvid import read_all
+from tests.support.videos_with_truth import read_all
 
 
-def test_jhmdb(samples, stored):
+def test_jhmdb(samples, tapvid_loaders):
   source = jhmdb.open_jhmdb(samples / 'jhmdb')
   videos = read_all(source)
-  num_videos = len({k.split('/')[1] for k in stored if k[:6] == 'jhmdb/'})
+  num_videos = len(
+      {k.split('/')[1] for k in tapvid_loaders if k[:6] == 'jhmdb/'}
+  )
   assert len(videos) == num_videos
   for index in range(num_videos):
     case = {
         key.split('/')[2]: array
-        for key, array in stored.items()
+        for key, array in tapvid_loaders.items()
         if key.startswith(f'jhmdb/{index}/')
     }
     # The published order is shuffled.

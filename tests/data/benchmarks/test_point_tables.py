@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tapjax.data.benchmarks import point_tables
-from tests.data.benchmarks.test_tapvid import read_all
+from tests.support.videos_with_truth import read_all
 
 
-def test_clips_of_kinetics(samples, stored):
+def test_clips_of_kinetics(samples, tapvid_loaders):
   folder = samples / 'kinetics_source'
   with pytest.warns(UserWarning, match='1 of 3 clips'):
     source = point_tables.open_kinetics_table(
@@ -17,19 +17,23 @@ def test_clips_of_kinetics(samples, stored):
     )
   assert source.missing == ('missing_vid_000000_000010',)
   videos = read_all(source)
-  num_clips = len({k.split('/')[1] for k in stored if 'kinetics_conv' in k})
+  num_clips = len(
+      {k.split('/')[1] for k in tapvid_loaders if 'kinetics_conv' in k}
+  )
   assert len(videos) == num_clips
   for index, video in enumerate(videos):
     prefix = f'kinetics_convert/{index}/'
     np.testing.assert_allclose(
-        video.points_unit, stored[prefix + 'points'], rtol=0, atol=1e-9
+        video.points_unit, tapvid_loaders[prefix + 'points'], rtol=0, atol=1e-9
     )
     assert video.points_unit.dtype == np.float64
-    np.testing.assert_array_equal(video.occluded, stored[prefix + 'occluded'])
-    assert len(video.frames) == stored[prefix + 'num_frames']
+    np.testing.assert_array_equal(
+        video.occluded, tapvid_loaders[prefix + 'occluded']
+    )
+    assert len(video.frames) == tapvid_loaders[prefix + 'num_frames']
     np.testing.assert_allclose(
         video.frames.mean(axis=(1, 2)),
-        stored[prefix + 'decoded_mean_rgb'],
+        tapvid_loaders[prefix + 'decoded_mean_rgb'],
         atol=2,
     )
 

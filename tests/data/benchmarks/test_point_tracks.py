@@ -3,17 +3,10 @@
 import json
 
 import numpy as np
-import pytest
 
 from tapjax.data.benchmarks.point_tracks import take_first_frame_tracks
 from tapjax.data.point_odyssey import files as point_odyssey
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
-
-
-@pytest.fixture(scope='module')
-def stored(reference):
-  with np.load(reference / 'pips2' / 'golden_loaders_synthetic.npz') as file:
-    return dict(file)
 
 
 def test_a_sequence_and_its_scores(reference):
@@ -43,13 +36,13 @@ def test_a_sequence_and_its_scores(reference):
   np.testing.assert_allclose(metrics, expected, atol=1e-3)
 
 
-def test_tapvid_in_this_protocol(stored):
+def test_tapvid_in_this_protocol(pips_loaders):
   tracks = take_first_frame_tracks(
-      stored['tapvid_points'],
-      stored['tapvid_occluded'],
-      tuple(stored['tapvid_video_hw'].tolist()),
+      pips_loaders['tapvid_points'],
+      pips_loaders['tapvid_occluded'],
+      tuple(pips_loaders['tapvid_video_hw'].tolist()),
   )
   np.testing.assert_allclose(
-      tracks.positions.swapaxes(0, 1), stored['tapvid_trajs'], atol=1e-3
+      tracks.positions.swapaxes(0, 1), pips_loaders['tapvid_trajs'], atol=1e-3
   )
-  np.testing.assert_array_equal(tracks.valid.T, stored['tapvid_valids'])
+  np.testing.assert_array_equal(tracks.valid.T, pips_loaders['tapvid_valids'])

@@ -1,4 +1,4 @@
-"""Benchmark files, against stored outputs of the published readers."""
+"""Benchmark files, against tapvid_loaders outputs of the published readers."""
 
 import functools
 import pathlib
@@ -13,6 +13,7 @@ from tapjax.data.benchmarks import jhmdb
 from tapjax.data.benchmarks import point_tables
 from tapjax.data.benchmarks import tapvid
 from tapjax.data.queries import sample_queries
+from tests.support.videos_with_truth import read_all
 
 READERS = {
     'davis': (tapvid.open_davis, 'tapvid_davis.pkl'),
@@ -42,21 +43,6 @@ READERS = {
 LEVELS = {'kinetics': 1, 'robotap_csv': 3, 'robotap_csv_split5': 3}
 
 
-@pytest.fixture(scope='module')
-def samples(reference):
-  return reference / 'tapvid' / 'samples'
-
-
-@pytest.fixture(scope='module')
-def stored(reference):
-  with np.load(reference / 'tapvid' / 'golden_loaders.npz') as file:
-    return dict(file)
-
-
-def read_all(source):
-  return [entry.read() for entry in source.entries()]
-
-
 def parse_key(key):
   """Splits `<dataset>/<mode>/<resolution>[/<split>]/<i>/<array>`."""
   parts = key.split('/')
@@ -73,10 +59,10 @@ def list_cases(stored):
 
 
 @pytest.mark.parametrize('dataset', READERS)
-def test_readers(dataset, samples, stored):
+def test_readers(dataset, samples, tapvid_loaders):
   open_source, path = READERS[dataset]
   videos = read_all(open_source(samples / path))
-  cases = [case for case in list_cases(stored) if case[0] == dataset]
+  cases = [case for case in list_cases(tapvid_loaders) if case[0] == dataset]
   assert cases
   assert {index for *_, index in cases} <= set(range(len(videos)))
   for _, mode, size, index in cases:
@@ -93,13 +79,15 @@ def test_readers(dataset, samples, stored):
         ('occluded', queries.occluded),
         ('trackgroup', queries.track_group),
     ):
-      if prefix + name in stored:
-        (expected,) = stored[prefix + name]
+      if prefix + name in tapvid_loaders:
+        (expected,) = tapvid_loaders[prefix + name]
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-9)
-        assert str(array.dtype) == str(stored[f'{prefix}{name}_dtype'])
-    assert tuple(stored[prefix + 'video_shape'][1:]) == video.frames.shape
-    if prefix + 'video_uint8' in stored:
-      (expected,) = stored[prefix + 'video_uint8']
+        assert str(array.dtype) == str(tapvid_loaders[f'{prefix}{name}_dtype'])
+    assert (
+        tuple(tapvid_loaders[prefix + 'video_shape'][1:]) == video.frames.shape
+    )
+    if prefix + 'video_uint8' in tapvid_loaders:
+      (expected,) = tapvid_loaders[prefix + 'video_uint8']
       difference = video.frames[: len(expected)].astype(int) - expected
       assert np.abs(difference).max() <= LEVELS.get(dataset, 0)
 

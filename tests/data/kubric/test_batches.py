@@ -19,20 +19,6 @@ from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.data.kubric.tracks import make_tracks
 from tests.support import movi_writer
 
-NAME = 'movi_e/32x32'
-
-
-@pytest.fixture(scope='module')
-def records():
-  return movi_writer.make_records(5)
-
-
-@pytest.fixture(scope='module')
-def movi(records, tmp_path_factory):
-  root = tmp_path_factory.mktemp('movi')
-  movi_writer.write_movi(root, NAME, 'train', records)
-  return movi_writer.write_movi(root, NAME, 'validation', records[:2], 1)
-
 
 @pytest.fixture(scope='module')
 def cotracker(records, tmp_path_factory):
@@ -42,7 +28,7 @@ def cotracker(records, tmp_path_factory):
 def make_config(root, **changes):
   config = KubricConfig(
       root=str(root),
-      name=NAME,
+      name=movi_writer.NAME,
       resolution=(16, 16),
       batch_size=2,
       tracks=MoviTrackConfig(num_points=12, stride=1),
@@ -159,26 +145,26 @@ def test_what_is_wrong_with_files_is_told(movi, tmp_path):
   with pytest.raises(ValueError, match='--set data'):
     kubric_batches.open_clips(KubricConfig())
   with pytest.raises(FileNotFoundError, match='movi_e-train'):
-    MoviVideos(str(tmp_path), NAME, 'train')
+    MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   with pytest.raises(FileNotFoundError, match='it has train, validation'):
-    MoviVideos(str(movi), NAME, 'test')
+    MoviVideos(str(movi), movi_writer.NAME, 'test')
   with pytest.raises(FileNotFoundError, match='0000/0000'):
     kubric_batches.open_clips(make_config(tmp_path, format='cotracker'))
   with pytest.raises(ValueError, match='multiple of the 2 devices'):
     make_kubric_draw(make_config(movi, batch_size=3), 0, make_mesh(2))
-  folder = movi / NAME / '1.0.0'
+  folder = movi / movi_writer.NAME / '1.0.0'
   first, second = sorted(folder.glob('*-train.*'))
   copy = tmp_path / first.name
   copy.write_bytes(first.read_bytes())
   with pytest.raises(FileNotFoundError, match='2 shards like'):
-    MoviVideos(str(tmp_path), NAME, 'train')
+    MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   (tmp_path / second.name).write_bytes(second.read_bytes()[:-9])
   with pytest.raises(ValueError, match='is a download incomplete'):
-    MoviVideos(str(tmp_path), NAME, 'train')
+    MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   data = bytearray(second.read_bytes())
   data[200:9000] = bytes(8800)
   (tmp_path / second.name).write_bytes(data)
-  videos = MoviVideos(str(tmp_path), NAME, 'train')
+  videos = MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   videos.read(0)
   with pytest.raises(ValueError, match='record 3'):
     videos.read(3)

@@ -5,12 +5,11 @@ import pytest
 
 from tapjax.data.kubric.files import FramesOnDemand
 from tapjax.data.kubric.files import MoviVideos
-from tests.data.kubric.test_batches import NAME
 from tests.support import movi_writer
 
 
 def test_what_is_written_is_read(movi, records):
-  videos = MoviVideos(str(movi), NAME, 'train')
+  videos = MoviVideos(str(movi), movi_writer.NAME, 'train')
   assert len(videos) == 5
   # Shards hold every other record.
   for index, expected in zip(range(5), (0, 2, 4, 1, 3), strict=True):
@@ -23,13 +22,16 @@ def test_what_is_written_is_read(movi, records):
           if name.startswith('camera')
           else theirs,
       )
-  assert len(MoviVideos(str(movi), NAME, 'validation')) == 2
+  assert len(MoviVideos(str(movi), movi_writer.NAME, 'validation')) == 2
   # The folder with the shards itself will do as well.
-  assert len(MoviVideos(str(movi / NAME / '1.0.0'), 'any', 'train')) == 5
+  assert (
+      len(MoviVideos(str(movi / movi_writer.NAME / '1.0.0'), 'any', 'train'))
+      == 5
+  )
 
 
 def test_frames_are_decoded_when_they_are_read(movi, records):
-  normals = MoviVideos(str(movi), NAME, 'train').read(0).normals
+  normals = MoviVideos(str(movi), movi_writer.NAME, 'train').read(0).normals
   assert normals.shape == (6, 32, 32, 3)
   frames, rows, columns = np.asarray([[4, 4, 1], [0, 31, 7], [5, 9, 31]])
   expected = records[0].normals

@@ -9,6 +9,11 @@ from tests.data.kubric.test_tracks import make_video
 from tests.support import movi_golden
 
 
+@pytest.fixture(scope='module')
+def stored(reference):
+  return movi_golden.load_stored(reference)
+
+
 @pytest.mark.parametrize('case', movi_golden.CASES)
 def test_how_many_points_each_segment_gets(stored, case):
   record = movi_golden.make_record(stored)

@@ -4,29 +4,19 @@ import numpy as np
 import pytest
 
 from tapjax.data.point_odyssey import files as point_odyssey
-
-
-def assert_tracks(tracks, stored, prefix, suffix=''):
-  """Compares with stored arrays, whose first axis is time."""
-  positions, visible, valid = (
-      stored[f'{prefix}_{name}{suffix}'].swapaxes(0, 1)
-      for name in ('trajs', 'visibs', 'valids')
-  )
-  np.testing.assert_allclose(tracks.positions, positions, atol=1e-3)
-  np.testing.assert_array_equal(tracks.visible, visible > 0)
-  np.testing.assert_array_equal(tracks.valid, valid > 0)
+from tests.support.stored_tracks import assert_tracks
 
 
 @pytest.mark.parametrize('num_points', [16, 1000])
-def test_tracks_of_whole_scenes(num_points, stored):
+def test_tracks_of_whole_scenes(num_points, pips_loaders):
   visible, valid = point_odyssey.decode_visibilities(
-      stored['full_anno_visibilities']
+      pips_loaders['full_anno_visibilities']
   )
   annotations = point_odyssey.PointAnnotations(
-      stored['full_anno_trajs_2d'], visible, valid
+      pips_loaders['full_anno_trajs_2d'], visible, valid
   )
   tracks = point_odyssey.select_full_tracks(annotations, num_points=num_points)
-  assert_tracks(tracks, stored, 'full', f'_n{num_points}')
+  assert_tracks(tracks, pips_loaders, 'full', f'_n{num_points}')
 
 
 def write_scene(folder, *, codes=None, num_frames=9):

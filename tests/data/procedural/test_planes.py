@@ -13,6 +13,8 @@ from tests.data.procedural.test_rendering import get_scene
 from tests.data.procedural.test_rendering import HEIGHT
 from tests.data.procedural.test_rendering import make_plain_look
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize('seed', range(4))
 def test_maps_undo_each_other(seed):
