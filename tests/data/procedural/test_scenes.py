@@ -16,7 +16,7 @@ def test_waves_have_the_speed_that_is_asked_for():
   """The first wave's speed, as a root mean square, within its random pace."""
   amplitude = jnp.asarray([40.0, 5.0, 0.0])
   speed = jnp.asarray([2.0, 4.0, 3.0])
-  waves = scenes._make_waves(jax.random.key(0), amplitude, speed)
+  waves = jax.jit(scenes._make_waves)(jax.random.key(0), amplitude, speed)
   rms = waves.amplitude[:, 0] * waves.rate[:, 0] / np.sqrt(2)
   ratio = np.asarray(rms / speed)
   assert ((ratio > 0.79) & (ratio < 1.21)).all()
@@ -27,7 +27,9 @@ def test_waves_have_the_speed_that_is_asked_for():
 
 def test_what_stands_still_does_not_move():
   config = dataclasses.replace(SCENE, still_share=1.0)
-  waves = scenes._make_motion(jax.random.key(1), config)
+  waves = jax.jit(scenes._make_motion, static_argnums=1)(
+      jax.random.key(1), config
+  )
   places = [
       planes.evaluate_waves(
           jax.tree.map(lambda array: array[0], waves), jnp.asarray(time)

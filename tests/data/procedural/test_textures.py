@@ -2,14 +2,17 @@
 
 import jax
 import numpy as np
+import pytest
 
 from tapjax.data.procedural import textures
+
+shape_noise = jax.jit(textures.shape_noise)
 
 
 def shape(**changes):
   white = jax.random.normal(jax.random.key(0), (64, 64))
   settings = {'falloff': 1.5, 'corner': 4.0, 'stretch': 1.0, 'angle': 0.0}
-  return np.asarray(textures.shape_noise(white, **{**settings, **changes}))
+  return np.asarray(shape_noise(white, **{**settings, **changes}))
 
 
 def measure_roughness(noise, axis):
@@ -39,9 +42,10 @@ def test_noise_is_stretched_across_its_direction():
   np.testing.assert_allclose(ratio * other, 1, rtol=0.5)
 
 
+@pytest.mark.slow
 def test_outlines_hold_their_center_and_end_in_the_grid():
   make = jax.jit(textures.make_outline, static_argnums=1)
-  for seed in range(4):
+  for seed in range(3):
     outline = np.asarray(make(jax.random.key(seed), 24))
     assert outline[11:13, 11:13].min() > 0
     border = np.concatenate(
