@@ -1,4 +1,4 @@
-"""Objects from detection to removal, on points that move as told here."""
+"""Objects from detection to removal, on points that move as is set here."""
 
 import numpy as np
 
