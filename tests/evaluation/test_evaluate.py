@@ -2,7 +2,6 @@
 
 import functools
 import json
-import warnings
 
 import jax
 import numpy as np
@@ -228,31 +227,6 @@ def test_other_settings_are_refused(tmp_path):
     )
 
 
-def test_both_directions_where_only_the_past_is_seen(tmp_path):
-  """Frames before a query come from the video played backwards."""
-
-  def track(clip, num_frames):
-    frame = np.arange(len(clip.frames))[None]
-    steps = frame - clip.query_points[:, :1]
-    # Knows how far it went since the query, and nothing before it.
-    positions = np.where(steps < 0, np.nan, steps)[..., None].repeat(2, -1)
-    return Tracks(positions, steps >= 0, None, None)
-
-  method = make_false_method(track=track, sees_only_past=True)
-  points = np.asarray([[0, 5, 5], [2, 5, 5], [3, 5, 5]], np.float64)
-  clip = methods.Clip(np.zeros((4, 32, 32, 3), np.uint8), points)
-  tracks = methods.track_clip(method, clip, 4, 'strided')
-  expected = np.abs(np.arange(4)[None] - points[:, :1])
-  np.testing.assert_array_equal(tracks.positions[..., 0], expected)
-  assert tracks.visible.all()
-  tracks = methods.track_clip(method, clip, 4, 'first')
-  assert np.isnan(tracks.positions).any()
-  result = evaluation.evaluate(
-      STRIDED, make_source(VIDEOS[:1]), method, tmp_path
-  )
-  assert result['directions'] == ['forward', 'backward']
-
-
 def make_small_tracker():
   config = tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
   functions = tapnet.TapNetFunctions(config)
@@ -391,96 +365,6 @@ def test_pck_of_jhmdb(reference, tmp_path):
     )
   for name, value in metrics.compute_pck(errors).items():
     np.testing.assert_allclose(mean[name]['value'], value, atol=0.5)
-
-
-def test_every_table_entry():
-  for name, benchmark in benchmarks.BENCHMARKS.items():
-    assert benchmark.name == name
-    if benchmark.make is None:
-      with pytest.raises(ValueError, match='download it from http'):
-        benchmarks.open_benchmark(benchmark, None)
-  assert benchmarks.get_published_jaccard('davis_first', 'tapir') == 58.5
-  assert benchmarks.get_published_jaccard('davis_strided', 'tapir') == 63.3
-  for name, score in (
-      ('davis_first', 63.5),
-      ('davis_strided', 66.4),
-      ('kinetics_first', 49.7),
-  ):
-    assert benchmarks.get_published_jaccard(name, 'taptrv2') == score
-  assert benchmarks.get_published_jaccard('jhmdb', 'tapir') is None
-  with pytest.raises(ValueError, match='did you mean davis_first'):
-    benchmarks.get_benchmark('davis_frist')
-
-
-@pytest.mark.parametrize(
-    ('name', 'folder', 'num_videos'),
-    [
-        ('davis_first', 'tapvid_davis.pkl', 2),
-        ('rgb_stacking_strided', '', 2),
-        ('robotap_first', 'robotap', 2),
-        ('kinetics_first', 'tapvid_kinetics', 2),
-        ('kinetics_strided', 'kinetics_source', 2),
-        ('table_first', 'robotap_csv', 2),
-    ],
-)
-def test_sample_files(name, folder, num_videos, reference, tmp_path):
-  benchmark = benchmarks.BENCHMARKS[name]
-  path = reference / 'tapvid' / 'samples' / folder
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore', UserWarning)  # Of a clip that is absent.
-    source = benchmarks.open_benchmark(benchmark, path)
-  result = evaluation.evaluate(benchmark, source, make_false_method(), tmp_path)
-  assert result['num_videos'] == num_videos
-  assert not result['failed']
-  assert result['resolution'] == [32, 32]
-  assert result['mean']['average_jaccard']['num_values'] == num_videos
-  assert len(result['missing']) == {'robotap': 3, 'kinetics_source': 1}.get(
-      folder, 0
-  )
-
-
-def test_report_beside_published_scores():
-  result = {
-      'benchmark': 'davis_first',
-      'model': 'tapir',
-      'resolution': [256, 256],
-      'mean': {
-          name: {'value': value}
-          for name, value in (
-              ('average_jaccard', 0.5851),
-              ('occlusion_accuracy', None),
-              ('jaccard_1', 0.25),
-          )
-      },
-      'num_videos': 30,
-      'failed': {},
-      'missing': ['a'],
-  }
-  header, row = report.format_table([result]).splitlines()
-  assert header.split() == [
-      'benchmark',
-      'model',
-      'resolution',
-      'AJ',
-      'published',
-      'AJ',
-      'videos',
-      'failed',
-      'missing',
-  ]
-  assert row.split() == [
-      'davis_first',
-      'tapir',
-      '256x256',
-      '58.5',
-      '58.5',
-      '30',
-      '0',
-      '1',
-  ]
-  latex = report.format_latex(result).splitlines()
-  assert latex[1].startswith('58.5 & - & - & 25.0 & -')
-  assert latex[0].count('&') == latex[1].count('&') == 12
 
 
 def test_damaged_results(tmp_path):

@@ -106,25 +106,6 @@ def test_scores_are_those_of_pips(tmp_path):
   assert 'MTE' in report.format_latex(result)
 
 
-def test_the_report_has_all_sources_of_published_figures():
-  """Editions of the README of PIPs++, and its paper, differ on CroHD."""
-  result = {
-      'benchmark': 'crohd',
-      'model': 'pips_plus_plus',
-      'resolution': [512, 896],
-      'mean': {'d_avg': {'value': 42.0}},
-      'num_videos': 1,
-      'failed': {},
-      'missing': [],
-  }
-  _, row = report.format_table([result]).splitlines()
-  assert (
-      '50.6, 50.6, 19.7 (one edition of the README); '
-      '43.5, 56.6, 16.1 (another edition of the README); '
-      '35.5, 48.2, 20.7 (paper)'
-  ) in row
-
-
 @pytest.mark.slow
 def test_long_sequences_are_read_piece_by_piece(tmp_path, monkeypatch):
   """Two windows of frames are all that is held, and no result differs."""

@@ -1,9 +1,7 @@
 """Printed tables of experiments, in columns that names fit into."""
 
-import json
 import pathlib
 import re
-import subprocess
 
 from absl import flags
 from absl.testing import flagsaver
@@ -80,54 +78,6 @@ def test_overhead_has_columns_for_long_names(monkeypatch, capsys):
       [LONG, '5', '2', '1.5', '1', '1.50'],
       ['tapir', '5', '2', '1.5', '1', '1.50'],
   ]
-
-
-STREAM_ROW = benchmark.StreamRow(
-    LONG, 5, 16, '256x256', 'a cpu', 2.0, 30.0, 40.0, 512.3, 0.5
-)
-
-
-@pytest.fixture
-def measured(monkeypatch):
-  monkeypatch.setattr(benchmark, 'measure_steps', lambda *_: STREAM_ROW)
-
-
-def test_benchmark_prints_one_table_of_all_processes(
-    measured, monkeypatch, capsys
-):
-  """Each process measures one row, and hands it over as JSON."""
-  commands = []
-
-  def run(command, **_):
-    commands.append(command)
-    models = [x.split('=')[1] for x in command if x.startswith('--model=')]
-    with flagsaver.flagsaver(json=True, model=models, frames=['5']):
-      benchmark.run()
-    return subprocess.CompletedProcess(command, 0, capsys.readouterr().out)
-
-  monkeypatch.setattr(subprocess, 'run', run)
-  with flagsaver.flagsaver(streaming=True, model=['a', 'b'], frames=['5']):
-    benchmark.run()
-  assert len(commands) == 2
-  header, *rows = split_columns(capsys.readouterr().out)
-  assert header[:5] == ['preset', 'steps', 'queries', 'resolution', 'device']
-  assert header[8] == 'points x frames_per_s'
-  assert rows == 2 * [
-      [LONG, '5', '16', '256x256', 'a cpu', '2', '30', '40', '512', '0.5']
-  ]
-
-
-def test_benchmark_as_json(measured, capsys):
-  with flagsaver.flagsaver(json=True, streaming=True, model=['a']):
-    benchmark.run()
-  assert json.loads(capsys.readouterr().out) == list(STREAM_ROW)
-
-
-def test_benchmark_without_a_header(measured, capsys):
-  with flagsaver.flagsaver(header=False, streaming=True, model=['a']):
-    benchmark.run()
-  (row,) = split_columns(capsys.readouterr().out)
-  assert row[0] == LONG
 
 
 def test_columns_are_aligned_in_one_place_alone():

@@ -7,7 +7,7 @@ from tapjax import export
 from tapjax.models import registry
 from tests.support import golden
 
-# What CI runs, beside the small networks of test_export_command.
+# What CI runs, beside the small networks of tests/cli/test_export.
 CHEAP = {('tapnet', 'onnx'), ('tapir_tiny', 'stablehlo')}
 
 

@@ -1,23 +1,15 @@
 """Streams: tracked as they come, resumed after a kill, honest about damage."""
 
 import functools
-import os
-import pathlib
-import signal
-import subprocess
 import sys
 import threading
-import time
 import types
 
 import numpy as np
 import pytest
 
 import tapjax
-from tapjax import pretrained
 from tapjax import streaming
-from tapjax.cli import main
-from tapjax.live import cuts
 from tapjax.live import recording
 from tapjax.live import run as live
 from tapjax.live import screen as live_screen
@@ -26,7 +18,6 @@ from tapjax.media import video as video_files
 from tapjax.media.sources import StreamFrame
 from tapjax.models.tapir.config import TapirConfig
 from tapjax.models.tapir.functions import TapirFunctions
-from tapjax.types import Tracks
 from tests.support import golden
 from tests.support import videos
 
@@ -524,54 +515,7 @@ def test_cameras(monkeypatch):
     sources.find_source('3')
 
 
-def test_windows(monkeypatch):
-  cv2 = make_opencv([])
-  monkeypatch.setitem(sys.modules, 'cv2', cv2)
-  monkeypatch.setenv('DISPLAY', ':0')
-  window = live_screen.open_screen('auto')
-  image = make_frames(1)[0]
-  assert window.show(image, 'text') == []
-  np.testing.assert_array_equal(cv2.shown[0], image[..., ::-1])
-  cv2.callback(0, 4, 6)
-  cv2.callback(cv2.EVENT_LBUTTONDOWN, 10, 20)
-  cv2.keys += [ord('d'), ord('c'), ord('q')]
-  assert window.show(image, '') == [('add', 10.5, 20.5), ('remove', 10.5, 20.5)]
-  assert window.show(image, '') == [('clear', 0, 0)]
-  assert window.show(image, '') == [('quit', 0, 0)]
-  cv2.visible = 0.0
-  assert window.show(image, '') == [('quit', 0, 0)]
-  window.close()
-
-
-def test_no_screen_is_no_window(monkeypatch):
-  monkeypatch.setattr(sys, 'platform', 'linux')
-  monkeypatch.delenv('DISPLAY', raising=False)
-  monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
-  assert live_screen.open_screen('auto') is None
-  assert live_screen.open_screen('off') is None
-  monkeypatch.setitem(sys.modules, 'cv2', None)
-  with pytest.raises(ValueError, match=r"pip install 'tapjax\[live\]'"):
-    live_screen.open_screen('on')
-  monkeypatch.setenv('DISPLAY', ':0')
-  with pytest.warns(UserWarning, match='there is no window'):
-    assert live_screen.open_screen('auto') is None
-
-
 # Cuts.
-
-
-def test_cuts_are_told_from_motion():
-  generator = np.random.default_rng(0)
-  scene = generator.integers(0, 90, (60, 120, 3), np.uint8)
-  other = 160 + generator.integers(0, 90, (60, 120, 3), np.uint8)
-  before = cuts.count_colors(scene[:, :100])
-  moved = cuts.count_colors(scene[:, 8:108])
-  assert cuts.measure_change(before, before) == 0
-  assert cuts.measure_change(before, moved) <= 0.08
-  assert not cuts.is_cut(before, moved)
-  changed = cuts.count_colors(other[:, :100])
-  assert cuts.measure_change(before, changed) == pytest.approx(1)
-  assert cuts.is_cut(before, changed)
 
 
 def test_cuts_forget_the_past(tmp_path):
@@ -598,148 +542,6 @@ def test_cuts_forget_the_past(tmp_path):
   np.testing.assert_array_equal(
       arrays['positions'][:, 4], tracks.positions[:, 0]
   )
-
-
-# Arrays of trackers with fewer heads.
-
-
-def test_heads_that_are_not_there_are_left_out(tmp_path):
-  record = recording.Recording(tmp_path, resume=False)
-  tracks = Tracks(
-      np.ones((2, 1, 2), np.float32), np.array([[True], [False]]), None, None
-  )
-  lost = np.zeros(2, bool)
-  record.append(recording.make_rows(1, np.array([1, 0]), tracks, lost))
-  points = np.zeros((2, 3), np.float32)
-  record.write_arrays(tmp_path / 'a.npz', 2, query_points=points)
-  record.close(keep=False)
-  with np.load(tmp_path / 'a.npz') as arrays:
-    assert 'occlusion_logits' not in arrays
-    np.testing.assert_array_equal(arrays['confidence'], [[0, 0], [0, 1]])
-    np.testing.assert_array_equal(arrays['visible'], [[0, 0], [0, 1]])
-  assert not (tmp_path / recording.FOLDER).exists()
-
-
-# The command.
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(pretrained, 'load', lambda *a, **k: make_tracker())
-
-  def run(*arguments):
-    status = main.run_command(['tapjax', 'live', *arguments])
-    return status, *capsys.readouterr()
-
-  return run
-
-
-def test_command(command, tmp_path):
-  frames = make_frames(4)
-  (tmp_path / 'in').mkdir()
-  for index, frame in enumerate(frames):
-    write_picture(tmp_path / 'in' / f'{index}.png', frame)
-  status, out, err = command(
-      '--video=in', '--grid=2', '--patience=0', '--window=off', '--output=out'
-  )
-  assert status == 0, err
-  assert out == (
-      'causal_tapir: 4 points through 4 frames, 0 of them damaged; wrote '
-      'tracks.npz, tracks.csv, tracks.mp4 to out\n'
-  )
-  assert 'track: ' in err
-  arrays = read_arrays(tmp_path / 'out')
-  assert arrays['positions'].shape == (4, 4, 2)
-  assert arrays['frame_rate'] == 25
-  (tmp_path / 'in' / '2.png').write_bytes(b'torn')
-  status, out, err = command(
-      '--video=in',
-      '--num_points=2',
-      '--patience=0',
-      '--damaged=stop',
-      '--output=stopped',
-  )
-  assert status == 1
-  assert 'frame 2 is damaged' in err.splitlines()[-1]
-  assert read_arrays(tmp_path / 'stopped')['positions'].shape == (2, 2, 2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_interrupted_commands(command, tmp_path, how):
-  """The first is resumed to the same files, the second writes what it has."""
-  frames = make_frames(40)
-  (tmp_path / 'in').mkdir()
-  for index, frame in enumerate(frames):
-    write_picture(tmp_path / 'in' / f'{index}.png', frame)
-  make_tracker().save(tmp_path / 'weights.safetensors')
-  arguments = [
-      'live',
-      '--video=in',
-      '--checkpoint=weights.safetensors',
-      '--grid=2',
-      '--save_every=5',
-      '--output=out',
-  ]
-  process = subprocess.Popen(
-      [sys.executable, '-m', 'tapjax', *arguments, '--patience=300'],
-      env={**os.environ, 'PYTHONPATH': str(pathlib.Path(__file__).parents[2])},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
-      text=True,
-      start_new_session=True,
-  )
-  state = tmp_path / 'out' / recording.FOLDER / 'state.json'
-  deadline = time.monotonic() + 300
-  while not state.is_file() or '"next_frame": 5,' in state.read_text():
-    assert time.monotonic() < deadline
-    time.sleep(0.01)
-  os.killpg(process.pid, how)  # As a terminal does.
-  out, _ = process.communicate(timeout=300)
-  if how == signal.SIGINT:
-    assert process.returncode == 0
-    assert 'wrote tracks.npz, tracks.csv, tracks.mp4 to out' in out
-    num_frames = read_arrays(tmp_path / 'out')['positions'].shape[1]
-    drawn = video_files.read_video(tmp_path / 'out' / 'tracks.mp4')
-    assert 10 <= num_frames == len(drawn)
-    return
-  assert process.returncode == -signal.SIGKILL
-  assert os.listdir('out') == [recording.FOLDER]
-  status, _, err = command(*arguments[1:], '--patience=0', '--resume')
-  assert status == 0, err
-  assert 'going on from frame' in err
-  assert sorted(os.listdir('out')) == sorted(live.RESULTS)
-  status, _, err = command(*arguments[1:-1], '--patience=0', '--output=whole')
-  assert status == 0, err
-  ours, theirs = (read_arrays(tmp_path / name) for name in ('out', 'whole'))
-  assert ours.keys() == theirs.keys()
-  for name in ('positions', 'occlusion_logits', 'uncertainty_logits'):
-    # Another process may have compiled with other optimizations.
-    np.testing.assert_allclose(ours[name], theirs[name], atol=2e-3)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'status', 'message'),
-    [
-        ([], 2, '--video must name'),
-        (['--video=none.mp4'], 1, "no video file 'none.mp4'"),
-        (['--video=in', '--damaged=hide'], 2, 'skip|stop'),
-        (['--video=in', '--threshold=1.5'], 2, 'threshold'),
-        (['--video=in', '--grid=2', '--num_points=2'], 2, 'choose points by'),
-        (['--video=in', '--save_every=0'], 2, 'positive'),
-        (['--video=in', '--patience=0'], 1, 'no whole frame came from in'),
-        (['--video=in', '--queries=q.csv'], 1, 'no file q.csv'),
-    ],
-    ids=str,
-)
-def test_bad_input(command, tmp_path, arguments, status, message):
-  (tmp_path / 'in').mkdir()
-  got, out, err = command(*arguments)
-  assert got == status
-  assert out == ''
-  assert message in err.splitlines()[-1]
-  assert [path.name for path in tmp_path.iterdir()] == ['in']
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ def test_narrow_convolutions_and_their_gradients(inputs, outputs):
   params['conv']['b'] += 0.5
   cotangent = jax.random.normal(keys[2], (2, 5, 6, outputs))
 
+  @functools.partial(jax.jit, static_argnums=0)
   def differentiate(model):
     result, pull = jax.vjp(lambda *a: model.apply(a[0], None, a[1]), params, x)
     return result, pull(cotangent)
@@ -49,7 +52,7 @@ def test_scores_are_chances_between_cells():
       # Beyond the border, that of the nearest cell.
       chances[3, 2, 0],
   ]
-  scores = score_positions(jnp.log(chances), jnp.asarray(positions))
+  scores = jax.jit(score_positions)(jnp.log(chances), jnp.asarray(positions))
   np.testing.assert_allclose(jnp.exp(scores), expected, rtol=1e-5)
 
 
@@ -61,7 +64,7 @@ def test_scores_pull_where_a_heatmap_is_wrong():
     heatmap = jax.nn.log_softmax(logits, axis=(1, 2))
     return score_positions(heatmap, jnp.asarray([[1.5, 0.5]]))[0]
 
-  gradient = jax.grad(score)(logits)[0]
+  gradient = jax.jit(jax.grad(score))(logits)[0]
   np.testing.assert_allclose(gradient[0, 1], 1, atol=1e-5)
   np.testing.assert_allclose(gradient[7, 7], -1, atol=1e-5)
   assert np.all(np.isfinite(gradient))

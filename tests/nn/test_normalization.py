@@ -37,7 +37,7 @@ def test_standardized_values_and_their_gradients(axes):
   x = make_values()
   weights = jnp.sin(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
   ours, expected = (
-      jax.value_and_grad(lambda x, f=f: jnp.sum(weights * f(x)))(x)
+      jax.jit(jax.value_and_grad(lambda x, f=f: jnp.sum(weights * f(x))))(x)
       for f in (lambda x: standardize(x, axes), standardize_plainly)
   )
   jax.tree.map(

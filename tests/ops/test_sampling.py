@@ -44,7 +44,7 @@ def test_ramp_returns_the_coordinate(point, expected):
 )
 def test_time_has_no_half_offset(time, expected):
   frames = jnp.arange(4.0).reshape(4, 1, 1, 1) * jnp.ones((1, 3, 3, 1))
-  value = read_at_time(frames, jnp.asarray([[time, 1.2, 0.7]]))
+  value = jax.jit(read_at_time)(frames, jnp.asarray([[time, 1.2, 0.7]]))
   np.testing.assert_allclose(value, [[expected]], atol=1e-6)
 
 
@@ -54,7 +54,7 @@ def test_whole_frames_are_read_as_at_their_time():
   frames = jnp.asarray([0, 1, 1, 0])
   values = jax.jit(read_in_frames)(grids, frames, points)
   held = jnp.clip(points, 0, 100)
-  expected = read_at_time(
+  expected = jax.jit(read_at_time)(
       grids, jnp.concatenate([frames[:, None].astype(float), held], axis=1)
   )
   np.testing.assert_allclose(values, expected, atol=1e-5)

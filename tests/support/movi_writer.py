@@ -14,6 +14,9 @@ from tests.support.movi_scenes import MoviSceneConfig
 
 SMALL = MoviSceneConfig(num_frames=6, resolution=(32, 32), num_objects=3)
 
+# Name of small videos, as in the folders of MOVi.
+NAME = 'movi_e/32x32'
+
 
 def make_records(count, config=SMALL):
   return [make_record(np.random.default_rng(i), config) for i in range(count)]

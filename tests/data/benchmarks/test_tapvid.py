@@ -1,4 +1,4 @@
-"""Benchmark files, against stored outputs of the published readers."""
+"""Benchmark files, against tapvid_loaders outputs of the published readers."""
 
 import functools
 import pathlib
@@ -12,8 +12,8 @@ import pytest
 from tapjax.data.benchmarks import jhmdb
 from tapjax.data.benchmarks import point_tables
 from tapjax.data.benchmarks import tapvid
-from tapjax.data.labeled import make_annotated_video
 from tapjax.data.queries import sample_queries
+from tests.support.videos_with_truth import read_all
 
 READERS = {
     'davis': (tapvid.open_davis, 'tapvid_davis.pkl'),
@@ -43,21 +43,6 @@ READERS = {
 LEVELS = {'kinetics': 1, 'robotap_csv': 3, 'robotap_csv_split5': 3}
 
 
-@pytest.fixture(scope='module')
-def samples(reference):
-  return reference / 'tapvid' / 'samples'
-
-
-@pytest.fixture(scope='module')
-def stored(reference):
-  with np.load(reference / 'tapvid' / 'golden_loaders.npz') as file:
-    return dict(file)
-
-
-def read_all(source):
-  return [entry.read() for entry in source.entries()]
-
-
 def parse_key(key):
   """Splits `<dataset>/<mode>/<resolution>[/<split>]/<i>/<array>`."""
   parts = key.split('/')
@@ -74,10 +59,10 @@ def list_cases(stored):
 
 
 @pytest.mark.parametrize('dataset', READERS)
-def test_readers(dataset, samples, stored):
+def test_readers(dataset, samples, tapvid_loaders):
   open_source, path = READERS[dataset]
   videos = read_all(open_source(samples / path))
-  cases = [case for case in list_cases(stored) if case[0] == dataset]
+  cases = [case for case in list_cases(tapvid_loaders) if case[0] == dataset]
   assert cases
   assert {index for *_, index in cases} <= set(range(len(videos)))
   for _, mode, size, index in cases:
@@ -94,13 +79,15 @@ def test_readers(dataset, samples, stored):
         ('occluded', queries.occluded),
         ('trackgroup', queries.track_group),
     ):
-      if prefix + name in stored:
-        (expected,) = stored[prefix + name]
+      if prefix + name in tapvid_loaders:
+        (expected,) = tapvid_loaders[prefix + name]
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-9)
-        assert str(array.dtype) == str(stored[f'{prefix}{name}_dtype'])
-    assert tuple(stored[prefix + 'video_shape'][1:]) == video.frames.shape
-    if prefix + 'video_uint8' in stored:
-      (expected,) = stored[prefix + 'video_uint8']
+        assert str(array.dtype) == str(tapvid_loaders[f'{prefix}{name}_dtype'])
+    assert (
+        tuple(tapvid_loaders[prefix + 'video_shape'][1:]) == video.frames.shape
+    )
+    if prefix + 'video_uint8' in tapvid_loaders:
+      (expected,) = tapvid_loaders[prefix + 'video_uint8']
       difference = video.frames[: len(expected)].astype(int) - expected
       assert np.abs(difference).max() <= LEVELS.get(dataset, 0)
 
@@ -109,64 +96,6 @@ def test_reading_twice_gives_the_same(samples):
   source = tapvid.open_davis(samples / 'tapvid_davis.pkl')
   first, second = read_all(source), read_all(source)
   np.testing.assert_array_equal(first[0].target_points, second[0].target_points)
-
-
-def test_clips_of_kinetics(samples, stored):
-  folder = samples / 'kinetics_source'
-  with pytest.warns(UserWarning, match='1 of 3 clips'):
-    source = point_tables.open_kinetics_table(
-        folder / 'tapvid_kinetics.csv', folder / 'videos'
-    )
-  assert source.missing == ('missing_vid_000000_000010',)
-  videos = read_all(source)
-  num_clips = len({k.split('/')[1] for k in stored if 'kinetics_conv' in k})
-  assert len(videos) == num_clips
-  for index, video in enumerate(videos):
-    prefix = f'kinetics_convert/{index}/'
-    np.testing.assert_allclose(
-        video.points_unit, stored[prefix + 'points'], rtol=0, atol=1e-9
-    )
-    assert video.points_unit.dtype == np.float64
-    np.testing.assert_array_equal(video.occluded, stored[prefix + 'occluded'])
-    assert len(video.frames) == stored[prefix + 'num_frames']
-    np.testing.assert_allclose(
-        video.frames.mean(axis=(1, 2)),
-        stored[prefix + 'decoded_mean_rgb'],
-        atol=2,
-    )
-
-
-def test_jhmdb(samples, stored):
-  source = jhmdb.open_jhmdb(samples / 'jhmdb')
-  videos = read_all(source)
-  num_videos = len({k.split('/')[1] for k in stored if k[:6] == 'jhmdb/'})
-  assert len(videos) == num_videos
-  for index in range(num_videos):
-    case = {
-        key.split('/')[2]: array
-        for key, array in stored.items()
-        if key.startswith(f'jhmdb/{index}/')
-    }
-    # The published order is shuffled.
-    (video,) = [v for v in videos if v.name == str(case['fname'])]
-    assert tuple(case['im_size']) == video.frames.shape[1:3]
-    valid = jhmdb.find_joints_inside(
-        video.target_points, video.frames.shape[1:3]
-    )
-    marked = (case['target_points'][0] == -1).all(axis=(1, 2))
-    np.testing.assert_array_equal(valid, ~marked)
-    expected = case['gt_pose_orig'][0]
-    np.testing.assert_allclose(video.target_points, expected)
-    # The published queries are in pixels before resizing.
-    np.testing.assert_allclose(
-        jhmdb.get_joint_queries(video.target_points), case['query_points'][0]
-    )
-    shape = tuple(case['video_shape'][1:].tolist())
-    resized = video.resize(shape[1:3])
-    np.testing.assert_array_equal(resized.frames, case['video_uint8'][0])
-    np.testing.assert_allclose(
-        resized.target_points[valid], case['target_points'][0][valid]
-    )
 
 
 @pytest.fixture
@@ -283,30 +212,3 @@ def test_shards_of_two_conversions(samples, tmp_path):
   shutil.copy(file, tmp_path / '0000_of_0007.pkl')
   with pytest.raises(ValueError, match='several conversions'):
     tapvid.open_kinetics(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('a,0.5,0.5\n', 'line 1 must have 1 names'),
-        ('a,0.5,0.5,0\na,0.5,0.5,0,1,1,0\n', 'as many in each'),
-        ('a,0.5,x,0\n', 'must be numbers'),
-        ('', 'must have a row'),
-    ],
-)
-def test_bad_table(tmp_path, text, message, samples):
-  table = tmp_path / 'table.csv'
-  table.write_text(text)
-  videos = tmp_path
-  shutil.copy(
-      samples / 'robotap_csv' / 'videos' / 'robot_0000.mp4', tmp_path / 'a.mp4'
-  )
-  with pytest.raises(ValueError, match=message):
-    read_all(point_tables.open_point_table(table, videos))
-
-
-def test_hidden_points_may_be_anywhere():
-  points = np.full((1, 2, 2), np.nan)
-  hidden = np.ones((1, 2), bool)
-  frames = np.zeros((2, 4, 4, 3), np.uint8)
-  assert make_annotated_video('a', frames, points, hidden).name == 'a'

@@ -11,29 +11,13 @@ import pytest
 
 from tapjax import parallel
 from tapjax.data.kubric import batches as kubric_batches
-from tapjax.data.kubric import tf_records
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.batches import make_kubric_draw
-from tapjax.data.kubric.files import FramesOnDemand
 from tapjax.data.kubric.files import MoviVideos
 from tapjax.data.kubric.query_choices import CropWindow
 from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.data.kubric.tracks import make_tracks
 from tests.support import movi_writer
-
-NAME = 'movi_e/32x32'
-
-
-@pytest.fixture(scope='module')
-def records():
-  return movi_writer.make_records(5)
-
-
-@pytest.fixture(scope='module')
-def movi(records, tmp_path_factory):
-  root = tmp_path_factory.mktemp('movi')
-  movi_writer.write_movi(root, NAME, 'train', records)
-  return movi_writer.write_movi(root, NAME, 'validation', records[:2], 1)
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +28,7 @@ def cotracker(records, tmp_path_factory):
 def make_config(root, **changes):
   config = KubricConfig(
       root=str(root),
-      name=NAME,
+      name=movi_writer.NAME,
       resolution=(16, 16),
       batch_size=2,
       tracks=MoviTrackConfig(num_points=12, stride=1),
@@ -55,44 +39,6 @@ def make_config(root, **changes):
 
 def make_mesh(count=1):
   return parallel.make_mesh(jax.devices()[:count])
-
-
-def test_what_is_written_is_read(movi, records):
-  videos = MoviVideos(str(movi), NAME, 'train')
-  assert len(videos) == 5
-  # Shards hold every other record.
-  for index, expected in zip(range(5), (0, 2, 4, 1, 3), strict=True):
-    record = videos.read(index)
-    for name in record._fields:
-      ours, theirs = getattr(record, name), getattr(records[expected], name)
-      np.testing.assert_array_equal(
-          ours,
-          np.asarray(theirs, np.float32)
-          if name.startswith('camera')
-          else theirs,
-      )
-  assert len(MoviVideos(str(movi), NAME, 'validation')) == 2
-  # The folder with the shards itself will do as well.
-  assert len(MoviVideos(str(movi / NAME / '1.0.0'), 'any', 'train')) == 5
-
-
-def test_frames_are_decoded_when_they_are_read(movi, records):
-  normals = MoviVideos(str(movi), NAME, 'train').read(0).normals
-  assert normals.shape == (6, 32, 32, 3)
-  frames, rows, columns = np.asarray([[4, 4, 1], [0, 31, 7], [5, 9, 31]])
-  expected = records[0].normals
-  np.testing.assert_array_equal(
-      normals[frames, rows, columns], expected[frames, rows, columns]
-  )
-  np.testing.assert_array_equal(
-      normals[frames[:, None], rows[:, None], columns[None]],
-      expected[frames[:, None], rows[:, None], columns[None]],
-  )
-  assert sorted(normals._decoded) == [1, 4]
-  np.testing.assert_array_equal(normals[:3], expected[:3])
-  wrong = FramesOnDemand([b'nothing'], (32, 32, 3), 'normal')
-  with pytest.raises(ValueError, match='normal: a picture cannot be decoded'):
-    wrong[np.asarray([0]), np.asarray([0]), np.asarray([0])]
 
 
 @pytest.mark.parametrize(
@@ -199,57 +145,29 @@ def test_what_is_wrong_with_files_is_told(movi, tmp_path):
   with pytest.raises(ValueError, match='--set data'):
     kubric_batches.open_clips(KubricConfig())
   with pytest.raises(FileNotFoundError, match='movi_e-train'):
-    MoviVideos(str(tmp_path), NAME, 'train')
+    MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   with pytest.raises(FileNotFoundError, match='it has train, validation'):
-    MoviVideos(str(movi), NAME, 'test')
+    MoviVideos(str(movi), movi_writer.NAME, 'test')
   with pytest.raises(FileNotFoundError, match='0000/0000'):
     kubric_batches.open_clips(make_config(tmp_path, format='cotracker'))
   with pytest.raises(ValueError, match='multiple of the 2 devices'):
     make_kubric_draw(make_config(movi, batch_size=3), 0, make_mesh(2))
-  folder = movi / NAME / '1.0.0'
+  folder = movi / movi_writer.NAME / '1.0.0'
   first, second = sorted(folder.glob('*-train.*'))
   copy = tmp_path / first.name
   copy.write_bytes(first.read_bytes())
   with pytest.raises(FileNotFoundError, match='2 shards like'):
-    MoviVideos(str(tmp_path), NAME, 'train')
+    MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   (tmp_path / second.name).write_bytes(second.read_bytes()[:-9])
   with pytest.raises(ValueError, match='is a download incomplete'):
-    MoviVideos(str(tmp_path), NAME, 'train')
+    MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   data = bytearray(second.read_bytes())
   data[200:9000] = bytes(8800)
   (tmp_path / second.name).write_bytes(data)
-  videos = MoviVideos(str(tmp_path), NAME, 'train')
+  videos = MoviVideos(str(tmp_path), movi_writer.NAME, 'train')
   videos.read(0)
   with pytest.raises(ValueError, match='record 3'):
     videos.read(3)
-
-
-def test_messages():
-  features = {
-      'words': [b'', b'\x00\xff'],
-      'floats': np.asarray([1.5, -2], np.float32),
-      'integers': np.asarray([0, 1, 127, 128, 70000, 2**40]),
-  }
-  parsed = tf_records.parse_example(movi_writer.encode_example(features))
-  assert parsed['words'] == features['words']
-  np.testing.assert_array_equal(parsed['floats'], features['floats'])
-  np.testing.assert_array_equal(parsed['integers'], features['integers'])
-  assert tf_records.parse_example(b'') == {}
-
-
-def test_array_record(records, tmp_path):
-  module = pytest.importorskip('array_record.python.array_record_module')
-  folder = tmp_path / 'panning_movi_e' / '32x32' / '1.0.0'
-  folder.mkdir(parents=True)
-  path = folder / 'panning_movi_e-train.array_record-00000-of-00001'
-  writer = module.ArrayRecordWriter(str(path), 'group_size:1')
-  for record in records[:3]:
-    features = movi_writer.make_features(record)
-    writer.write(movi_writer.encode_example(features))
-  writer.close()
-  videos = MoviVideos(str(tmp_path), 'panning_movi_e/32x32', 'train')
-  assert len(videos) == 3
-  np.testing.assert_array_equal(videos.read(1).depth, records[1].depth)
 
 
 @pytest.mark.slow

@@ -48,22 +48,6 @@ def test_tracks(stored, case):
   )
 
 
-@pytest.mark.parametrize('case', movi_golden.CASES)
-def test_how_many_points_each_segment_gets(stored, case):
-  record = movi_golden.make_record(stored)
-  crop, config, choices = movi_golden.make_case(stored, case)
-  segments = query_choices.find_segments(record, config)
-  counts = query_choices.count_grid_points(
-      segments, crop, choices.start, config
-  )
-  expected = stored[f'{case}/grid_counts']
-  np.testing.assert_array_equal(counts[: len(expected)], expected)
-  np.testing.assert_array_equal(
-      query_choices.divide_points(counts, config),
-      [len(chosen) for chosen in choices.chosen],
-  )
-
-
 def make_video(seed=0, **changes):
   config = dataclasses.replace(
       MoviSceneConfig(num_frames=8, resolution=(48, 48), num_objects=3),
@@ -130,20 +114,6 @@ def test_tracks_meet_their_queries_and_stay_on_their_object():
   assert len(np.unique(own)) == 4
 
 
-def test_equal_seeds_make_equal_tracks():
-  record = make_video(5)
-  config = query_choices.MoviTrackConfig(num_points=32, stride=2)
-  crop = query_choices.CropWindow(0, 0, 48, 48)
-
-  def make(seed):
-    generator = np.random.default_rng(seed)
-    return movi_tracks.make_tracks(record, crop, (48, 48), config, generator)
-
-  for one, other in zip(make(3), make(3), strict=True):
-    np.testing.assert_array_equal(one, other)
-  assert (make(3).query_points != make(4).query_points).any()
-
-
 def test_without_quirks(stored):
   height, width = stored['record/video'].shape[1:3]
   published = compute(stored, 'crop')
@@ -193,19 +163,6 @@ def test_snapped_queries_lie_beside_what_hides_them():
   frames, y, x = snapped.query_points[moved].astype(int).T
   before = plain.query_points[moved].astype(int).T
   assert (record.depth[frames, y, x] > record.depth[tuple(before)]).all()
-
-
-def test_too_many_segments_are_refused():
-  record = make_video(0)
-  config = query_choices.MoviTrackConfig(most_segments=2, stride=1)
-  with pytest.raises(ValueError, match='raise most_segments'):
-    movi_tracks.make_tracks(
-        record,
-        query_choices.CropWindow(0, 0, 48, 48),
-        (48, 48),
-        config,
-        np.random.default_rng(0),
-    )
 
 
 @pytest.mark.slow

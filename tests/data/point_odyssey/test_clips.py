@@ -11,7 +11,6 @@ from tapjax.data.benchmarks.point_tracks import limit_positions
 from tapjax.data.point_odyssey import clip_augmentation
 from tapjax.data.point_odyssey import clips
 from tapjax.data.point_odyssey import files as point_odyssey
-from tapjax.data.point_odyssey import images
 from tapjax.data.point_odyssey import segment_edges
 from tapjax.data.point_odyssey.color_augmentation import ColorConfig
 from tapjax.data.point_odyssey.color_augmentation import recolor_clip
@@ -89,24 +88,6 @@ def test_published_farthest_points(reference):
     np.testing.assert_array_equal(rows, file['fps_index'])
 
 
-@pytest.mark.parametrize('block', [1, 7])
-def test_edges_are_those_of_canny(block):
-  cv2 = pytest.importorskip('cv2')
-  generator = np.random.default_rng(block)
-  image = generator.integers(0, 255, (8, 11), np.uint8)
-  image = image.repeat(block, axis=0).repeat(block, axis=1)
-  expected = cv2.Canny(image, 1, 1) > 0
-  np.testing.assert_array_equal(segment_edges.find_thin_edges(image), expected)
-  filled = image.copy()
-  filled[:4] = 0
-  filled[:, :5] = 0
-  median = cv2.medianBlur(filled, 7)
-  expected = np.where(filled == 0, median, filled)
-  if np.sum(filled == 0) <= 128:
-    expected = filled
-  np.testing.assert_array_equal(segment_edges.fill_holes(filled), expected)
-
-
 def make_ramp_clip(num_frames=8, height=250, width=250, num_points=300):
   """Still frames whose colors encode the position, with random points."""
   generator = np.random.default_rng(5)
@@ -134,61 +115,6 @@ STILL = clip_augmentation.AugmentationConfig(
 )
 
 
-@pytest.mark.parametrize(
-    'augmentation',
-    [
-        pytest.param(None, id='none'),
-        pytest.param(dataclasses.replace(STILL, reversal=1.0), id='reversal'),
-        pytest.param(dataclasses.replace(STILL, spatial=1.0), id='spatial'),
-        pytest.param(
-            dataclasses.replace(
-                STILL, occluder_clip=1.0, occluder_frame=0.5, spatial=0.5
-            ),
-            id='occluders',
-        ),
-    ],
-)
-def test_tracks_stay_on_what_they_follow(augmentation):
-  """The color at a visible point encodes its original position."""
-  raw, points = make_ramp_clip()
-  hidden, made, errors = 0, 0, []
-  for seed in range(8):
-    generator = np.random.default_rng(seed)
-    try:
-      clip = clips.make_training_clip(raw, SMALL, augmentation, generator)
-    except clips.ClipRejectedError:
-      continue
-    made += 1
-    frames, tracks = clip
-    assert frames.shape == (8, 160, 200, 3)
-    assert frames.dtype == np.uint8
-    assert tracks.positions.shape == (40, 8, 2)
-    assert tracks.visible[:, :2].all()
-    for row, shown in zip(tracks.positions, tracks.visible, strict=True):
-      seen = np.asarray(
-          [read_color(frames[t], *row[t]) for t in np.flatnonzero(shown)]
-      )
-      # The point is one of those that there were.
-      source = np.argmin(np.abs(points - seen[0]).sum(axis=-1))
-      errors += np.abs(seen - points[source]).max(axis=-1).tolist()
-    hidden += np.sum(~tracks.visible)
-  assert made >= 4
-  # Beside what covers a frame, resizing mixes the colors.
-  covered = augmentation is not None and augmentation.occluder_clip
-  assert np.mean(np.asarray(errors) > 3) <= (0.03 if covered else 0)
-  if covered:
-    assert hidden > 20
-
-
-def read_color(frame, x, y):
-  """Interpolates red and green between the centers of pixels."""
-  left, top = int(x), int(y)
-  dx, dy = x - left, y - top
-  cells = frame[top : top + 2, left : left + 2, :2].astype(float)
-  rows = cells[0] * (1 - dy) + cells[-1] * dy
-  return rows[0] * (1 - dx) + rows[-1] * dx
-
-
 def test_colors_change_before_all_else():
   raw, _ = make_ramp_clip()
   noisy = dataclasses.replace(
@@ -210,16 +136,6 @@ def test_colors_change_before_all_else():
     different.add(seed)
     assert 1 < difference.std() < 7.5
   assert different
-
-
-def test_part_of_a_resized_frame():
-  generator = np.random.default_rng(0)
-  frame = generator.integers(0, 256, (9, 14, 3), np.uint8)
-  whole = images.resize_values(frame, (23, 11))
-  part = slice(4, 20), slice(3, 9)
-  np.testing.assert_array_equal(
-      images.resize_values(frame, (23, 11), part), whole[part]
-  )
 
 
 def test_rejections_say_why():

@@ -23,13 +23,13 @@ def test_platforms_agree(size, stride):
   on_cpu = make_convolution(size, stride, 'cpu')
   on_gpu = make_convolution(size, stride, 'gpu')
   correlation = jax.random.normal(jax.random.key(0), (3, 49, 7, 7))
-  params = on_cpu.init(jax.random.key(1), correlation)
+  params = jax.jit(on_cpu.init)(jax.random.key(1), correlation)
   params['conv']['b'] += 0.5
   shapes = jax.tree.map(jnp.shape, params)
   assert shapes == {'conv': {'w': (size, size, 49, 16), 'b': (16,)}}
   np.testing.assert_allclose(
-      on_cpu.apply(params, None, correlation),
-      on_gpu.apply(params, None, correlation),
+      jax.jit(on_cpu.apply)(params, None, correlation),
+      jax.jit(on_gpu.apply)(params, None, correlation),
       atol=1e-5,
   )
 
@@ -38,10 +38,11 @@ def test_images_over_either_pair_of_axes():
   """Exchanging the pairs exchanges the two halves of the result."""
   convolution = make_convolution(5, 4, 'cpu')
   correlation = jax.random.normal(jax.random.key(0), (2, 49, 7, 7))
-  params = convolution.init(jax.random.key(1), correlation)
+  params = jax.jit(convolution.init)(jax.random.key(1), correlation)
   exchanged = correlation.reshape(2, 49, 49).swapaxes(1, 2)
-  first, second = np.split(convolution.apply(params, None, correlation), 2)
-  other = convolution.apply(params, None, exchanged.reshape(2, 49, 7, 7))
+  apply = jax.jit(convolution.apply)
+  first, second = np.split(apply(params, None, correlation), 2)
+  other = apply(params, None, exchanged.reshape(2, 49, 7, 7))
   assert not np.allclose(first, second, atol=1e-2)
   np.testing.assert_allclose(np.concatenate([second, first]), other, atol=1e-5)
 

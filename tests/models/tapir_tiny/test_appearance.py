@@ -1,5 +1,7 @@
 """Appearance templates, and patches around queries."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,21 +49,25 @@ def test_all_around_a_query_is_correlated_with_all_around_a_position():
   # The middles of the cells in row 5, column 2, and in row 3, column 4.
   query = jnp.asarray([[[1.0, 5.5 * 4, 2.5 * 4]]])
   position = jnp.asarray([[[4.5 * 4, 3.5 * 4]]])
-  (vectors,) = functions.describe_queries(Params({}, {}), features, query)
-  supports = fine[0, 1, 4:7, 1:4] / 3
+  (vectors,) = jax.jit(functions.describe_queries)(
+      Params({}, {}), features, query
+  )
+  supports = np.asarray(fine)[0, 1, 4:7, 1:4] / 3
   np.testing.assert_allclose(
       vectors.supports[0, 0].reshape(3, 3, 5), supports, rtol=1e-6
   )
-  around, around_stem = correlate_query_patches(
+  correlate = functools.partial(
+      correlate_query_patches, initial=(32, 32), radius=3, platform='cpu'
+  )
+  around, around_stem = jax.jit(correlate)(
       jax.tree.map(lambda array: array[0, :1], features[0]),
       jax.tree.map(lambda array: array[0], vectors),
       position,
-      initial=(32, 32),
-      radius=3,
-      platform='cpu',
   )
   assert around.shape == around_stem.shape == (1, 1, 9 * 49)
-  expected = np.einsum('abc,yxc->abyx', supports, fine[0, 0, 0:7, 1:8])
+  expected = np.einsum(
+      'abc,yxc->abyx', supports, np.asarray(fine)[0, 0, 0:7, 1:8]
+  )
   np.testing.assert_allclose(
       around[0, 0].reshape(3, 3, 7, 7), expected, atol=1e-5
   )
@@ -69,7 +75,7 @@ def test_all_around_a_query_is_correlated_with_all_around_a_position():
   def read_contrasts(frame, y, x, radius):
     """Of the stem around the corner of four cells, between which it lies."""
     reach = slice(y - radius - 1, y + radius + 1)
-    cells = stem[0, frame, reach, x - radius - 1 : x + radius + 1]
+    cells = np.array(stem)[0, frame, reach, x - radius - 1 : x + radius + 1]
     cells = (cells[1:] + cells[:-1]) / 2
     cells = (cells[:, 1:] + cells[:, :-1]) / 2
     cells -= np.mean(cells, axis=(0, 1), keepdims=True)

@@ -37,7 +37,8 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
       (jnp.zeros((3, 16, 16, 64)),),
       None,
   )
-  inputs = TapirTinyFunctions(config)._make_inputs(grids, vectors, now)
+  make_inputs = jax.jit(TapirTinyFunctions(config)._make_inputs)
+  inputs = make_inputs(grids, vectors, now)
   expected = [[-0.5, -0.5], [0, -0.25], [0.5, 0.5]]
   np.testing.assert_allclose(inputs[0, :, :2], weight * np.asarray(expected))
 
