@@ -13,8 +13,8 @@ completed here.
 
 import dataclasses
 
-from experiments.config import KubricTrainConfig
 from experiments.configs import tapir_kubric
+from experiments.recipes.kubric import KubricTrainConfig
 
 
 def get_config() -> KubricTrainConfig:

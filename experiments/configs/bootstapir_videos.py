@@ -18,7 +18,7 @@ sizes of frames and the quality of pictures are not those of the paper, which
 are not known here. The full run has not been completed here.
 """
 
-from experiments.config import SelfTrainConfig
+from experiments.recipes.self_training import SelfTrainConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.training.bootstrap import SelfTrainingConfig

@@ -11,8 +11,8 @@ The full run has not been completed here.
 
 import dataclasses
 
-from experiments.config import KubricTrainConfig
 from experiments.configs import tapir_kubric
+from experiments.recipes.kubric import KubricTrainConfig
 
 
 def get_config() -> KubricTrainConfig:

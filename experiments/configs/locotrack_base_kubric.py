@@ -16,7 +16,7 @@ the set whose camera does not pan. The folder KUBRIC is one of
 tensorflow-datasets, with panning_movi_e/256x256/1.0.0 below it.
 """
 
-from experiments.config import KubricTrainConfig
+from experiments.recipes.kubric import KubricTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.training.optimizers import OptimizerConfig

@@ -8,8 +8,8 @@ Made for GPUs; no run has been made to its end, and there is no score yet.
 
 import dataclasses
 
-from experiments.config import TrainConfig
 from experiments.configs import locotrack_small_procedural
+from experiments.recipes.procedural import TrainConfig
 from tapjax.models import registry
 
 

@@ -21,8 +21,8 @@ has its own. Blocks are dropped at random for single images, as published.
 
 import dataclasses
 
-from experiments.config import KubricTrainConfig
 from experiments.configs import locotrack_base_kubric
+from experiments.recipes.kubric import KubricTrainConfig
 from tapjax.models.locotrack.config import EFFICIENTNET_B0
 
 

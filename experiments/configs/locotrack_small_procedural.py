@@ -12,8 +12,8 @@ that program: 24 frames of 256x256 with 256 tracks.
 Made for GPUs; no run has been made to its end, and there is no score yet.
 """
 
-from experiments.config import TrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes.procedural import TrainConfig
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.training.loop import LoopConfig

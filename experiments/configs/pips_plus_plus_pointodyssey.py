@@ -11,7 +11,7 @@ num_iterations=16.
 
 import dataclasses
 
-from experiments.config import PipsTrainConfig
+from experiments.recipes.pips_clips import PipsTrainConfig
 from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
 from tapjax.data.point_odyssey.clips import ClipConfig
 from tapjax.models import registry

@@ -10,8 +10,8 @@ One GPU; d_avg of the published weights on TAP-Vid-DAVIS: 70.6.
 
 import dataclasses
 
-from experiments.config import PipsTrainConfig
 from experiments.configs import pips_plus_plus_pointodyssey
+from experiments.recipes.pips_clips import PipsTrainConfig
 from tapjax.data.point_odyssey.clips import ClipConfig
 
 

@@ -30,7 +30,7 @@ validation; data.split=window keeps windows, as published, nearly all of
 whose frames are in training windows as well.
 """
 
-from experiments.config import PointTrainConfig
+from experiments.recipes.point_windows import PointTrainConfig
 
 
 def get_config() -> PointTrainConfig:

@@ -12,8 +12,8 @@ Two CPU cores. `tapir_tiny_stored.py` starts from the resulting weights.
 
 import dataclasses
 
-from experiments.config import MatchingTrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes.matching import MatchingTrainConfig
 from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry

@@ -8,8 +8,8 @@ Two CPU cores; scores on its own held-out videos are in the README.
 
 import dataclasses
 
-from experiments.config import TrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes.procedural import TrainConfig
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry

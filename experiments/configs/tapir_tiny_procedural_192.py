@@ -9,8 +9,8 @@ Two CPU cores; scores on its own held-out videos are in the README.
 
 import dataclasses
 
-from experiments.config import TrainConfig
 from experiments.configs import tapir_tiny_procedural
+from experiments.recipes.procedural import TrainConfig
 from tapjax.data.procedural.pool import PoolConfig
 
 _SIDE = (192, 192)

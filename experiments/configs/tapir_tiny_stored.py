@@ -15,9 +15,9 @@ Two CPU cores; scores are in the README.
 
 import dataclasses
 
-from experiments.config import TrainConfig
 from experiments.config import ValidationConfig
 from experiments.configs import tapir_tiny_matching
+from experiments.recipes.procedural import TrainConfig
 from tapjax.training.loop import LoopConfig
 from tapjax.training.losses import LossConfig
 from tapjax.training.optimizers import OptimizerConfig

@@ -17,7 +17,7 @@ the set whose camera does not pan. The folder KUBRIC is one of
 tensorflow-datasets, with panning_movi_e/256x256/1.0.0 below it.
 """
 
-from experiments.config import KubricTrainConfig
+from experiments.recipes.kubric import KubricTrainConfig
 from tapjax.training.optimizers import OptimizerConfig
 from tapjax.training.step import StepConfig
 

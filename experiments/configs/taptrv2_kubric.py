@@ -28,8 +28,8 @@ set has no validation split. On one GPU, `--set data.batch_size=4
 --set training.average_parts=1`.
 """
 
-from experiments.config import TaptrTrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes.taptr_videos import TaptrTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.panning import PanningConfig
 from tapjax.data.kubric.query_choices import MoviTrackConfig

@@ -22,8 +22,8 @@ Jaccard of 63.5 on TAP-Vid-DAVIS, query first. On one GPU, `--set
 data.batch_size=4 --set data.num_videos=4 --set training.average_parts=1`.
 """
 
-from experiments.config import TaptrTrainConfig
 from experiments.config import ValidationConfig
+from experiments.recipes.taptr_videos import TaptrTrainConfig
 from tapjax.data.procedural.pool import PoolConfig
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry

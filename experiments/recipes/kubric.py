@@ -8,7 +8,7 @@ import functools
 import jax
 import numpy as np
 
-from experiments.config import KubricTrainConfig
+from experiments.config import RunConfig
 from experiments.config import ValidationConfig
 from experiments.recipes.recipe import bind_key
 from experiments.recipes.recipe import check_resolutions
@@ -28,9 +28,36 @@ from tapjax.data.kubric.batches import stack_clips
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models.contract import Params
 from tapjax.training.loop import Evaluation
+from tapjax.training.loop import LoopConfig
 from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
+from tapjax.training.step import StepConfig
 from tapjax.types import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class KubricTrainConfig(RunConfig):
+  """Training on videos of Kubric.
+
+  Attributes:
+    data: training videos.
+    validation_split: split of the same data set with the videos of the
+      evaluation; None for procedural videos, which are also used for
+      CoTracker's format, as it has no splits.
+    num_validation: number of videos of the evaluation.
+    step: losses and optimizer.
+    loop: intervals of the loop.
+  """
+
+  data: KubricConfig = dataclasses.field(default_factory=KubricConfig)
+  validation_split: str | None = 'validation'
+  num_validation: int = 16
+  step: StepConfig = dataclasses.field(default_factory=StepConfig)
+  loop: LoopConfig = dataclasses.field(
+      default_factory=lambda: LoopConfig(
+          report_every=50, evaluate_every=10_000, save_every=1000
+      )
+  )
 
 
 def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:

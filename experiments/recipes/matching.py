@@ -1,11 +1,12 @@
 """Recipe of contrastive training of features, before tracking."""
 
 from collections.abc import Callable
+import dataclasses
 
 import jax
 import numpy as np
 
-from experiments.config import MatchingTrainConfig
+from experiments.config import RunConfig
 from experiments.config import ValidationConfig
 from experiments.recipes import procedural
 from experiments.recipes.recipe import load_initial
@@ -14,9 +15,12 @@ from experiments.recipes.recipe import Recipe
 from experiments.recipes.recipe import Workplace
 from experiments.recipes.validation import make_examples
 from tapjax import parallel
+from tapjax.data.procedural.stored_videos import StoredConfig
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
+from tapjax.models.tapir.config import TapirConfig
 from tapjax.training.loop import Evaluation
+from tapjax.training.loop import LoopConfig
 from tapjax.training.matching import compute_matching_losses
 from tapjax.training.matching import make_matching_update
 from tapjax.training.matching import MatchingConfig
@@ -26,12 +30,40 @@ from tapjax.training.step import StepConfig
 from tapjax.types import Example
 
 
+@dataclasses.dataclass(frozen=True)
+class MatchingTrainConfig(RunConfig):
+  """Training of a TAPIR's features on stored procedural videos.
+
+  Attributes:
+    data: training videos.
+    validation: videos of the evaluation.
+    matching: loss and optimizer.
+    loop: intervals of the loop.
+  """
+
+  data: StoredConfig = dataclasses.field(
+      default_factory=lambda: StoredConfig(frames='scattered', num_frames=4)
+  )
+  validation: ValidationConfig = dataclasses.field(
+      default_factory=ValidationConfig
+  )
+  matching: MatchingConfig = dataclasses.field(default_factory=MatchingConfig)
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, TapirConfig):
+      raise ValueError(f'preset must be a TAPIR; got {self.preset!r}')
+
+
 def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
   """Returns the recipe, on all devices."""
   del place  # There are no tracks to draw.
   functions = make_functions(config)
   mesh = parallel.make_mesh()
-  draw = procedural.make_input(config, mesh)
+  draw = procedural.make_input(
+      config.data, config.model.resolution, config.seed, mesh
+  )
   optimizer = config.matching.optimizer
   state = make_train_state(
       functions, StepConfig(optimizer=optimizer), jax.random.key(config.seed)
@@ -46,7 +78,7 @@ def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:
       max_bad_steps=optimizer.max_bad_steps,
       loop=config.loop,
       evaluate=_make_evaluate(functions, config.matching, config.validation),
-      data=procedural.describe_input(config),
+      data=procedural.describe_input(config.data),
   )
 
 

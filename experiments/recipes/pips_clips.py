@@ -21,25 +21,29 @@ from jaxtyping import Float
 import numpy as np
 from tqdm import tqdm
 
-from experiments.config import PipsTrainConfig
+from experiments.config import RunConfig
 from experiments.recipes.recipe import load_initial
 from experiments.recipes.recipe import make_functions
 from experiments.recipes.recipe import Recipe
 from experiments.recipes.recipe import Workplace
 from tapjax import parallel
 from tapjax.data.point_odyssey.clip_batches import ClipBatch
+from tapjax.data.point_odyssey.clip_batches import ClipDataConfig
 from tapjax.data.point_odyssey.clip_batches import count_clips
 from tapjax.data.point_odyssey.clip_batches import make_clip_draw
 from tapjax.evaluation.pips_metrics import compute_pips_metrics
 from tapjax.geometry import normalize_frames
 from tapjax.models.contract import Params
+from tapjax.models.pips_plus_plus.config import PipsPlusPlusConfig
 from tapjax.models.pips_plus_plus.functions import PipsPlusPlusFunctions
 from tapjax.training.loop import Evaluation
+from tapjax.training.loop import LoopConfig
 from tapjax.training.pips import compute_pips_loss
 from tapjax.training.pips import make_pips_state
 from tapjax.training.pips import make_pips_update
 from tapjax.training.pips import PipsBatch
 from tapjax.training.pips import PipsMetrics
+from tapjax.training.pips import PipsTrainingConfig
 from tapjax.training.pips import refine_batch
 from tapjax.training.pips import transpose_batch
 from tapjax.training.step import TrainState
@@ -51,6 +55,34 @@ _MEMORY = 1000
 _SHOWN_FRAMES = 8
 _SHOWN_POINTS = 12
 _TRANSPOSED_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PipsTrainConfig(RunConfig):
+  """Training of PIPs++ on clips of PointOdyssey.
+
+  Clips have the resolution of the model, which `data.clips.crop` repeats.
+
+  Attributes:
+    data: training clips.
+    training: loss and optimizer.
+    loop: intervals of the loop; a line is printed with every report.
+  """
+
+  data: ClipDataConfig = dataclasses.field(default_factory=ClipDataConfig)
+  training: PipsTrainingConfig = dataclasses.field(
+      default_factory=PipsTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(
+      default_factory=lambda: LoopConfig(
+          report_every=1, evaluate_every=1000, save_every=1000
+      )
+  )
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, PipsPlusPlusConfig):
+      raise ValueError(f'preset must be pips_plus_plus; got {self.preset!r}')
 
 
 def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:

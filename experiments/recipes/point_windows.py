@@ -11,6 +11,7 @@ DIR/visualizations/predictions_epoch0_batch50.png, attention_epoch0_batch50.png
 
 from collections.abc import Callable
 import csv
+import dataclasses
 import math
 import pathlib
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
-from experiments.config import PointTrainConfig
+from experiments.config import RunConfig
 from experiments.recipes.recipe import load_initial
 from experiments.recipes.recipe import make_functions
 from experiments.recipes.recipe import Recipe
@@ -33,15 +34,19 @@ from tapjax.checkpoints import read_torch_training
 from tapjax.checkpoints import TorchTraining
 from tapjax.data.point_odyssey.window_batches import find_windows
 from tapjax.data.point_odyssey.window_batches import make_batches
+from tapjax.data.point_odyssey.window_batches import PointDataConfig
 from tapjax.data.point_odyssey.window_batches import WindowBatch
 from tapjax.data.point_odyssey.window_batches import WindowBatches
+from tapjax.data.point_odyssey.windows import WindowConfig
 from tapjax.files import write_atomically
 from tapjax.files import write_csv
 from tapjax.geometry import normalize_frames
 from tapjax.media.pictures import import_pillow
 from tapjax.models.contract import Params
+from tapjax.models.point_transformer.config import PointTransformerConfig
 from tapjax.models.point_transformer.functions import PointTransformerFunctions
 from tapjax.models.point_transformer.network import BACKBONE_PREFIX
+from tapjax.training.backbones import IMAGENET
 from tapjax.training.backbones import load_backbone
 from tapjax.training.loop import Evaluation
 from tapjax.training.loop import LoopConfig
@@ -52,11 +57,87 @@ from tapjax.training.point_transformer import make_point_update
 from tapjax.training.point_transformer import PointBatch
 from tapjax.training.point_transformer import PointLosses
 from tapjax.training.point_transformer import PointMetrics
+from tapjax.training.point_transformer import PointTrainingConfig
 from tapjax.training.point_transformer import Update
 from tapjax.training.step import TrainState
 from tapjax.visualization.figures import draw_attention
 from tapjax.visualization.figures import draw_curves
 from tapjax.visualization.figures import draw_predictions
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochLoopConfig:
+  """Intervals of training by epochs.
+
+  Each epoch ends with an evaluation and a snapshot.
+
+  Attributes:
+    report_every: interval of scalars, in updates.
+    draw_every: interval of figures of training batches, in updates of an epoch.
+    num_latest: number of latest snapshots to keep, besides the best one.
+  """
+
+  report_every: int = 1
+  draw_every: int = 50
+  num_latest: int = 2
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) < 1:
+        raise ValueError(
+            f'{field.name} must be at least 1; got {getattr(self, field.name)}'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PointTrainConfig(RunConfig):
+  """Training of a point transformer on windows of PointOdyssey.
+
+  Numbers of frames and points and the resolution of windows are those of the
+  model.
+
+  Attributes:
+    backbone: initial weights of the residual network: 'imagenet', which
+      downloads those of torchvision, or a file in that layout; None for random
+      ones. `initial` takes precedence.
+    resume: a latest.pth of the published program to resume from, with its
+      weights, optimizer, epoch and losses; `initial` takes only weights.
+      Existing snapshots of the run take precedence.
+    data: training windows.
+    training: loss and optimizer.
+    loop: intervals of the loop.
+  """
+
+  backbone: str | None = IMAGENET
+  resume: str | None = None
+  data: PointDataConfig = dataclasses.field(default_factory=PointDataConfig)
+  training: PointTrainingConfig = dataclasses.field(
+      default_factory=PointTrainingConfig
+  )
+  loop: EpochLoopConfig = dataclasses.field(default_factory=EpochLoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, PointTransformerConfig):
+      raise ValueError(
+          'preset must be a point transformer, such as '
+          f'point_transformer_resnet18; got {self.preset!r}'
+      )
+    if self.resume is not None and self.initial is not None:
+      raise ValueError(
+          'resume and initial must not both be set; got '
+          f'{self.resume!r} and {self.initial!r}'
+      )
+
+  @property
+  def windows(self) -> WindowConfig:
+    """Settings of the training windows."""
+    return WindowConfig(
+        num_frames=self.model.window,
+        num_points=self.model.num_points,
+        resolution=self.model.resolution,
+        most_frames=self.data.most_frames,
+    )
 
 
 class EpochLosses(NamedTuple):

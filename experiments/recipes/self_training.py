@@ -1,12 +1,14 @@
 """Recipe of self-training on unlabeled videos."""
 
 from collections.abc import Callable
+import dataclasses
 import pathlib
 
 import jax
 import numpy as np
 
-from experiments.config import SelfTrainConfig
+from experiments.config import PUBLISHED
+from experiments.config import RunConfig
 from experiments.recipes.recipe import bind_key
 from experiments.recipes.recipe import check_resolutions
 from experiments.recipes.recipe import load_initial
@@ -18,15 +20,19 @@ from experiments.tasks.forward_backward import list_videos
 from tapjax import parallel
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.pool import PoolConfig
+from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.data.unlabeled.clips import make_unlabeled_draw
 from tapjax.data.unlabeled.clips import read_frames
 from tapjax.data.unlabeled.clips import UnlabeledBatch
+from tapjax.data.unlabeled.clips import UnlabeledConfig
 from tapjax.evaluation.forward_backward import measure_forward_backward
 from tapjax.geometry import sample_grid_points
 from tapjax.models.contract import Params
 from tapjax.training.bootstrap import make_self_training_state
 from tapjax.training.bootstrap import make_self_training_update
+from tapjax.training.bootstrap import SelfTrainingConfig
 from tapjax.training.loop import Evaluation
+from tapjax.training.loop import LoopConfig
 from tapjax.types import Example
 
 _GRID = 16
@@ -34,6 +40,42 @@ _GRID = 16
 _NUM_FRAMES = 48
 
 Batch = tuple[UnlabeledBatch, Example | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfTrainConfig(RunConfig):
+  """Self-training on unlabeled videos.
+
+  Attributes:
+    data: unlabeled clips, at the resolution of the model, which
+      `data.resolution` repeats.
+    labeled: procedural videos for simultaneous supervised training, against
+      forgetting.
+    labeled_batch: number of labeled videos per update, over all devices; 0 for
+      none.
+    held_out: number of videos of the folder, the last ones by name, that are
+      held out; the score of weights is the fraction of their points with a
+      small forward-backward error.
+    training: losses and optimizer.
+    loop: intervals of the loop.
+  """
+
+  initial: str | None = PUBLISHED
+  data: UnlabeledConfig = dataclasses.field(default_factory=UnlabeledConfig)
+  labeled: ProceduralConfig = dataclasses.field(
+      default_factory=ProceduralConfig
+  )
+  labeled_batch: int = 0
+  held_out: int = 1
+  training: SelfTrainingConfig = dataclasses.field(
+      default_factory=SelfTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.held_out < 1:
+      raise ValueError(f'held_out must be at least 1; got {self.held_out}')
 
 
 def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:

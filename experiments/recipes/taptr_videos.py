@@ -5,13 +5,15 @@ blur and camera motion. The evaluated and saved weights are the running average.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 
 import jax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from experiments.config import TaptrTrainConfig
+from experiments.config import RunConfig
+from experiments.config import ValidationConfig
 from experiments.recipes.recipe import bind_key
 from experiments.recipes.recipe import load_initial
 from experiments.recipes.recipe import make_functions
@@ -20,6 +22,7 @@ from experiments.recipes.recipe import Recipe
 from experiments.recipes.recipe import Workplace
 from experiments.recipes.validation import make_evaluate
 from tapjax import parallel
+from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.batches import open_clips
 from tapjax.data.kubric.panning import pan_example
@@ -28,12 +31,58 @@ from tapjax.data.procedural.distractors import add_distractors
 from tapjax.data.procedural.distractors import DistractorConfig
 from tapjax.data.procedural.pool import make_draw
 from tapjax.data.procedural.pool import PoolConfig
+from tapjax.models.taptr.config import TaptrConfig
+from tapjax.training.backbones import IMAGENET
 from tapjax.training.backbones import load_backbone
+from tapjax.training.loop import LoopConfig
 from tapjax.training.taptr import BACKBONE_PREFIX
 from tapjax.training.taptr import draw_first_weights
 from tapjax.training.taptr import make_taptr_state
 from tapjax.training.taptr import make_taptr_update
+from tapjax.training.taptr import TaptrTrainingConfig
 from tapjax.types import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class TaptrTrainConfig(RunConfig):
+  """Training of TAPTRv2 on procedural videos, or those of Kubric.
+
+  Videos have the resolution of the model, which `data.video.resolution`, or
+  `data.resolution` of Kubric, repeats.
+
+  Attributes:
+    backbone: initial weights of the residual network: 'imagenet', which
+      downloads those of torchvision, or a file in that layout; None for random
+      ones. `initial` takes precedence.
+    data: training videos.
+    distractors: added to training videos; None for none.
+    panning: settings of the camera motion added after them; None for none, as
+      in procedural videos, whose cameras move.
+    validation: videos of the evaluation.
+    training: losses and optimizer.
+    loop: intervals of the loop.
+  """
+
+  backbone: str | None = IMAGENET
+  data: PoolConfig | KubricConfig = dataclasses.field(
+      default_factory=PoolConfig
+  )
+  distractors: DistractorConfig | None = dataclasses.field(
+      default_factory=DistractorConfig
+  )
+  panning: PanningConfig | None = None
+  validation: ValidationConfig = dataclasses.field(
+      default_factory=ValidationConfig
+  )
+  training: TaptrTrainingConfig = dataclasses.field(
+      default_factory=TaptrTrainingConfig
+  )
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.model, TaptrConfig):
+      raise ValueError(f'preset must be taptrv2; got {self.preset!r}')
 
 
 def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:

@@ -9,11 +9,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments.config import ExperimentConfig
 from experiments.config import override_config
 from experiments.config import PUBLISHED
 from experiments.config import read_config
-from experiments.config import SelfTrainConfig
+from experiments.config import RunConfig
+from experiments.recipes.self_training import SelfTrainConfig
 from experiments.tasks import benchmark
 from experiments.tasks import evaluate
 from experiments.tasks import forward_backward
@@ -35,7 +35,7 @@ def run(workdir: str) -> None:
   training.train_tracker(make_config(), pathlib.Path(workdir))
 
 
-def make_config() -> ExperimentConfig:
+def make_config() -> RunConfig:
   """Returns the config described by the flags."""
   path, videos = training.CONFIG.value, forward_backward.VIDEOS.value or []
   if (path is None) == (not videos):
@@ -71,9 +71,7 @@ def make_self_training_config(name: str, videos: str) -> SelfTrainConfig:
   )
 
 
-def freeze_parts(
-    config: ExperimentConfig, patterns: tuple[str, ...]
-) -> ExperimentConfig:
+def freeze_parts(config: RunConfig, patterns: tuple[str, ...]) -> RunConfig:
   """Returns a config with frozen modules, by patterns of their names."""
   if not patterns:
     return config

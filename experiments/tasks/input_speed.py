@@ -9,21 +9,21 @@ from typing import Any
 from absl import flags
 import jax
 
-from experiments.config import KubricTrainConfig
-from experiments.config import MatchingTrainConfig
 from experiments.config import override_config
-from experiments.config import PipsTrainConfig
-from experiments.config import PointTrainConfig
 from experiments.config import read_config
 from experiments.config import RunConfig
-from experiments.config import SelfTrainConfig
-from experiments.config import TaptrTrainConfig
-from experiments.config import TrainConfig
 from experiments.recipes import pips_clips
 from experiments.recipes import point_windows
 from experiments.recipes import procedural
 from experiments.recipes import self_training
 from experiments.recipes import taptr_videos
+from experiments.recipes.kubric import KubricTrainConfig
+from experiments.recipes.matching import MatchingTrainConfig
+from experiments.recipes.pips_clips import PipsTrainConfig
+from experiments.recipes.point_windows import PointTrainConfig
+from experiments.recipes.procedural import TrainConfig
+from experiments.recipes.self_training import SelfTrainConfig
+from experiments.recipes.taptr_videos import TaptrTrainConfig
 from experiments.tasks import training
 from tapjax import parallel
 from tapjax import tables
@@ -104,7 +104,10 @@ def make_input(config: RunConfig) -> tuple[Callable[[int], Any], int]:
   if isinstance(config, SelfTrainConfig):
     return self_training.make_input(config, mesh), config.data.batch_size
   if isinstance(config, TrainConfig | MatchingTrainConfig):
-    return procedural.make_input(config, mesh), config.data.batch_size
+    draw = procedural.make_input(
+        config.data, config.model.resolution, config.seed, mesh
+    )
+    return draw, config.data.batch_size
   raise ValueError(
       f'--config must be a training config of experiments/config.py; got '
       f'{type(config).__name__}'

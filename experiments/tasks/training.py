@@ -22,16 +22,9 @@ import warnings
 from absl import flags
 import jax
 
-from experiments.config import ExperimentConfig
-from experiments.config import KubricTrainConfig
-from experiments.config import MatchingTrainConfig
 from experiments.config import override_config
-from experiments.config import PipsTrainConfig
-from experiments.config import PointTrainConfig
 from experiments.config import read_config
 from experiments.config import RunConfig
-from experiments.config import SelfTrainConfig
-from experiments.config import TaptrTrainConfig
 from experiments.recipes import kubric
 from experiments.recipes import matching
 from experiments.recipes import pips_clips
@@ -40,10 +33,17 @@ from experiments.recipes import procedural
 from experiments.recipes import self_training
 from experiments.recipes import taptr_videos
 from experiments.recipes.description import describe_run
+from experiments.recipes.kubric import KubricTrainConfig
+from experiments.recipes.matching import MatchingTrainConfig
+from experiments.recipes.pips_clips import PipsTrainConfig
+from experiments.recipes.point_windows import PointTrainConfig
+from experiments.recipes.procedural import TrainConfig
 from experiments.recipes.recipe import describe_scalars
 from experiments.recipes.recipe import make_tracker
 from experiments.recipes.recipe import Recipe
 from experiments.recipes.recipe import Workplace
+from experiments.recipes.self_training import SelfTrainConfig
+from experiments.recipes.taptr_videos import TaptrTrainConfig
 from tapjax import parallel
 from tapjax.files import write_atomically
 from tapjax.models import registry
@@ -76,7 +76,7 @@ def run(
   train_tracker(config, pathlib.Path(workdir), measure)
 
 
-def make_recipe(config: ExperimentConfig, place: Workplace) -> Recipe:
+def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
   """Returns the recipe of a config, by its class."""
   if isinstance(config, PointTrainConfig):
     return point_windows.make_recipe(config, place)
@@ -90,11 +90,13 @@ def make_recipe(config: ExperimentConfig, place: Workplace) -> Recipe:
     return kubric.make_recipe(config, place)
   if isinstance(config, SelfTrainConfig):
     return self_training.make_recipe(config, place)
-  return procedural.make_recipe(config, place)
+  if isinstance(config, TrainConfig):
+    return procedural.make_recipe(config, place)
+  raise ValueError(f'config must have a recipe; got {type(config).__name__}')
 
 
 def train_tracker(
-    config: ExperimentConfig,
+    config: RunConfig,
     folder: pathlib.Path,
     measure: Callable[[int], Mapping[str, float]] | None = None,
 ) -> TrainState:

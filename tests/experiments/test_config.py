@@ -5,7 +5,7 @@ import pytest
 
 from experiments.config import override_config
 from experiments.config import read_config
-from experiments.config import TrainConfig
+from experiments.recipes.procedural import TrainConfig
 from tapjax.data.point_odyssey.window_batches import PointDataConfig
 from tapjax.data.point_odyssey.windows import WindowConfig
 from tapjax.training.point_transformer import PointTrainingConfig

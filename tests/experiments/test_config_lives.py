@@ -8,7 +8,14 @@ import pytest
 import safetensors.numpy
 
 from experiments import config as configs
+from experiments.recipes.kubric import KubricTrainConfig
+from experiments.recipes.matching import MatchingTrainConfig
+from experiments.recipes.pips_clips import PipsTrainConfig
+from experiments.recipes.point_windows import PointTrainConfig
+from experiments.recipes.procedural import TrainConfig
 from experiments.recipes.recipe import make_functions
+from experiments.recipes.self_training import SelfTrainConfig
+from experiments.recipes.taptr_videos import TaptrTrainConfig
 import tapjax
 from tapjax import checkpoints
 from tapjax.media.pictures import import_pillow
@@ -23,19 +30,19 @@ pytestmark = [
 ]
 # Pictures in TensorBoard, by the class of configs.
 PICTURES = {
-    configs.KubricTrainConfig: {'validation/tracks'},
-    configs.MatchingTrainConfig: set(),
-    configs.PipsTrainConfig: {'validation/predictions'},
-    configs.PointTrainConfig: {
+    KubricTrainConfig: {'validation/tracks'},
+    MatchingTrainConfig: set(),
+    PipsTrainConfig: {'validation/predictions'},
+    PointTrainConfig: {
         'loss_history',
         'train/attention',
         'train/predictions',
         'validation/attention',
         'validation/predictions',
     },
-    configs.SelfTrainConfig: set(),
-    configs.TaptrTrainConfig: {'validation/tracks'},
-    configs.TrainConfig: {'validation/tracks'},
+    SelfTrainConfig: set(),
+    TaptrTrainConfig: {'validation/tracks'},
+    TrainConfig: {'validation/tracks'},
 }
 
 
@@ -96,7 +103,7 @@ def test_a_run_trains_draws_judges_and_resumes(path, inputs, tmp_path):
   assert set(curves) <= {tag for kind, tag in events if kind != 'image'}
   pictures = {tag for kind, tag in events if kind == 'image'}
   assert pictures == PICTURES[type(config)]
-  if isinstance(config, configs.PointTrainConfig):
+  if isinstance(config, PointTrainConfig):
     assert (folder / 'history.csv').exists()
     figures = list((folder / 'visualizations').iterdir())
     assert len(figures) == 2 * len(pictures)

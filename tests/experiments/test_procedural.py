@@ -1,7 +1,5 @@
 """Input of recipes that learn from procedural videos."""
 
-import types
-
 import jax
 import pytest
 
@@ -11,13 +9,8 @@ from tapjax.data.procedural.stored_videos import StoredConfig
 from tests.support.narrow import SCENE
 
 
-def make_config(data, resolution):
-  model = types.SimpleNamespace(resolution=resolution)
-  return types.SimpleNamespace(data=data, model=model, seed=0)
-
-
 def test_videos_made_on_the_way_are_named():
-  text = procedural.describe_input(make_config(SCENE, (16, 16)))
+  text = procedural.describe_input(SCENE)
   assert text == 'procedural videos, made on the way'
 
 
@@ -26,8 +19,8 @@ def test_stored_videos_are_counted_and_have_the_resolution(
 ):
   monkeypatch.setattr(procedural, 'list_stored_videos', lambda _: [1] * 1200)
   data = StoredConfig(folder=str(tmp_path), resolution=(16, 16))
-  text = procedural.describe_input(make_config(data, (16, 16)))
+  text = procedural.describe_input(data)
   assert text == f'1,200 stored videos in {tmp_path}'
   mesh = parallel.make_mesh(jax.devices()[:1])
   with pytest.raises(ValueError, match='must be the same'):
-    procedural.make_input(make_config(data, (32, 16)), mesh)
+    procedural.make_input(data, (32, 16), 0, mesh)

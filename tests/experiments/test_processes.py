@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.heavy,
 ]
 CONFIG = """
-from experiments.config import KubricTrainConfig
+from experiments.recipes.kubric import KubricTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.kubric.query_choices import MoviTrackConfig
 from tapjax.models.tapir.config import TapirConfig

@@ -12,7 +12,7 @@ import pytest
 from experiments.config import override_config
 from experiments.config import PUBLISHED
 from experiments.config import read_config
-from experiments.config import SelfTrainConfig
+from experiments.recipes.self_training import SelfTrainConfig
 from experiments.tasks import finetune
 from experiments.tasks import training
 import tapjax

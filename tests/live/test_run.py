@@ -1,6 +1,7 @@
 """Streams: tracked as they come, resumed after a kill, honest about damage."""
 
 import functools
+import pathlib
 import sys
 import threading
 import types
@@ -241,10 +242,16 @@ def test_a_killed_run_is_resumed_to_the_same_tracks(tmp_path):
   assert logged == ['going on from frame 6']
   assert again[:4] == expected[:4]
   assert_same(read_arrays(folder), read_arrays(tmp_path / 'whole'))
-  for name in ('tracks.csv', 'tracks.mp4'):
-    assert (folder / name).read_bytes() == (
-        tmp_path / 'whole' / name
-    ).read_bytes()
+  table, drawn = (
+      [read(path / name) for path in (folder, tmp_path / 'whole')]
+      for name, read in (
+          ('tracks.csv', pathlib.Path.read_bytes),
+          ('tracks.mp4', video_files.read_video),
+      )
+  )
+  assert table[0] == table[1]
+  # At times x264 encodes frames of so few blocks a little differently.
+  assert np.abs(drawn[0].astype(int) - drawn[1]).mean() < 2
 
 
 def test_without_saving_nothing_is_left(tmp_path):

@@ -12,6 +12,13 @@ import numpy as np
 
 import experiments
 from experiments import config as configs
+from experiments.recipes.kubric import KubricTrainConfig
+from experiments.recipes.matching import MatchingTrainConfig
+from experiments.recipes.pips_clips import PipsTrainConfig
+from experiments.recipes.point_windows import PointTrainConfig
+from experiments.recipes.procedural import TrainConfig
+from experiments.recipes.self_training import SelfTrainConfig
+from experiments.recipes.taptr_videos import TaptrTrainConfig
 from tapjax.data.kubric.batches import KubricConfig
 from tapjax.data.point_odyssey.files import PointAnnotations
 from tapjax.data.point_odyssey.generated import SceneVideo
@@ -118,26 +125,26 @@ _KUBRIC = (
 _STORED = ('data.batch_size=1', 'data.num_frames=3', 'data.num_points=4')
 # Settings of everything else, by the class of configs.
 _RUNS = {
-    configs.TrainConfig: (
+    TrainConfig: (
         *_VALIDATION,
         *_LOOP,
         'step.optimizer.num_steps=2',
         'step.optimizer.warmup_steps=1',
     ),
-    configs.MatchingTrainConfig: (
+    MatchingTrainConfig: (
         *_VALIDATION,
         *_LOOP,
         'matching.optimizer.num_steps=2',
         'matching.optimizer.warmup_steps=1',
     ),
-    configs.KubricTrainConfig: (
+    KubricTrainConfig: (
         f'data.name={MOVI}',
         'num_validation=1',
         'step.optimizer.num_steps=2',
         'step.optimizer.warmup_steps=1',
         *_LOOP,
     ),
-    configs.SelfTrainConfig: (
+    SelfTrainConfig: (
         'data.batch_size=1',
         'data.num_frames=4',
         'data.num_queries=4',
@@ -150,7 +157,7 @@ _RUNS = {
         'training.optimizer.warmup_steps=1',
         *_LOOP,
     ),
-    configs.PipsTrainConfig: (
+    PipsTrainConfig: (
         'data.clips.crop=(32,48)',
         'data.clips.num_frames=4',
         'data.clips.num_points=6',
@@ -165,14 +172,14 @@ _RUNS = {
         *_LOOP,
     ),
     # Two batches an epoch, after which come a score and a snapshot.
-    configs.PointTrainConfig: (
+    PointTrainConfig: (
         'backbone=None',
         'data.batch_size=3',
         'data.num_workers=1',
         'training.num_epochs=2',
         'loop.draw_every=1',
     ),
-    configs.TaptrTrainConfig: (
+    TaptrTrainConfig: (
         'backbone=None',
         *_VALIDATION,
         'training.num_steps=2',
