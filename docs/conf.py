@@ -38,7 +38,8 @@ napoleon_use_ivar = True
 
 html_theme = 'sphinx_book_theme'
 html_title = 'tapjax'
-html_static_path: list[str] = []
+html_static_path = ['_static']
+html_css_files = ['narrow.css']
 html_theme_options = {'use_download_button': False}
 
 
