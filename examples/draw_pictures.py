@@ -8,7 +8,6 @@ Both show clips that tapjax makes itself:
 import pathlib
 import sys
 
-from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
@@ -49,7 +48,7 @@ def draw_failures(tracker: tapjax.Tracker) -> UInt8[np.ndarray, 't h w 3']:
   overlay = tapjax.draw_tracks(video.frames, tracks)
   return np.stack(
       [
-          draw_rings(frame, tracks.positions[:, t][wrong[:, t]])
+          draw_rings(frame, np.asarray(tracks.positions)[wrong[:, t], t])
           for t, frame in enumerate(overlay)
       ]
   )
@@ -64,8 +63,7 @@ def draw_rings(
   result = frame.copy()
   for position in positions:
     distance = np.hypot(x - position[0], y - position[1])
-    ring: Bool[np.ndarray, 'h w'] = np.abs(distance - RING) < 1
-    result[ring] = (255, 0, 0)
+    result[np.abs(distance - RING) < 1] = (255, 0, 0)
   return result
 
 

@@ -14,8 +14,10 @@ import types
 from absl import flags
 from absl.testing import flagsaver
 import numpy as np
+from PIL import Image
 import pytest
 
+from examples import draw_pictures
 import tapjax
 from tapjax.cli import main
 from tapjax.data.procedural import demo
@@ -148,6 +150,19 @@ def test_python_blocks_run(page, small_world):
     np.testing.assert_allclose(
         names['positions'][0], whole.positions, rtol=0, atol=1e-3
     )
+
+
+def test_pictures_are_drawn_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(draw_pictures, 'SIZE', (32, 48))
+  monkeypatch.setattr(draw_pictures, 'NUM_FRAMES', 3)
+  frames = draw_pictures.draw_tracks_of_demo(make_small_tracker())
+  ringed = draw_pictures.draw_rings(frames[0], np.float32([[24.0, 16.0]]))
+  changed = np.argwhere((ringed != frames[0]).any(axis=-1)) + 0.5
+  distances = np.hypot(*(changed - (16, 24)).T)
+  assert np.all(np.abs(distances - draw_pictures.RING) < 1)
+  draw_pictures.write_webp(tmp_path / 'tracks.webp', frames)
+  with Image.open(tmp_path / 'tracks.webp') as picture:
+    assert (picture.size, picture.n_frames) == ((48, 32), 3)
 
 
 def test_every_command_is_known():
