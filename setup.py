@@ -1,11 +1,16 @@
 """Packaging of tapjax: `pip install .` installs the library and its command."""
 
 import pathlib
+import re
 
 import setuptools
 
 _ROOT = pathlib.Path(__file__).parent
-_VERSION = '0.1.0'
+(_VERSION,) = re.findall(
+    r"^__version__ = '(.*)'$",
+    (_ROOT / 'tapjax' / '__init__.py').read_text(encoding='utf-8'),
+    re.M,
+)
 
 _CORE = [
     'absl-py>=2.1',
@@ -62,12 +67,20 @@ _NOTEBOOK = [
     'mediapy>=1.2',
     'nbclient>=0.10',
 ]
+# The documentation, built offline and strict.
+_DOCS = [
+    'myst-nb>=1.1',
+    'sphinx>=8.0',
+    'sphinx-book-theme>=1.1',
+]
 _TEST = [
     *_BENCHMARK,
+    *_DOCS,
     *_EXPORT,
     *_NOTEBOOK,
     *_OBJECTS,
     *_TRAIN,
+    'build>=1.2',
     'hypothesis>=6.100',
     'import-linter>=2.5',
     'mypy>=1.15',
@@ -98,6 +111,7 @@ setuptools.setup(
     install_requires=_CORE,
     extras_require={
         'benchmark': _BENCHMARK,
+        'docs': _DOCS,
         'evaluate': _EVALUATE,
         'export': _EXPORT,
         'live': _LIVE,

@@ -11,6 +11,7 @@ import tapjax
 from tapjax import checkpoints
 from tests.support import golden
 from tests.support import torch_format
+from tests.support import weights
 from tests.support.golden import assert_equal_params
 
 
@@ -92,7 +93,6 @@ def test_pickled_commands_do_not_run(tmp_path):
 @pytest.mark.slow
 def test_torch_checkpoint_gives_the_haiku_parameters(reference, tmp_path):
   """A `.pt` file made from the `.npy` weights loads to the same numbers."""
-  weights = golden.load_weights_module(reference)
   folder = reference / 'tapir'
   haiku = golden.write_haiku_checkpoint(
       folder / 'manifest_tapir.json', 3, tmp_path / 'weights.npy'

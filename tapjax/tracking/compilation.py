@@ -34,9 +34,11 @@ class Compilations:
 def count_compilations() -> Iterator[Compilations]:
   """Counts programs that are compiled inside, and their time.
 
+  ```python
   with tapjax.count_compilations() as compilations:
     tracker.track(frames, query_points)
   print(compilations.count, compilations.seconds)
+  ```
   """
   _listen()
   compilations = Compilations()

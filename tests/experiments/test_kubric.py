@@ -20,6 +20,7 @@ from tapjax.training.step import make_train_state
 from tapjax.training.step import make_update
 from tests.support import movi_writer
 from tests.support import narrow
+from tests.support import weights
 
 CONFIGS = pathlib.Path(training.__file__).parents[1] / 'configs'
 NAME = 'panning_movi_e/32x32'
@@ -202,9 +203,6 @@ def test_a_run_resumes_exactly_and_leaves_the_published_layout(
 
 
 def list_names(manifest):
-  from tests.support import golden
-
-  weights = golden.load_weights_module(manifest.parents[1])
   checkpoint = weights.haiku_checkpoint(weights.load_manifest(manifest), 0)
   return {
       (module, name)

@@ -12,7 +12,7 @@ from tapjax.models.contract import describe_params
 from tapjax.models.contract import flatten_params
 from tapjax.models.weight_names import list_haiku_sources
 from tapjax.models.weight_names import list_torch_sources
-from tests.support import golden
+from tests.support import weights
 
 
 def list_manifests():
@@ -40,7 +40,6 @@ def list_own_shapes(name):
 @pytest.mark.parametrize(('name', 'path'), tuple(list_manifests()), ids=str)
 def test_published_names_cover_the_manifest(name, path, reference):
   """Each array of the published file is used once, with its shape."""
-  weights = golden.load_weights_module(reference)
   preset = registry.get_preset(name)
   ours = list_own_shapes(name)
   names = list(preset.architecture.list_weight_names(preset.config))
@@ -87,7 +86,6 @@ def test_published_names_cover_the_manifest(name, path, reference):
 )
 def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
   """Each array of a file that is published for PyTorch alone is used once."""
-  weights = golden.load_weights_module(reference)
   preset = registry.get_preset(name)
   functions = preset.architecture.make_functions(preset.config)
   ours = flatten_params(describe_params(functions))
@@ -113,7 +111,6 @@ def test_torch_names_are_those_of_the_manifest(name, manifest, reference):
 
 @pytest.mark.parametrize('name', ['tapir', 'bootstapir', 'causal_bootstapir'])
 def test_torch_names_cover_the_manifest(name, reference):
-  weights = golden.load_weights_module(reference)
   preset = registry.get_preset(name)
   names = list(preset.architecture.list_weight_names(preset.config))
   manifest = weights.load_manifest(

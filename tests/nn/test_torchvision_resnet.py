@@ -9,6 +9,7 @@ from tapjax.models.weight_names import list_torchvision_names
 from tapjax.nn import torchvision_resnet
 from tapjax.nn.torchvision_resnet import ResNetConfig
 from tapjax.nn.torchvision_resnet import TorchvisionResNet
+from tests.support import weights
 
 RESNETS = {
     'resnet18': ResNetConfig((2, 2, 2, 2), 'basic', 'batch'),
@@ -54,7 +55,6 @@ def test_sizes_are_those_of_torchvision(name, num_parameters, gigaflops):
 @pytest.mark.parametrize('name', RESNETS)
 def test_names_are_those_of_torchvision(name, reference):
   """Parity of array names and shapes with published files."""
-  from tests.support import golden
 
   config = RESNETS[name]
   resnet = make_resnet(config)
@@ -76,7 +76,7 @@ def test_names_are_those_of_torchvision(name, reference):
           [f'{torch}{i}.' for i in range(4, 8)],
       )
   )
-  manifest = golden.load_weights_module(reference).load_manifest(
+  manifest = weights.load_manifest(
       reference / 'point_transformer' / f'manifest_{name}.json'
   )
   published = {

@@ -1,7 +1,5 @@
 """Reading the reference data: stand-in weights, clips and stored outputs."""
 
-import functools
-import importlib.util
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -12,7 +10,12 @@ import numpy as np
 
 from tapjax.models.contract import describe_params
 from tapjax.models.contract import flatten_params
+from tests.support import clips
 from tests.support import torch_format
+from tests.support import weights
+
+# Reference outputs inside the repository; see the README there.
+PUBLIC = pathlib.Path(__file__).parents[1] / 'golden'
 
 
 class Case(NamedTuple):
@@ -25,6 +28,19 @@ class Case(NamedTuple):
   @property
   def resolution(self) -> tuple[int, int]:
     return self.frames.shape[1:3]
+
+
+def load_public_case(name: str) -> Case:
+  """Reads a file of `tests/golden`, whose clip is made again."""
+  with np.load(PUBLIC / f'golden_{name}.npz') as file:
+    arrays = dict(file)
+  meta = json.loads(str(arrays.pop('meta')))
+  clip = meta['clip']
+  frames = clips.make_clip(
+      clip['seed'], clip['num_frames'], clip['height'], clip['width']
+  )
+  assert clips.digest(frames) == clip['sha256']
+  return Case(meta, frames, arrays)
 
 
 def load_case(path: pathlib.Path) -> Case:
@@ -72,21 +88,10 @@ def assert_equal_params(ours, theirs):
     np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
-@functools.cache
-def load_weights_module(reference: pathlib.Path):
-  spec = importlib.util.spec_from_file_location(
-      'reference_weights', reference / 'weights.py'
-  )
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def write_torch_checkpoint(
     manifest: pathlib.Path, seed: int, path: pathlib.Path, section: str
 ) -> pathlib.Path:
   """Writes the stand-in weights of a manifest as a published `.pth`."""
-  weights = load_weights_module(manifest.parents[1])
   arrays = weights.fill(weights.load_manifest(manifest), seed)
   return write_torch_arrays(path, arrays, section)
 
@@ -95,7 +100,6 @@ def write_haiku_checkpoint(
     manifest: pathlib.Path, seed: int, path: pathlib.Path
 ) -> pathlib.Path:
   """Writes the stand-in weights of a manifest as a published `.npy`."""
-  weights = load_weights_module(manifest.parents[1])
   checkpoint = weights.haiku_checkpoint(weights.load_manifest(manifest), seed)
   np.save(path, checkpoint, allow_pickle=True)
   return path

@@ -18,6 +18,7 @@ from tapjax.models.weight_names import list_torchvision_names
 from tapjax.training import backbones
 from tests.support import golden
 from tests.support import torch_format
+from tests.support import weights
 
 SMALL = dataclasses.replace(
     RESNET18,
@@ -122,7 +123,6 @@ def test_torchvision_layout_gives_the_published_network(
     variant, reference, tmp_path
 ):
   """The same weights, once as the training program names them."""
-  weights = golden.load_weights_module(reference)
   manifest = reference / 'point_transformer' / f'manifest_{variant}.json'
   arrays = {
       name: array

@@ -17,6 +17,7 @@ from tapjax.models.pips_plus_plus.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training import pips
 from tests.support import golden
+from tests.support import weights
 
 pytestmark = pytest.mark.slow
 SMALL = PipsPlusPlusConfig(
@@ -133,7 +134,6 @@ def test_published_gradients(reference):
   )
   functions = PipsPlusPlusFunctions(config)
   sources = list_torch_sources(list_weight_names(config))
-  weights = golden.load_weights_module(reference)
   arrays = weights.fill(
       weights.load_manifest(reference / 'pips2' / meta['manifest']),
       meta['seed'],

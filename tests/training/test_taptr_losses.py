@@ -20,6 +20,7 @@ from tapjax.models.weight_names import list_torch_sources
 from tapjax.training.taptr_losses import compute_taptr_losses
 from tapjax.training.taptr_losses import TaptrLossConfig
 from tests.support import golden
+from tests.support import weights
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +79,6 @@ def test_training_equals_the_published(reference):
   case = golden.load_taptr_case(reference, 'loss')
   expected = case.expected
   side = case.sides[1]
-  weights = golden.load_weights_module(reference)
   manifest = weights.load_manifest(reference / case.meta['manifest'])
   config = dataclasses.replace(TAPTRV2, resolution=(side, side))
   functions = TaptrFunctions(config)

@@ -23,6 +23,7 @@ from tapjax.models.locotrack.refinement import repeat_over_time
 from tapjax.models.multires import Refinement
 from tests.support import golden
 from tests.support import torch_format
+from tests.support import weights
 
 JAX_TOLERANCE = 5e-4
 FEATURES = {'highest': 'fine', 'hires': 'middle', 'lowres': 'coarse'}
@@ -57,7 +58,6 @@ def list_settings(case):
 
 def write_lightning_checkpoint(manifest, seed, path):
   """Writes stand-in weights as PyTorch Lightning does."""
-  weights = golden.load_weights_module(manifest.parents[1])
   arrays = weights.fill(weights.load_manifest(manifest), seed)
   archive = torch_format.Archive()
   tensors = {name: archive.add(array) for name, array in arrays.items()}

@@ -30,6 +30,7 @@ from tapjax.tracking.prepare import PreparedVideo
 from tapjax.tracking.programs import Programs
 from tapjax.tracking.track import track
 from tests.support import golden
+from tests.support import weights
 
 pytestmark = pytest.mark.slow
 
@@ -319,7 +320,6 @@ def test_motion_is_embedded(blocks):
 @pytest.mark.slow
 def test_update_network(blocks, reference):
   """Of the published width, from its own weights, with the frames given."""
-  weights = golden.load_weights_module(reference)
   manifest = weights.load_manifest(reference / 'pips2' / 'manifest_pips2.json')
   meta = json.loads(str(blocks['meta']))
   wanted = [e for e in manifest if e['name'].startswith('delta_block.')]

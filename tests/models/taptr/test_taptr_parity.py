@@ -19,6 +19,7 @@ from tapjax.models.taptr.network import embed_cells
 from tapjax.models.taptr.network import Taptr
 from tapjax.models.taptr.windows import track_windows
 from tests.support import golden
+from tests.support import weights
 
 PIXELS = 5e-4
 LOGITS = 5e-5
@@ -28,7 +29,6 @@ FEATURES = 5e-5
 
 
 def load_tracker(case, reference, folder):
-  weights = golden.load_weights_module(reference)
   manifest = weights.load_manifest(reference / case.meta['manifest'])
   path = golden.write_torch_arrays(
       folder / 'taptrv2.pth',

@@ -14,6 +14,7 @@ from tapjax.models.taptr.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tests.support import golden
 from tests.support import narrow
+from tests.support import weights
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,6 @@ def test_published_layout_is_read(section, tmp_path):
 
 def test_names_cover_the_manifest(reference):
   """Each array of the published file is used once, or is a copy."""
-  weights = golden.load_weights_module(reference)
   manifest = weights.load_manifest(
       reference / 'taptr' / 'manifest_taptrv2.json'
   )

@@ -1,4 +1,4 @@
-"""The README says what is so: its examples run, its commands and table hold."""
+"""README and docs say what is so: blocks run, commands and tables hold."""
 
 import dataclasses
 import functools
@@ -14,8 +14,10 @@ import types
 from absl import flags
 from absl.testing import flagsaver
 import numpy as np
+from PIL import Image
 import pytest
 
+from examples import draw_pictures
 import tapjax
 from tapjax.cli import main
 from tapjax.data.procedural import demo
@@ -30,12 +32,23 @@ from tapjax.settings import replace_settings
 from tests.support import golden
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
+PATHS = (
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    *sorted((ROOT / 'docs').rglob('*.md')),
+)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding='utf-8')
+    for path in PATHS
+}
+README = PAGES['README.md']
+# The blocks of that page outline code; the functions are in the library.
+OUTLINES = ('docs/architecture.md',)
 BENCHMARKS = ('tapvid_davis', 'tapvid_kinetics', 'robotap')
 
 
-def list_blocks(language):
-  return re.findall(rf'^```{language}\n(.*?)^```', README, re.M | re.S)
+def list_blocks(language, page):
+  return re.findall(rf'^```{language}\n(.*?)^```', PAGES[page], re.M | re.S)
 
 
 def get_marked_block(marker):
@@ -45,9 +58,20 @@ def get_marked_block(marker):
   return block
 
 
+def list_lines():
+  """Returns the commands of all pages, without continuations, once each."""
+  blocks = ''.join(''.join(list_blocks('bash', page)) for page in PAGES)
+  return list(dict.fromkeys(blocks.replace('\\\n', ' ').splitlines()))
+
+
 def list_commands(program):
-  lines = ''.join(list_blocks('bash')).replace('\\\n', ' ').splitlines()
-  return [line for line in lines if line.startswith(f'{program} ')]
+  return [line for line in list_lines() if line.startswith(f'{program} ')]
+
+
+def get_section(page, start, end=None):
+  """Returns a page from one heading to another."""
+  section = PAGES[page].split(f'\n{start}\n')[1]
+  return section if end is None else section.split(f'\n{end}\n')[0]
 
 
 def list_cells(section):
@@ -93,25 +117,77 @@ def small_world(monkeypatch, tmp_path):
   return tmp_path
 
 
-@pytest.mark.slow
-def test_python_examples_run(small_world, capsys):
+def test_example_of_the_readme(small_world, capsys):
   example = get_marked_block('example')
   assert len([line for line in example.splitlines() if line]) <= 10
-  blocks = list_blocks('python')
-  assert blocks[0] == example
   names = {}
   exec(compile(example, 'README.md, example', 'exec'), names)
   assert names['tracks'].positions.shape == (256, 5, 2)
   assert names['overlay'].shape == (5, 32, 48, 3)
   assert tapjax.read_video(small_world / 'tracks.mp4').shape == (5, 32, 48, 3)
   assert re.fullmatch(r'\[.*\] (True|False)\n', capsys.readouterr().out)
-  whole = names['tracks']
-  # Later examples go on from where earlier ones end.
-  for block in blocks[1:]:
-    exec(compile(block, 'README.md', 'exec'), names)
-  np.testing.assert_allclose(
-      names['positions'][0], whole.positions, rtol=0, atol=1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'page',
+    [
+        page
+        for page in PAGES
+        if page not in OUTLINES and list_blocks('python', page)
+    ],
+)
+def test_python_blocks_run(page, small_world):
+  """Later blocks of a page go on from where earlier ones end."""
+  names = {}
+  for number, block in enumerate(list_blocks('python', page)):
+    # Dataclasses look their module up.
+    names.setdefault('__name__', '__main__')
+    exec(compile(block, f'{page}, block {number}', 'exec'), names)
+    if page == 'docs/tutorials/track_a_video.md' and number == 0:
+      whole = names['tracks']
+  if page == 'docs/tutorials/track_a_video.md':
+    np.testing.assert_allclose(
+        names['positions'][0], whole.positions, rtol=0, atol=1e-3
+    )
+
+
+def test_pictures_are_drawn_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(draw_pictures, 'SIZE', (32, 48))
+  monkeypatch.setattr(draw_pictures, 'NUM_FRAMES', 3)
+  frames = draw_pictures.draw_tracks_of_demo(make_small_tracker())
+  ringed = draw_pictures.draw_rings(frames[0], np.float32([[24.0, 16.0]]))
+  changed = np.argwhere((ringed != frames[0]).any(axis=-1)) + 0.5
+  distances = np.hypot(*(changed - (16, 24)).T)
+  assert np.all(np.abs(distances - draw_pictures.RING) < 1)
+  draw_pictures.write_webp(tmp_path / 'tracks.webp', frames)
+  with Image.open(tmp_path / 'tracks.webp') as picture:
+    assert (picture.size, picture.n_frames) == ((48, 32), 3)
+
+
+def test_every_command_is_known():
+  """No line of a block is left out by the tests of this file."""
+  known = re.compile(
+      r'tapjax .*|python -m experiments\.run .*|python -m examples\.\w+ .*'
+      r'|python examples/\w+\.py .*|pip install .*|pytest.*|ruff check .*'
+      r'|pyink .*|mypy|lint-imports|sphinx-build -W docs .*'
+      r'|tensorboard --logdir.*|git (lfs install|clone .*)|python -m build'
   )
+  assert [line for line in list_lines() if not known.fullmatch(line)] == []
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_between_pages_lead_somewhere(page):
+  folder = (ROOT / page).parent
+  links = re.findall(r'\]\((?!\w+:|#)([^)#\s]+)', PAGES[page])
+  missing = [link for link in links if not (folder / link).exists()]
+  assert missing == []
+
+
+def test_readme_is_short_and_its_picture_small():
+  assert len(README.splitlines()) <= 160
+  for picture in (ROOT / 'docs' / 'images').iterdir():
+    assert picture.stat().st_size <= 2_000_000, picture
 
 
 @pytest.mark.parametrize('command', list_commands('tapjax'))
@@ -143,7 +219,7 @@ def test_experiments_parse(command):
 
 def list_installed_commands():
   """Extras, and commands that the README runs after it installs these."""
-  for block in list_blocks('bash'):
+  for block in (b for page in PAGES for b in list_blocks('bash', page)):
     extra = None
     for line in block.splitlines():
       install = re.fullmatch(r"pip install (?:-e )?'\.\[(\w+)\]'", line)
@@ -156,7 +232,7 @@ def list_installed_commands():
 def find_package(program):
   """The installed package that brings a program."""
   return next(
-      package.name
+      package.name.lower()
       for package in metadata.distributions()
       if any(
           file.stem == program and file.parent.name in ('bin', 'Scripts')
@@ -175,7 +251,9 @@ def read_extras(monkeypatch):
   monkeypatch.setitem(sys.modules, 'setuptools', setuptools)
   runpy.run_path(str(ROOT / 'setup.py'))
   return {
-      extra: {re.split(r'[<>=]', requirement)[0] for requirement in brought}
+      extra: {
+          re.split(r'[<>=]', requirement)[0].lower() for requirement in brought
+      }
       for extra, brought in arguments['extras_require'].items()
   }
 
@@ -213,13 +291,14 @@ def test_model_table_is_that_of_list_models():
       )
       for model in tapjax.list_models()
   ]
-  section = README.split('\n## Models\n')[1].split('\n### ')[0]
+  section = get_section('docs/trackers.md', '## All presets')
+  section = section.split('\n## ')[0]
   table = [line for line in section.splitlines() if line.startswith('|')]
   assert table[2:] == rows, 'the rows must be\n' + '\n'.join(rows)
 
 
 def test_locotrack_table_counts_what_the_code_does():
-  section = README.split('\n### LocoTrack\n')[1].split('\n## ')[0]
+  section = get_section('docs/trackers.md', '## LocoTrack', '## PIPs++')
   table = [line for line in section.splitlines() if line.startswith('|')]
   rows = [[cell.strip() for cell in line.split('|')[1:5]] for line in table[2:]]
   expected = []
@@ -241,7 +320,7 @@ def test_locotrack_table_counts_what_the_code_does():
 
 
 def test_benchmark_table_is_that_of_the_runner():
-  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  section = PAGES['docs/benchmarks.md']
   table = section.split('\n| benchmark | data | metric |\n')[1].split('\n\n')[0]
   named = [
       name
@@ -256,7 +335,7 @@ def test_benchmark_table_is_that_of_the_runner():
 
 
 def test_published_points_are_those_of_the_report():
-  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  section = PAGES['docs/benchmarks.md']
   rows = [
       [f'`{name}`', *(f'{x:.1f}' for x in scores[:3]), scores.source]
       for name in benchmarks.BENCHMARKS
@@ -267,23 +346,24 @@ def test_published_points_are_those_of_the_report():
 
 
 def test_addresses_of_all_data_are_listed():
-  section = README.split('\n## Benchmarks\n')[1].split('\n## ')[0]
+  section = PAGES['docs/benchmarks.md']
   listed = {row[1].strip('<>`') for row in list_cells(section) if len(row) == 2}
   published = {b.address for b in benchmarks.BENCHMARKS.values() if b.address}
   assert published <= listed
 
 
 def test_panning_movi_e_comes_by_git_lfs():
-  section = README.split('\n### Kubric\n')[1].split('\n### ')[0]
+  section = get_section('docs/tutorials/training.md', '## Kubric')
   assert '273 GB' in section
   (line,) = re.findall(r'^git clone (.*)$', section, re.M)
   address, folder = line.split()
-  assert f'<{address}>' in README
+  assert f'<{address}>' in PAGES['docs/benchmarks.md']
   assert f'`{folder.split("/", 1)[1]}/256x256/1.0.0`' in section
 
 
 def test_result_files_hold_what_is_listed(tmp_path):
-  table = README.split('| `tracks.npz` |')[1].split('\n')
+  page = PAGES['docs/tutorials/track_a_video.md']
+  table = page.split('| `tracks.npz` |')[1].split('\n')
   tracks = tapjax.Tracks(
       positions=np.zeros((1, 2, 2), np.float32),
       visible=np.ones((1, 2), bool),
@@ -306,7 +386,8 @@ def test_result_files_hold_what_is_listed(tmp_path):
     sorted(
         set(
             re.findall(
-                r'`((?:tapjax|colabs|experiments|\.ci)/[\w./]+)`', README
+                r'`((?:tapjax|tests|colabs|examples|experiments|\.ci)/[\w./]+)`',
+                '\n'.join(PAGES.values()),
             )
         )
     ),
