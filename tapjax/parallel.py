@@ -171,6 +171,9 @@ def map_shards(
   """
 
   def run(state: PyTree, *batches: PyTree) -> PyTree:
+    if mesh.size == 1 and jax.config.jax_disable_jit:
+      # Mapped without a jit, each operation would be compiled at each call.
+      return function(state, *batches)
     whole, cut = PartitionSpec(), PartitionSpec(AXIS)
     mapped = jax.shard_map(
         function,

@@ -43,9 +43,12 @@ from tapjax.types import Tracks
 Path = str | os.PathLike[str]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tracker:
   """A tracker with its weights: frames and query points in, tracks out.
+
+  Trackers of the same preset, settings and weights are equal. A tracker can be
+  pickled, and compiles anew where it arrives.
 
   Attributes:
     name: of the preset.
@@ -59,9 +62,19 @@ class Tracker:
   config: Any
   functions: TrackerFunctions
   params: Params
-  programs: Programs = dataclasses.field(
-      default_factory=Programs, repr=False, compare=False
-  )
+  programs: Programs = dataclasses.field(default_factory=Programs, repr=False)
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, Tracker):
+      return NotImplemented
+    return (
+        self.name == other.name
+        and self.config == other.config
+        and _are_equal(self.params, other.params)
+    )
+
+  def __hash__(self) -> int:
+    return hash((self.name, self.config))
 
   @property
   def visibility_threshold(self) -> float:
@@ -400,6 +413,23 @@ class Tracker:
           'it, or save as .safetensors',
           stacklevel=2,
       )
+
+
+def _are_equal(ours: Params, theirs: Params) -> bool:
+  """Returns whether weights are the same, to the last bit."""
+  if ours is theirs:
+    return True
+  ours, theirs = flatten_params(ours), flatten_params(theirs)
+
+  def is_equal(one: Any, other: Any) -> bool:
+    return one is other or (
+        (one.shape, one.dtype) == (other.shape, other.dtype)
+        and np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    )
+
+  return ours.keys() == theirs.keys() and all(
+      is_equal(array, theirs[name]) for name, array in ours.items()
+  )
 
 
 def _check_counts(num_frames: int, num_queries: int) -> None:

@@ -1,11 +1,24 @@
-"""Trackers as files: both formats, and the settings that one would lose."""
+"""Trackers as values: files of both formats, pickles, equality."""
 
+import concurrent.futures
+import copy
+import dataclasses
+import multiprocessing
+import pickle
+
+import jax
+import numpy as np
 import pytest
 
 import tapjax
+from tapjax.models import registry
+from tapjax.models import tapnet
+from tapjax.models.contract import Params
+from tapjax.models.contract import set_platform
 from tapjax.models.locotrack.config import EFFICIENTNET_B0_TINY
 from tapjax.models.locotrack.functions import LocoTrackFunctions
 from tests.support import golden
+from tests.support import sessions
 from tests.support.golden import assert_equal_params
 
 
@@ -38,3 +51,89 @@ def test_settings_that_a_haiku_file_would_lose_are_told(tmp_path):
     )
   assert again.config == config
   assert_equal_params(again, tracker)
+
+
+def make_equals():
+  """Trackers of the same values, made one by one."""
+  config = tapnet.TapNetConfig(resolution=(32, 32), channels=(8, 8, 8))
+  functions = [tapnet.TapNetFunctions(config) for _ in range(2)]
+  params = [golden.make_random_params(one) for one in functions]
+  return [
+      tapjax.Tracker('tapnet', config, one, weights)
+      for one, weights in zip(functions, params, strict=True)
+  ]
+
+
+def test_trackers_are_equal_by_preset_settings_and_weights():
+  one, other = make_equals()
+  assert one == other
+  assert hash(one) == hash(other)
+  assert len({one, other}) == 1
+  config = dataclasses.replace(one.config, resolution=(64, 32))
+  changed = jax.tree.map(lambda array: array + 1, one.params)
+  halved = jax.tree.map(lambda array: array.astype(np.float16), one.params)
+  for change in (
+      {'name': 'other'},
+      {'config': config},
+      {'params': changed},
+      {'params': halved},
+      {'params': Params({}, {})},
+  ):
+    assert dataclasses.replace(one, **change) != other
+  assert one != 'tapnet'
+
+
+def test_trackers_are_copied_and_pickled():
+  tracker, _ = make_equals()
+  frames = np.zeros((2, 32, 32, 3), np.uint8)
+  points = np.float32([[0, 8, 8]])
+  tracks = tracker.track(frames, points)
+  content = pickle.dumps(tracker)
+  # The weights, and no compiled program.
+  weights = sum(array.nbytes for array in jax.tree.leaves(tracker.params))
+  assert len(content) < weights + 50_000
+  again = pickle.loads(content)
+  for same in (again, copy.copy(tracker), copy.deepcopy(tracker)):
+    assert same == tracker
+    assert same.functions == tracker.functions
+  np.testing.assert_array_equal(
+      again.track(frames, points).positions, tracks.positions
+  )
+
+
+def test_trackers_of_every_architecture_are_pickled():
+  for preset in registry.PRESETS.values():
+    functions = preset.architecture.make_functions(preset.config)
+    # Once it was used, a tracker holds its network.
+    functions._network  # noqa: B018
+    again = pickle.loads(pickle.dumps(functions))
+    assert again == functions
+    assert hash(again) == hash(functions)
+
+
+def test_forms_for_devices_that_are_not_here_are_kept():
+  functions = set_platform(make_equals()[0].functions, 'tpu')
+  assert pickle.loads(pickle.dumps(functions)).platform == 'tpu'
+
+
+@pytest.mark.slow
+def test_trackers_go_to_spawned_processes():
+  tracker, _ = make_equals()
+  frames = np.zeros((2, 32, 32, 3), np.uint8)
+  points = np.float32([[0, 8, 8]])
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(1, context) as workers:
+    tracks = workers.submit(tracker.track, frames, points).result(300)
+  np.testing.assert_allclose(
+      tracks.positions, tracker.track(frames, points).positions, atol=1e-3
+  )
+
+
+def test_sessions_are_pickled():
+  tracker = sessions.make_tracker()
+  frames = sessions.make_frames(2)
+  session = tracker.start(frames[0], sessions.make_points(2))
+  again = pickle.loads(pickle.dumps(session))
+  _, tracks = tracker.step(session, frames[1])
+  _, others = tracker.step(again, frames[1])
+  np.testing.assert_array_equal(others.positions, tracks.positions)
