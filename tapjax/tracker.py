@@ -264,6 +264,7 @@ class Tracker:
     """
     points = checks.check_query_points(query_points)
     checks.check_queries_inside(points, len(video.frames), video.original)
+    checks.warn_of_shares(points[:, 1:], video.original, 'query_points', 2)
     checks.check_chunks(query_chunk, frame_chunk, window)
     if max_memory is not None and window is None and len(points):
       window = self.fit_window(
@@ -316,7 +317,14 @@ class Tracker:
     `radius` pixels at 256x256; see `tapjax.tracking.forward_backward`.
     """
     return forward_backward.measure_agreement(
-        lambda points: self.track_video(video, points),
+        lambda points: track(
+            self.functions,
+            self.params,
+            self.programs,
+            video,
+            points,
+            Options(),
+        ),
         checks.check_query_points(query_points),
         tracks,
         video.original,

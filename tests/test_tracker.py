@@ -116,6 +116,17 @@ def test_forms_for_devices_that_are_not_here_are_kept():
   assert pickle.loads(pickle.dumps(functions)).platform == 'tpu'
 
 
+def test_shares_of_a_frame_are_warned_of_once(monkeypatch):
+  tracker, _ = make_equals()
+  frames = np.zeros((2, 32, 32, 3), np.uint8)
+  shares = np.float32([[0, 0.5, 0.25], [1, 0.1, 0.9]])
+  monkeypatch.setattr('tapjax.tracker.track', lambda *_: 'tracks')
+  with pytest.warns(UserWarning, match='all 2 query_points lie in') as caught:
+    assert tracker.track(frames, shares) == 'tracks'
+  assert len(caught) == 1
+  assert tracker.track(frames, shares * np.float32([1, 32, 32])) == 'tracks'
+
+
 @pytest.mark.slow
 def test_trackers_go_to_spawned_processes():
   tracker, _ = make_equals()

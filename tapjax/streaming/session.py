@@ -31,6 +31,7 @@ from tapjax.streaming import slots as slot_arrays
 from tapjax.streaming.labels import check_views
 from tapjax.streaming.labels import Frames
 from tapjax.streaming.labels import View
+from tapjax.streaming.labels import warn_of_shares
 from tapjax.streaming.lost import check_rule
 from tapjax.streaming.lost import DEFAULT_RULE
 from tapjax.streaming.lost import LostRule
@@ -127,7 +128,7 @@ def step(
     rule counts as lost; the tracks do not depend on it.
   """
   check_rule(rule)
-  frames = checks.check_frames(np.asarray(frame)[None])
+  frames = checks.check_frame(np.asarray(frame))[None]
   tracks, memory = slot_arrays.track_frame(
       functions, params, session.queries, session.memory, frames
   )
@@ -153,6 +154,7 @@ def add(
   They are tracked as in a session that starts with this frame.
   """
   views = check_views(frame, points_yx)
+  warn_of_shares(views, 3)
   num_points = len(views[0].points)
   num_slots = slot_arrays.count_slots(len(session.ids) + num_points)
   if num_slots > len(session.slots):

@@ -21,8 +21,8 @@ import numpy as np
 
 from tapjax import parallel
 from tapjax.models import arrows
-from tapjax.models.contract import describe_result
 from tapjax.models.contract import describe_params
+from tapjax.models.contract import describe_result
 from tapjax.models.contract import NumFrames
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions

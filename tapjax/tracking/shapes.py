@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tapjax.models import arrows
-from tapjax.models.contract import describe_result
 from tapjax.models.contract import describe_params
+from tapjax.models.contract import describe_result
 from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
 from tapjax.types import Tracks
