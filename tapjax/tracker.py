@@ -41,6 +41,8 @@ from tapjax.tracking.track import track
 from tapjax.types import Tracks
 
 Path = str | os.PathLike[str]
+# Types of weights in files; others would lose them.
+_SAVED_DTYPES = ('float32', 'float16', 'bfloat16')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -391,6 +393,10 @@ class Tracker:
     that differ from the preset's, and `metadata`: what else to say of the
     weights. It can be half as large, with `dtype='float16'`.
     """
+    if str(np.dtype(dtype)) not in _SAVED_DTYPES:
+      raise ValueError(
+          f'dtype must be one of {", ".join(_SAVED_DTYPES)}; got {dtype!r}'
+      )
     path = pathlib.Path(path)
     if path.suffix not in ('.npy', '.safetensors'):
       raise ValueError(
@@ -427,7 +433,7 @@ def _are_equal(ours: Params, theirs: Params) -> bool:
   """Returns whether weights are the same, to the last bit."""
   if ours is theirs:
     return True
-  ours, theirs = flatten_params(ours), flatten_params(theirs)
+  mine, others = flatten_params(ours), flatten_params(theirs)
 
   def is_equal(one: Any, other: Any) -> bool:
     return one is other or (
@@ -435,8 +441,8 @@ def _are_equal(ours: Params, theirs: Params) -> bool:
         and np.asarray(one).tobytes() == np.asarray(other).tobytes()
     )
 
-  return ours.keys() == theirs.keys() and all(
-      is_equal(array, theirs[name]) for name, array in ours.items()
+  return mine.keys() == others.keys() and all(
+      is_equal(array, others[name]) for name, array in mine.items()
   )
 
 
@@ -445,5 +451,7 @@ def _check_counts(num_frames: int, num_queries: int) -> None:
       ('num_frames', num_frames),
       ('num_queries', num_queries),
   ):
-    if number < 1:
-      raise ValueError(f'{name} must be at least 1; got {number}')
+    if not isinstance(number, (int, np.integer)) or number < 1:
+      raise ValueError(
+          f'{name} must be a whole number, at least 1; got {number!r}'
+      )

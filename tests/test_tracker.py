@@ -150,3 +150,37 @@ def test_sessions_are_pickled():
   _, tracks = tracker.step(session, frames[1])
   _, others = tracker.step(again, frames[1])
   np.testing.assert_array_equal(others.positions, tracks.positions)
+
+
+@pytest.mark.parametrize('dtype', ['int8', 'float64', 'complex64'])
+def test_weights_are_not_saved_in_types_that_lose_them(tmp_path, dtype):
+  tracker, _ = make_equals()
+  with pytest.raises(ValueError, match='dtype must be one of float32, float16'):
+    tracker.save(tmp_path / 'weights.safetensors', dtype=dtype)
+  assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_saved_in_half_the_size(tmp_path):
+  tracker, _ = make_equals()
+  for dtype in ('float16', 'bfloat16'):
+    path = tmp_path / f'{dtype}.safetensors'
+    tracker.save(path, dtype=dtype)
+    again = tapjax.load(checkpoint=path)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(
+            ours, theirs, rtol=2**-8, atol=1e-6
+        ),
+        again.params,
+        tracker.params,
+    )
+
+
+def test_no_devices_are_refused():
+  tracker, _ = make_equals()
+  frames = np.zeros((2, 32, 32, 3), np.uint8)
+  with pytest.raises(
+      ValueError, match=r'devices must be a list.*; got \[\] - '
+  ):
+    tracker.track(frames, np.float32([[0, 1, 1]]), devices=[])
+  with pytest.raises(ValueError, match='num_frames must be a whole number'):
+    tracker.warmup(0, 1)

@@ -121,7 +121,8 @@ def _explain(error: Exception) -> str | None:
   try:
     jax.devices()
   except (AssertionError, RuntimeError) as reason:
-    return _describe_platform_error(reason, jax.config.jax_platforms)
+    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+    return _describe_platform_error(reason, platforms)
   return None
 
 

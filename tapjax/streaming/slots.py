@@ -19,6 +19,7 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.models import arrows
+from tapjax.models.contract import describe_params
 from tapjax.models.contract import describe_result
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
@@ -54,6 +55,19 @@ def describe_slots(
     return queries, functions.begin(points)
 
   return describe_result(make, params)
+
+
+@functools.cache
+def describe_memory(functions: TrackerFunctions, num_slots: int) -> PyTree:
+  """Returns the shapes of `describe_slots` as `(structure, sizes)`."""
+  params = describe_params(functions)
+  return get_shapes(describe_slots(functions, params, num_slots))
+
+
+def get_shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
+  """Returns the structure of a tree, and the shapes of its arrays."""
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [tuple(leaf.shape) for leaf in leaves]
 
 
 @functools.partial(jax.jit, static_argnums=0)

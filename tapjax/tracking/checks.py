@@ -54,6 +54,11 @@ def _check_colors(
         f'{hints.suggest_array(frames, name)}'
     )
   array = np.asarray(frames)
+  if array.ndim == 2 and array.shape[-1] == 3 and array.dtype != np.uint8:
+    raise ValueError(
+        f'{name} must be a uint8 array {layout}; got {array.dtype} '
+        f'{array.shape} - are these the points? {name} come first'
+    )
   if array.dtype != np.uint8:
     raise ValueError(
         f'{name} must be uint8 in 0 to 255; got {array.dtype} - '
@@ -93,6 +98,11 @@ def _check_points(
     points: object, name: str, columns: tuple[str, ...]
 ) -> Float[np.ndarray, 'n k']:
   count, each = len(columns), f'({", ".join(columns)})'
+  if points is None or isinstance(points, (str, os.PathLike, dict)):
+    raise ValueError(
+        f'{name} must be float [n, {count}], each {each}; got '
+        f'{points!r} - pass numbers, one row per point'
+    )
   try:
     array = np.asarray(points)
   except ValueError:
@@ -103,10 +113,10 @@ def _check_points(
   if array.shape in ((0,), (0, count)):
     return np.zeros((0, count), np.float32)
   if not jnp.issubdtype(array.dtype, jnp.floating):
-    raise ValueError(
-        f'{name} must be float {each}; got {array.dtype} - convert with '
-        '.astype(numpy.float32)'
-    )
+    hint = 'pass numbers, one row per point'
+    if array.dtype.kind in 'biu':
+      hint = 'convert with .astype(numpy.float32)'
+    raise ValueError(f'{name} must be float {each}; got {array.dtype} - {hint}')
   if array.ndim != 2 or array.shape[-1] != count:
     hint = 'one row per point, without a batch axis'
     if array.ndim == 2 and array.shape[-1] == count - 1 == 2:
@@ -178,7 +188,7 @@ def check_points_inside(
 def _find_inside(
     points: Float[np.ndarray, 'n k'], limits: Float[np.ndarray, 'k']
 ) -> Bool[np.ndarray, 'n']:
-  return ((points >= 0) & (points <= limits)).all(axis=-1)
+  return np.asarray(((points >= 0) & (points <= limits)).all(axis=-1))
 
 
 def warn_of_shares(
@@ -217,7 +227,8 @@ def check_chunks(
   for name, chunk in chunks.items():
     if chunk is None:
       continue
-    if not isinstance(chunk, (int, np.integer)) or chunk < 1:
+    is_number = isinstance(chunk, (int, np.integer)) and chunk is not True
+    if not is_number or int(chunk) < 1:  # type: ignore[call-overload]
       raise ValueError(f'{name} must be a whole number above 0; got {chunk!r}')
 
 
@@ -232,6 +243,8 @@ def check_memory(memory: object) -> int:
       number, prefix = float(match[1]), match[2] or ''
       base = 1024 if prefix.endswith('i') else 1000
       memory = int(number * base ** ' kMG'.index(prefix[:1] or ' '))
+  if isinstance(memory, float) and memory.is_integer():  # As in 4e9.
+    memory = int(memory)
   if not isinstance(memory, (int, np.integer)) or memory < 1:
     raise ValueError(
         "max_memory must be a number of bytes above 0, or like '4GB' or "

@@ -88,7 +88,7 @@ class Programs:
 
     Where JAX is not to compile (`JAX_DISABLE_JIT`), the stages run as they are.
     """
-    if jax.config.jax_disable_jit:
+    if not parallel.is_compiling():
       return make_stages(plan.functions, plan.shape, plan.mesh)
     dtypes = (frames, *(leaf.dtype for leaf in jax.tree.leaves(params)))
     key = plan.functions, plan.shape, plan.mesh, dtypes

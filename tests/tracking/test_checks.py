@@ -127,6 +127,11 @@ def test_advice_on_one_frame_is_right(frame):
   np.testing.assert_array_equal(checks.check_frame(mended), COLORS[0])
 
 
+def test_points_in_the_place_of_frames_are_recognized():
+  with pytest.raises(ValueError, match=r'\(5, 3\) - are these the points\? fr'):
+    checks.check_frames(np.zeros((5, 3), np.float32))
+
+
 def test_other_arrays_are_told_how_to_become_frames():
   class Tensor:
 
@@ -190,7 +195,10 @@ def test_no_query_points_are_fine(points):
     [
         (np.asarray([[0, 1, 2]]), 'must be float .*; got int64 - convert'),
         (np.asarray([[0, 1, 2j]]), 'must be float .*; got complex128'),
-        ([['0', '1', '2']], 'must be float'),
+        ([['0', '1', '2']], 'must be float.*got <U1 - pass numbers, one row'),
+        ('p.csv', r"must be float \[n, 3\], .*; got 'p.csv' - pass numbers"),
+        (None, 'must be float .*; got None - pass numbers, one row per point'),
+        ({'t': 0}, "must be float .*; got {'t': 0} - pass numbers"),
         (np.zeros(3), r'must be \[n, 3\].*; got \(3,\) - one row per point'),
         (
             np.zeros((2, 2)),
@@ -203,7 +211,19 @@ def test_no_query_points_are_fine(points):
         ),
         ([[0, 1e39, 2]], r'must be finite; got \[0.0, 1e\+39, 2.0\] in row 0'),
     ],
-    ids=['int', 'complex', 'text', 'flat', 'pairs', 'batch', 'nan', 'overflow'],
+    ids=[
+        'int',
+        'complex',
+        'text',
+        'path',
+        'none',
+        'dict',
+        'flat',
+        'pairs',
+        'batch',
+        'nan',
+        'overflow',
+    ],
 )
 def test_query_points_are_refused(points, message):
   with pytest.raises(ValueError, match=f'query_points {message}'):
@@ -321,6 +341,8 @@ def test_resolutions_are_refused(resolution):
 def test_chunks_hold_at_least_one():
   checks.check_chunks(None, None)
   checks.check_chunks(1, np.int64(2))
+  with pytest.raises(ValueError, match=r'query_chunk .* above 0; got True'):
+    checks.check_chunks(True, 1)
   with pytest.raises(ValueError, match=r'query_chunk .* above 0; got 0'):
     checks.check_chunks(0, 1)
   with pytest.raises(ValueError, match=r'frame_chunk .* above 0; got -1'):
@@ -481,7 +503,13 @@ def test_point_files_that_are_not_there(tmp_path):
 
 @pytest.mark.parametrize(
     ('text', 'expected'),
-    [('4GB', 4 * 10**9), ('1.5 MB', 1_500_000), ('2GiB', 2**31), ('9B', 9)],
+    [
+        ('4GB', 4 * 10**9),
+        (4e9, 4 * 10**9),
+        ('1.5 MB', 1_500_000),
+        ('2GiB', 2**31),
+        ('9B', 9),
+    ],
 )
 def test_memory_is_read(text, expected):
   assert checks.check_memory(text) == expected
