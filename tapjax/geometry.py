@@ -174,6 +174,11 @@ def sample_grid_points(
         'points_per_side must be at least 1; got '
         f'{points_per_side} - ask for one point or more'
     )
+  if np.shape(resolution) != (2,):
+    raise ValueError(
+        f'resolution must be (height, width); got {resolution!r} - pass '
+        'frames.shape[1:3]'
+    )
   centers = (np.arange(points_per_side) + 0.5) / points_per_side
   y, x = np.meshgrid(
       centers * resolution[0], centers * resolution[1], indexing='ij'

@@ -161,6 +161,11 @@ def make_shards(
   )
 
 
+def is_compiling() -> bool:
+  """Returns whether functions are to be compiled; not with JAX_DISABLE_JIT."""
+  return not jax.config.jax_disable_jit  # type: ignore[attr-defined]
+
+
 def map_shards(
     function: Callable[..., PyTree], mesh: Mesh, *, donate: tuple[int, ...] = ()
 ) -> jax.stages.Wrapped:
@@ -171,6 +176,9 @@ def map_shards(
   """
 
   def run(state: PyTree, *batches: PyTree) -> PyTree:
+    if mesh.size == 1 and not is_compiling():
+      # Mapped without a jit, each operation would be compiled at each call.
+      return function(state, *batches)
     whole, cut = PartitionSpec(), PartitionSpec(AXIS)
     mapped = jax.shard_map(
         function,

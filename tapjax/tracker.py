@@ -41,14 +41,16 @@ from tapjax.tracking.track import track
 from tapjax.types import Tracks
 
 Path = str | os.PathLike[str]
+# Types of weights in files; others would lose them.
+_SAVED_DTYPES = ('float32', 'float16', 'bfloat16')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tracker:
   """A tracker with its weights: frames and query points in, tracks out.
 
-  Trackers are equal by name, settings and weights, and can be pickled. Compiled
-  programs stay in the process that made them.
+  Trackers of the same preset, settings and weights are equal. A tracker can be
+  pickled, and compiles anew where it arrives.
 
   Attributes:
     name: of the preset.
@@ -68,16 +70,13 @@ class Tracker:
     if not isinstance(other, Tracker):
       return NotImplemented
     return (
-        (self.name, self.config, self.functions)
-        == (other.name, other.config, other.functions)
-    ) and _are_equal(self.params, other.params)
+        self.name == other.name
+        and self.config == other.config
+        and _are_equal(self.params, other.params)
+    )
 
   def __hash__(self) -> int:
-    return hash((self.name, self.functions))
-
-  def __getstate__(self) -> dict[str, Any]:
-    params = jax.tree.map(np.asarray, self.params)
-    return self.__dict__ | {'params': params, 'programs': Programs()}
+    return hash((self.name, self.config))
 
   @property
   def visibility_threshold(self) -> float:
@@ -267,6 +266,7 @@ class Tracker:
     """
     points = checks.check_query_points(query_points)
     checks.check_queries_inside(points, len(video.frames), video.original)
+    checks.warn_of_shares(points[:, 1:], video.original, 'query_points', 2)
     checks.check_chunks(query_chunk, frame_chunk, window)
     if max_memory is not None and window is None and len(points):
       window = self.fit_window(
@@ -319,7 +319,14 @@ class Tracker:
     `radius` pixels at 256x256; see `tapjax.tracking.forward_backward`.
     """
     return forward_backward.measure_agreement(
-        lambda points: self.track_video(video, points),
+        lambda points: track(
+            self.functions,
+            self.params,
+            self.programs,
+            video,
+            points,
+            Options(),
+        ),
         checks.check_query_points(query_points),
         tracks,
         video.original,
@@ -386,6 +393,10 @@ class Tracker:
     that differ from the preset's, and `metadata`: what else to say of the
     weights. It can be half as large, with `dtype='float16'`.
     """
+    if str(np.dtype(dtype)) not in _SAVED_DTYPES:
+      raise ValueError(
+          f'dtype must be one of {", ".join(_SAVED_DTYPES)}; got {dtype!r}'
+      )
     path = pathlib.Path(path)
     if path.suffix not in ('.npy', '.safetensors'):
       raise ValueError(
@@ -418,20 +429,29 @@ class Tracker:
       )
 
 
+def _are_equal(ours: Params, theirs: Params) -> bool:
+  """Returns whether weights are the same, to the last bit."""
+  if ours is theirs:
+    return True
+  mine, others = flatten_params(ours), flatten_params(theirs)
+
+  def is_equal(one: Any, other: Any) -> bool:
+    return one is other or (
+        (one.shape, one.dtype) == (other.shape, other.dtype)
+        and np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    )
+
+  return mine.keys() == others.keys() and all(
+      is_equal(array, others[name]) for name, array in mine.items()
+  )
+
+
 def _check_counts(num_frames: int, num_queries: int) -> None:
   for name, number in (
       ('num_frames', num_frames),
       ('num_queries', num_queries),
   ):
-    if number < 1:
-      raise ValueError(f'{name} must be at least 1; got {number}')
-
-
-def _are_equal(a: Params, b: Params) -> bool:
-  """Returns whether parameters have the same names and the same values."""
-  if a is b:
-    return True
-  mine, others = flatten_params(a), flatten_params(b)
-  return mine.keys() == others.keys() and all(
-      np.array_equal(mine[name], others[name]) for name in mine
-  )
+    if not isinstance(number, (int, np.integer)) or number < 1:
+      raise ValueError(
+          f'{name} must be a whole number, at least 1; got {number!r}'
+      )

@@ -79,3 +79,9 @@ def test_aligned_corners_stay_put(size):
   columns = np.linspace(0, 3, size[1])
   np.testing.assert_allclose(resized[0, :, 0, 0], rows, atol=1e-6)
   np.testing.assert_allclose(resized[0, 0, :, 1], columns, atol=1e-6)
+
+
+@pytest.mark.parametrize('resolution', [(4,), (2, 4, 6, 3)], ids=str)
+def test_grids_cover_a_height_and_a_width(resolution):
+  with pytest.raises(ValueError, match=r'resolution must be \(height, width\)'):
+    geometry.sample_grid_points(resolution, 2)

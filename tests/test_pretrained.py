@@ -14,6 +14,8 @@ def test_resolution_is_a_setting(tapnet_file):
     ('arguments', 'message'),
     [
         ({'name': 'tapirr'}, 'did you mean tapir'),
+        ({'name': 'TAPIR-Tiny'}, 'did you mean tapir_tiny'),
+        ({'name': 'w/tapir.npy'}, "file of weights, pass checkpoint='w/tapir"),
         ({'resolution': (0, 4)}, r'resolution must be \(height, width\)'),
         ({'resolution': (64,)}, r'resolution must be \(height, width\)'),
         ({'resolution': (60, 64)}, 'multiples of 8'),

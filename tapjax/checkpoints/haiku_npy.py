@@ -12,6 +12,7 @@ import pathlib
 import re
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from tapjax import files
@@ -130,7 +131,7 @@ def _check_mapping(
 def _check_array(value: Any, path: pathlib.Path, place: str) -> np.ndarray:
   if isinstance(value, np.ndarray | np.generic):
     array = np.asarray(value)
-    if array.dtype.kind in 'biufc' or array.dtype.name == 'bfloat16':
+    if array.dtype.kind in 'biufc' or array.dtype == ml_dtypes.bfloat16:
       return array
   raise ValueError(
       f'{path}: {place} must be an array of numbers; got a value'

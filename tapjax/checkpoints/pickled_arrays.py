@@ -16,9 +16,14 @@ import numpy as np
 
 from tapjax.checkpoints import placeholders
 
+# Classes under which programs have pickled the type, first the present one.
+_BFLOAT16 = (
+    'ml_dtypes.bfloat16',
+    'ml_dtypes._ml_dtypes_ext.bfloat16',
+    'jaxlib.xla_extension.bfloat16',
+    'jaxlib._jax.bfloat16',
+)
 _SAFE_DTYPE = re.compile(r'b1|[iu][1248]|f[248]|c8|c16|S\d{1,9}|O[48]')
-# Names of the type of bfloat16 arrays, which JAX saves too.
-_BFLOAT16 = ('ml_dtypes.bfloat16', 'ml_dtypes._ml_dtypes_ext.bfloat16')
 _BYTE_ORDERS = ('<', '>', '=', '|')
 _MOST_AXES = 32
 
@@ -26,19 +31,13 @@ _Bytes = bytes | bytearray | memoryview
 
 
 class _Dtype(placeholders.Unfinished):
-  """`numpy.dtype(text, align, copy)`; the byte order is in its state."""
+  """`numpy.dtype(kind, align, copy)`; the byte order is in its state."""
 
   __slots__ = ('_dtype',)
 
-  def __init__(self, text: Any, *unused_flags: Any):
+  def __init__(self, kind: Any, *unused_flags: Any):
     super().__init__('numpy.dtype')
-    self._dtype: np.dtype
-    if isinstance(text, str) and _SAFE_DTYPE.fullmatch(text):
-      self._dtype = np.dtype(text)
-    elif describe(text) in _BFLOAT16:
-      self._dtype = np.dtype(ml_dtypes.bfloat16)
-    else:
-      raise ValueError(f'dtype {describe(text)} is not supported')
+    self._dtype = _find_dtype(kind)
 
   def finish(self, state: Any) -> np.dtype:
     if not isinstance(state, tuple) or len(state) < 5:
@@ -49,6 +48,15 @@ class _Dtype(placeholders.Unfinished):
     if any(part is not None for part in (subarray, names, fields)):
       raise ValueError('structured dtypes are not supported')
     return self._dtype.newbyteorder(cast(Any, order))
+
+
+def _find_dtype(kind: Any) -> np.dtype:
+  """Returns the type of a text, or of the class that stands for bfloat16."""
+  if isinstance(kind, str) and _SAFE_DTYPE.fullmatch(kind):
+    return np.dtype(kind)
+  if isinstance(kind, placeholders.Placeholder) and kind.name in _BFLOAT16:
+    return np.dtype(ml_dtypes.bfloat16)
+  raise ValueError(f'dtype {describe(kind)} is not supported')
 
 
 class _Array(placeholders.Unfinished):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import difflib
 import importlib
-import os
 import sys
 import types
 from typing import Any, NoReturn
@@ -13,11 +13,10 @@ import warnings
 from absl import flags
 
 import tapjax
-from tapjax.cli.progress import join_lines
+from tapjax.cli.progress import open_closed_streams
 from tapjax.cli.progress import show
+from tapjax.cli.progress import show_message
 
-# Exit status of a shell's command that SIGPIPE ended.
-_BROKEN_PIPE = 141
 # Summaries by name; the module of `track-objects` is track_objects.py.
 COMMANDS = {
     'track': 'Track points through a video.',
@@ -32,59 +31,41 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
   """Runs a command and exits with its status."""
-  status = run_command(list(sys.argv if argv is None else argv))
-  try:
-    if sys.stdout is not None:
-      sys.stdout.flush()
-  except BrokenPipeError:
-    status = _BROKEN_PIPE
-  if status == _BROKEN_PIPE:
-    # Python would complain of the same at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  sys.exit(status)
+  open_closed_streams()
+  sys.exit(run_command(list(sys.argv if argv is None else argv)))
 
 
 def run_command(argv: list[str]) -> int:
   """Runs a command and returns the exit status.
 
-  0: done; 1: bad input; 2: wrong flags; 130: interrupted; 141: nobody reads the
-  output. Other errors are bugs and are raised.
+  0: done; 1: bad input; 2: wrong flags; 130: interrupted. Other errors are bugs
+  and are raised.
   """
   name = argv[1] if len(argv) > 1 else ''
-  if name in ('', 'help', '-h', '--help'):
-    show(_describe_usage())
-    return 0 if name else 2
-  if name == '--version':
-    show(f'tapjax {tapjax.__version__}')
-    return 0
-  if name not in COMMANDS:
-    _show_error(f'unknown command {name!r}; use {", ".join(COMMANDS)}')
-    return 2
-  command = import_command(name)
-  values = flags.FlagValues()
-  command.define_flags(values)
-  if {'-h', '--help'} & set(argv[2:]):
-    show(f'{COMMANDS[name]}\n{_describe_flags(values)}')
-    return 0
   try:
-    rest = values([f'tapjax {name}', *argv[2:]])[1:]
-    if rest:
-      raise flags.Error(f'unexpected argument {rest[0]!r}; flags begin with --')
-    _check_platform()
-    with _show_warnings():
-      command.run(values)
+    if name in ('', 'help', '-h', '--help'):
+      show(_describe_usage())
+      return 0 if name else 2
+    if name == '--version':
+      show(f'tapjax {tapjax.__version__}')
+      return 0
+    if name not in COMMANDS:
+      close = difflib.get_close_matches(name, COMMANDS, 1)
+      hint = f' - did you mean {close[0]}?' if close else ''
+      _show_error(f'unknown command {name!r}; use {", ".join(COMMANDS)}{hint}')
+      return 2
+    _run(name, argv[2:])
   except flags.Error as error:
     _show_error(f'{error} - see tapjax {name} --help')
     return 2
-  except BrokenPipeError:
-    return _BROKEN_PIPE
   except (ValueError, OSError) as error:
     _show_error(str(error))
     return 1
-  except (MemoryError, RuntimeError) as error:
-    if not _is_out_of_memory(error):
+  except (AssertionError, MemoryError, RuntimeError) as error:
+    message = _explain(error)
+    if message is None:
       raise
-    _show_error(f'{error} - choose a smaller --resolution, or fewer points')
+    _show_error(message)
     return 1
   except KeyboardInterrupt:
     _show_error('interrupted')
@@ -92,22 +73,18 @@ def run_command(argv: list[str]) -> int:
   return 0
 
 
-def _check_platform() -> None:
-  """Raises ValueError if JAX_PLATFORMS names none that JAX can use here."""
-  wanted = os.environ.get('JAX_PLATFORMS')
-  if not wanted:
+def _run(name: str, arguments: list[str]) -> None:
+  command = import_command(name)
+  values = flags.FlagValues()
+  command.define_flags(values)
+  if {'-h', '--help'} & set(arguments):
+    show(f'{COMMANDS[name]}\n{_describe_flags(values)}')
     return
-  import jax
-
-  try:
-    jax.devices()
-  except (AssertionError, RuntimeError) as error:
-    reason = str(error).partition('\n')[0].partition(' (set JAX_')[0]
-    raise ValueError(
-        f'JAX_PLATFORMS={wanted} names no device that JAX can use here'
-        f'{f" ({reason})" if reason else ""} - unset it, or install JAX for '
-        'that device'
-    ) from None
+  rest = values([f'tapjax {name}', *arguments])[1:]
+  if rest:
+    raise flags.Error(f'unexpected argument {rest[0]!r}; flags begin with --')
+  with _show_warnings():
+    command.run(values)
 
 
 def import_command(name: str) -> types.ModuleType:
@@ -119,7 +96,11 @@ def _describe_usage() -> str:
   """Returns the names and summaries of all commands."""
   lines = ['Tracks any point through a video.', '']
   lines += [f'  tapjax {name:14} {text}' for name, text in COMMANDS.items()]
-  lines += ['', 'tapjax COMMAND --help lists the flags of a command.']
+  lines += [
+      '',
+      'tapjax COMMAND --help lists the flags of a command.',
+      'tapjax --version prints the version.',
+  ]
   return '\n'.join(lines)
 
 
@@ -129,6 +110,42 @@ def _describe_flags(values: flags.FlagValues) -> str:
   for name in values:
     values.register_flag_by_module('flags', values[name])
   return values.module_help('flags').partition('flags:')[2].rstrip()
+
+
+def _explain(error: Exception) -> str | None:
+  """Returns a message for an error of JAX or the machine; None for others."""
+  if _is_out_of_memory(error):
+    return f'{error} - choose a smaller --resolution, or fewer points'
+  import jax
+
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as reason:
+    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+    return _describe_platform_error(reason, platforms)
+  return None
+
+
+def _describe_platform_error(reason: Exception, platforms: str | None) -> str:
+  """Returns a message for a platform on which JAX cannot start.
+
+  JAX says why in some cases, and fails an assertion in others.
+  """
+  cause = str(reason).partition(' (set JAX_PLATFORMS')[0]
+  cause = cause and f' ({cause})'
+  if not platforms:
+    return (
+        f'JAX cannot start on the devices of this machine{cause} - set '
+        'JAX_PLATFORMS=cpu to do without them'
+    )
+  install = ''
+  for name, extra in (('cuda', 'cuda12'), ('tpu', 'tpu')):
+    if name in platforms:
+      install = f"; for a {name} device run pip install 'jax[{extra}]'"
+  return (
+      'JAX_PLATFORMS must name a platform on which JAX can start here; got '
+      f'{platforms!r}{cause} - unset it or set JAX_PLATFORMS=cpu{install}'
+  )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -151,7 +168,7 @@ def _show_warnings() -> Iterator[None]:
 
     def show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
       del args, kwargs
-      _show_line('warning', str(message))
+      show_message(f'warning: {message}')
 
     warnings.simplefilter('default', UserWarning)
     warnings.showwarning = show_warning
@@ -159,10 +176,4 @@ def _show_warnings() -> Iterator[None]:
 
 
 def _show_error(message: str) -> None:
-  _show_line('error', message)
-
-
-def _show_line(kind: str, message: str) -> None:
-  """Writes a message to stderr as one line, unless stderr is closed."""
-  if sys.stderr is not None:
-    sys.stderr.write(f'tapjax: {kind}: {join_lines(message)}\n')
+  show_message(f'error: {message}')

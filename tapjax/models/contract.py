@@ -108,10 +108,12 @@ class TrackerFunctions(abc.ABC):
   guesses_first: bool = True
   shortest_padded: int = 1
 
-  def __getstate__(self) -> dict[str, Any]:
-    """Returns the fields; what is cached beside them is made anew."""
-    fields = dataclasses.fields(self)  # type: ignore[arg-type]
-    return {field.name: getattr(self, field.name) for field in fields}
+  def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    # Networks are made anew. A tracker in the forms of this process's devices
+    # takes those of the devices where it arrives.
+    is_local = self.platform == jax.default_backend()
+    platform = None if is_local else self.platform
+    return _restore, (type(self), self.config, platform)
 
   @property
   def resolution(self) -> Resolution:
@@ -255,6 +257,12 @@ class TrackerFunctions(abc.ABC):
       raise ValueError(f'window must be at least {shortest}; got {window}')
 
 
+def _restore(
+    make: Callable[..., TrackerFunctions], config: Any, platform: str | None
+) -> TrackerFunctions:
+  return make(config) if platform is None else make(config, platform)
+
+
 def with_precision(method: Function) -> Function:
   """Runs a method of a tracker with matrix products at `config.precision`."""
 
@@ -312,13 +320,22 @@ def _cast(tree: PyTree, old: Any, new: Any) -> PyTree:
   )
 
 
+def describe_result(function: Callable[..., PyTree], *arguments: Any) -> PyTree:
+  """Returns the shapes of a result, as `jax.eval_shape` does.
+
+  Loops are traced as loops, also with `JAX_DISABLE_JIT`: nothing runs.
+  """
+  with jax.disable_jit(False):  # noqa: FBT003
+    return jax.eval_shape(function, *arguments)
+
+
 @functools.cache
 def describe_params(
     functions: TrackerFunctions, dtypes: tuple[np.dtype, ...] | None = None
 ) -> Params:
   """Returns the shapes of a tracker's parameters, of these types or its own."""
   # The key is made inside as well, where nothing is compiled for it.
-  params = jax.eval_shape(lambda: functions.init(jax.random.key(0)))
+  params = describe_result(lambda: functions.init(jax.random.key(0)))
   if dtypes is None:
     return params
   leaves, structure = jax.tree.flatten(params)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import difflib
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -320,8 +321,11 @@ def get_preset(name: str) -> Preset:
   """Returns a preset; ValueError for an unknown one lists those known."""
   if name in PRESETS:
     return PRESETS[name]
-  close = difflib.get_close_matches(str(name), PRESETS, 1)
+  spelled = str(name).lower().replace('-', '_')
+  close = difflib.get_close_matches(spelled, PRESETS, 1)
   hint = f' - did you mean {close[0]}?' if close else ''
+  if pathlib.Path(str(name)).suffix:
+    hint = f' - to read a file of weights, pass checkpoint={str(name)!r}'
   raise ValueError(
       f'name must be one of {", ".join(PRESETS)}; got {name!r}{hint}'
   )

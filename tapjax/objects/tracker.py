@@ -159,7 +159,7 @@ def stream_objects(
   lifecycle: ObjectLifecycle | None = None
   sides: dict[int, np.ndarray] = {}
   for index, frame in enumerate(frames):
-    checks.check_frames(np.asarray(frame)[None])
+    checks.check_frame(np.asarray(frame))
     if lifecycle is None:
       lifecycle = ObjectLifecycle(source, settings, frame.shape[:2])
     source.step(frame)

@@ -31,23 +31,16 @@ class View(NamedTuple):
 
 def check_points(frame: object, points_yx: object) -> Float[np.ndarray, 'n 3']:
   """Returns points (y, x) of a frame as queries (t, y, x), or ValueError."""
-  frames = checks.check_frames(np.asarray(frame)[None])
-  points = np.asarray(points_yx)
-  if points.shape in ((0,), (0, 2)):
-    return np.zeros((0, 3), np.float32)
-  if points.ndim != 2 or points.shape[1] != 2:
-    raise ValueError(
-        f'points_yx must be [n, 2], each (y, x); got {list(points.shape)}'
-    )
-  points = checks.check_query_points(
-      np.concatenate([np.zeros((len(points), 1), points.dtype), points], 1)
-  )
-  checks.check_queries_inside(points, 1, frames.shape[1:3])
-  return points
+  size = checks.check_frame(np.asarray(frame)).shape[:2]
+  points = checks.check_points_yx(points_yx)
+  checks.check_points_inside(points, size)
+  return np.pad(points, ((0, 0), (1, 0)))
 
 
 def check_views(frame: object, points_yx: object) -> list[View]:
   """Returns points on one frame or on several; raises ValueError for others."""
+  if not isinstance(frame, (list, tuple, np.ndarray, jax.Array)):
+    checks.check_frame(frame)
   is_one = isinstance(frame, (np.ndarray, jax.Array)) and frame.ndim < 4
   if is_one:
     points = check_points(frame, points_yx)
@@ -71,3 +64,11 @@ def check_views(frame: object, points_yx: object) -> list[View]:
       View(np.asarray(one), check_points(one, label), known)
       for one, label, known in zip(frames, labels, given, strict=True)
   ]
+
+
+def warn_of_shares(views: list[View], stacklevel: int) -> None:
+  """Warns of points that look like shares of a frame, not like pixels."""
+  for view in views:
+    points = view.points[view.given, 1:]
+    size = view.frame.shape[:2]
+    checks.warn_of_shares(points, size, 'points_yx', stacklevel + 1)

@@ -31,6 +31,7 @@ from tapjax.streaming import slots as slot_arrays
 from tapjax.streaming.labels import check_views
 from tapjax.streaming.labels import Frames
 from tapjax.streaming.labels import View
+from tapjax.streaming.labels import warn_of_shares
 from tapjax.streaming.lost import check_rule
 from tapjax.streaming.lost import DEFAULT_RULE
 from tapjax.streaming.lost import LostRule
@@ -127,7 +128,8 @@ def step(
     rule counts as lost; the tracks do not depend on it.
   """
   check_rule(rule)
-  frames = checks.check_frames(np.asarray(frame)[None])
+  _check_session(functions, session)
+  frames = checks.check_frame(np.asarray(frame))[None]
   tracks, memory = slot_arrays.track_frame(
       functions, params, session.queries, session.memory, frames
   )
@@ -152,7 +154,9 @@ def add(
 
   They are tracked as in a session that starts with this frame.
   """
+  _check_session(functions, session)
   views = check_views(frame, points_yx)
+  warn_of_shares(views, 3)
   num_points = len(views[0].points)
   num_slots = slot_arrays.count_slots(len(session.ids) + num_points)
   if num_slots > len(session.slots):
@@ -245,6 +249,21 @@ def _describe_views(
         place(view.given / count),
     )
   return slot_arrays.replace_slots(functions, *old, total, is_new)
+
+
+def _check_session(functions: TrackerFunctions, session: object) -> None:
+  """Raises ValueError unless a session is one of this tracker."""
+  if not isinstance(session, Session):
+    raise ValueError(
+        'session must be what start returned, or step as the first of two; got '
+        f'{type(session).__name__}'
+    )
+  expected = slot_arrays.describe_memory(functions, len(session.slots))
+  if slot_arrays.get_shapes((session.queries, session.memory)) != expected:
+    raise ValueError(
+        'session must be of this tracker; it is one of another tracker or '
+        'setting - start it anew'
+    )
 
 
 def _order_slots(session: Session) -> Int[np.ndarray, 'n']:

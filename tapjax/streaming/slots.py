@@ -19,6 +19,8 @@ from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
 from tapjax.models import arrows
+from tapjax.models.contract import describe_params
+from tapjax.models.contract import describe_result
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
@@ -45,14 +47,27 @@ def describe_slots(
         'whole video - use one that `tapjax models` says streams'
     )
 
-  def describe(params: Params) -> tuple[PyTree, PyTree]:
+  def make(params: Params) -> tuple[PyTree, PyTree]:
     video = jnp.zeros((1, 1, *functions.resolution, 3), jnp.float32)
     points = jnp.zeros((1, num_slots, 3), jnp.float32)
     features = arrows.encode_segment(functions, params, video)
     queries = arrows.describe_queries(functions, params, features, points)
     return queries, functions.begin(points)
 
-  return jax.eval_shape(describe, params)
+  return describe_result(make, params)
+
+
+@functools.cache
+def describe_memory(functions: TrackerFunctions, num_slots: int) -> PyTree:
+  """Returns the shapes of `describe_slots` as `(structure, sizes)`."""
+  params = describe_params(functions)
+  return get_shapes(describe_slots(functions, params, num_slots))
+
+
+def get_shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
+  """Returns the structure of a tree, and the shapes of its arrays."""
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [tuple(leaf.shape) for leaf in leaves]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -119,7 +134,7 @@ def replace_slots(
   """Takes query features of new slots from `fresh`; clears their memory."""
   num_slots = is_new.shape[0]
   fewer, more = (
-      jax.eval_shape(lambda num=num: functions.begin(jnp.zeros((1, num, 3))))
+      describe_result(lambda num=num: functions.begin(jnp.zeros((1, num, 3))))
       for num in (num_slots, num_slots + 1)
   )
 

@@ -11,14 +11,14 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
 from tapjax.geometry import Resolution
+from tapjax.tracking import hints
 
-# In smaller videos several queries may well be in the first pixel.
-_FEW_PIXELS = 8
 # What NumPy raises for archives that are damaged, or of a stranger kind.
 _DAMAGE = (
     EOFError,
@@ -36,62 +36,46 @@ _DAMAGE = (
 
 def check_frames(frames: object) -> UInt8[np.ndarray, 't h w 3']:
   """Returns frames as an array, or raises ValueError."""
+  return _check_colors(frames, 'frames', ('t', 'h', 'w'))
+
+
+def check_frame(frame: object) -> UInt8[np.ndarray, 'h w 3']:
+  """Returns one frame as an array, or raises ValueError."""
+  return _check_colors(frame, 'frame', ('h', 'w'))
+
+
+def _check_colors(
+    frames: object, name: str, axes: tuple[str, ...]
+) -> UInt8[np.ndarray, '*b h w 3']:
+  layout = f'[{", ".join(axes)}, 3]'
   if not isinstance(frames, (np.ndarray, jax.Array)):
     raise ValueError(
-        'frames must be a uint8 array [t, h, w, 3]; got '
-        f'{type(frames).__name__} - read a file with tapjax.read_video, or '
-        'stack the frames with numpy.stack'
+        f'{name} must be a uint8 array {layout}; got {type(frames).__name__} - '
+        f'{hints.suggest_array(frames, name)}'
     )
   array = np.asarray(frames)
-  if array.dtype != np.uint8:
-    hint = 'bring colors to that range, then .astype(numpy.uint8)'
-    if jnp.issubdtype(array.dtype, np.floating) and array.size:
-      low, high = float(array.min()), float(array.max())
-      if low >= 0 and high <= 1:
-        hint = (
-            'colors lie in [0, 1]: pass (255 * frames).round().astype('
-            'numpy.uint8)'
-        )
-      elif low >= -1 and high <= 1:
-        hint = (
-            'colors lie in [-1, 1]: pass (127.5 * (frames + 1)).round().astype('
-            'numpy.uint8)'
-        )
+  if array.ndim == 2 and array.shape[-1] == 3 and array.dtype != np.uint8:
     raise ValueError(
-        f'frames must be uint8 in 0 to 255; got {array.dtype} - {hint}'
+        f'{name} must be a uint8 array {layout}; got {array.dtype} '
+        f'{array.shape} - are these the points? {name} come first'
     )
-  if array.ndim != 4 or array.shape[-1] != 3:
-    hint = _find_frames_hint(array.shape)
-    raise ValueError(f'frames must be [t, h, w, 3]; got {array.shape}{hint}')
+  if array.dtype != np.uint8:
+    raise ValueError(
+        f'{name} must be uint8 in 0 to 255; got {array.dtype} - '
+        f'{hints.suggest_colors(array, name)}'
+    )
+  num_axes = len(axes) + 1
+  if array.ndim != num_axes or array.shape[-1] != 3:
+    raise ValueError(
+        f'{name} must be {layout}; got {array.shape}'
+        f'{hints.suggest_layout(array.shape, name, num_axes)}'
+    )
   if 0 in array.shape:
     raise ValueError(
-        f'frames must hold at least one pixel of one frame; got {array.shape} '
+        f'{name} must hold at least one pixel of one frame; got {array.shape} '
         '- was the video read to its end before?'
     )
   return array
-
-
-def _find_frames_hint(shape: tuple[int, ...]) -> str:
-  """Returns the likely mend for frames of a wrong shape."""
-  match shape:
-    case (_, _, 3):
-      return ' - one frame? add a time axis: frames[None]'
-    case (_, _, _):
-      return (
-          ' - gray? repeat the channel: '
-          'numpy.repeat(frames[..., None], 3, axis=-1)'
-      )
-    case (_, _, _, 1):
-      return ' - gray? repeat the channel: numpy.repeat(frames, 3, axis=-1)'
-    case (_, _, _, 4):
-      return ' - RGBA? drop the last channel: frames[..., :3]'
-    case (_, 3, _, _):
-      return ' - channels first? pass frames.transpose(0, 2, 3, 1)'
-    case (1, _, _, _, 3):
-      return ' - a batch of one? pass frames[0]'
-    case (_, _, _, _, 3):
-      return ' - a batch? pass one video at a time'
-  return ''
 
 
 def check_query_points(query_points: object) -> Float[np.ndarray, 'n 3']:
@@ -99,36 +83,60 @@ def check_query_points(query_points: object) -> Float[np.ndarray, 'n 3']:
 
   An empty list is zero queries.
   """
+  return _check_points(query_points, 'query_points', ('t', 'y', 'x'))
+
+
+def check_points_yx(points_yx: object) -> Float[np.ndarray, 'n 2']:
+  """Returns points (y, x) as float32, or raises ValueError.
+
+  An empty list is no points.
+  """
+  return _check_points(points_yx, 'points_yx', ('y', 'x'))
+
+
+def _check_points(
+    points: object, name: str, columns: tuple[str, ...]
+) -> Float[np.ndarray, 'n k']:
+  count, each = len(columns), f'({", ".join(columns)})'
+  if points is None or isinstance(points, (str, os.PathLike, dict)):
+    raise ValueError(
+        f'{name} must be float [n, {count}], each {each}; got '
+        f'{points!r} - pass numbers, one row per point'
+    )
   try:
-    array = np.asarray(query_points)
+    array = np.asarray(points)
   except ValueError:
     raise ValueError(
-        'query_points must be [n, 3], each (t, y, x); got rows of different '
+        f'{name} must be [n, {count}], each {each}; got rows of different '
         'lengths'
     ) from None
-  if array.shape in ((0,), (0, 3)):
-    return np.zeros((0, 3), np.float32)
-  # Unlike NumPy's, this one knows bfloat16.
-  if not jnp.issubdtype(array.dtype, np.floating):
+  if array.shape in ((0,), (0, count)):
+    return np.zeros((0, count), np.float32)
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    hint = 'pass numbers, one row per point'
+    if array.dtype.kind in 'biu':
+      hint = 'convert with .astype(numpy.float32)'
+    raise ValueError(f'{name} must be float {each}; got {array.dtype} - {hint}')
+  if array.ndim != 2 or array.shape[-1] != count:
+    hint = 'one row per point, without a batch axis'
+    if array.ndim == 2 and array.shape[-1] == count - 1 == 2:
+      hint = (
+          'for points (y, x) of the first frame, pass '
+          f'numpy.insert({name}, 0, 0, axis=1)'
+      )
     raise ValueError(
-        f'query_points must be float (t, y, x); got {array.dtype} - convert '
-        'with .astype(numpy.float32)'
-    )
-  if array.ndim != 2 or array.shape[-1] != 3:
-    raise ValueError(
-        'query_points must be [n, 3], each (t, y, x); got '
-        f'{array.shape} - one row per point, without a batch axis'
+        f'{name} must be [n, {count}], each {each}; got {array.shape} - {hint}'
     )
   with np.errstate(over='ignore'):
-    points = array.astype(np.float32)
-  finite = np.isfinite(points).all(axis=-1)
+    known = array.astype(np.float32)
+  finite = np.isfinite(known).all(axis=-1)
   if not finite.all():
     row = int(np.argmin(finite))
     raise ValueError(
-        f'query_points must be finite; got {array[row].tolist()} in row {row} '
-        f'({np.sum(~finite)} such rows) - drop these queries'
+        f'{name} must be finite; got {array[row].tolist()} in row {row} '
+        f'({np.sum(~finite)} such rows) - drop these points'
     )
-  return points
+  return known
 
 
 def check_queries_inside(
@@ -142,9 +150,8 @@ def check_queries_inside(
   """
   last = np.inf if num_frames is None else num_frames - 1
   limits = np.asarray([last, *resolution], np.float32)
-  inside = ((query_points >= 0) & (query_points <= limits)).all(axis=-1)
+  inside = _find_inside(query_points, limits)
   if inside.all():
-    _warn_of_normalized(query_points, resolution)
     return
   row = int(np.argmin(inside))
   t, y, x = query_points[row].tolist()
@@ -154,42 +161,45 @@ def check_queries_inside(
       f'{resolution[0]} and 0 <= x <= {resolution[1]}; got '
       f'({t:g}, {y:g}, {x:g}) in row {row} '
       f'({np.sum(~inside)} such rows) - '
-      + _find_query_hint(query_points, limits)
+      f'{hints.suggest_order(query_points, limits, "query_points")}'
   )
 
 
-def _find_query_hint(
-    query_points: Float[np.ndarray, 'n 3'], limits: Float[np.ndarray, '3']
-) -> str:
-  """Returns the likely mend for queries outside of the video."""
-  orders = {'(t, x, y)': [0, 2, 1], '(x, y, t)': [2, 1, 0]}
-  for name, order in orders.items():
-    points = query_points[:, order]
-    if ((points >= 0) & (points <= limits)).all():
-      return (
-          f'all of them fit as {name}: pass query_points[:, {order}], which is '
-          '(t, y, x)'
-      )
-  return 'is the order (t, y, x), in pixels?'
-
-
-def _warn_of_normalized(
-    query_points: Float[np.ndarray, 'n 3'], resolution: Resolution
+def check_points_inside(
+    points_yx: Float[np.ndarray, 'n 2'], resolution: Resolution
 ) -> None:
-  """Warns where all of several queries lie in the first pixel."""
-  positions = query_points[:, 1:]
-  if (
-      len(positions) > 1
-      and min(resolution) > _FEW_PIXELS
-      and (positions <= 1).all()
-      and len(np.unique(positions, axis=0)) > 1
-  ):
-    warnings.warn(
-        f'all {len(positions)} query_points lie in the first pixel of '
-        f'{resolution[1]}x{resolution[0]} ones - if they are normalized to '
-        '[0, 1], multiply y by the height and x by the width',
-        stacklevel=4,
-    )
+  """Raises ValueError where a point (y, x) lies outside of its frame."""
+  limits = np.asarray(resolution, np.float32)
+  inside = _find_inside(points_yx, limits)
+  if inside.all():
+    return
+  row = int(np.argmin(inside))
+  y, x = points_yx[row].tolist()
+  hint = 'is the order (y, x), in pixels?'
+  if _find_inside(points_yx[:, ::-1], limits).all():
+    hint = 'all lie inside as (x, y): pass points_yx[:, ::-1]'
+  raise ValueError(
+      'points_yx must lie in the frame, (y, x) with 0 <= y <= '
+      f'{resolution[0]} and 0 <= x <= {resolution[1]}; got ({y:g}, {x:g}) in '
+      f'row {row} ({np.sum(~inside)} such rows) - {hint}'
+  )
+
+
+def _find_inside(
+    points: Float[np.ndarray, 'n k'], limits: Float[np.ndarray, 'k']
+) -> Bool[np.ndarray, 'n']:
+  return np.asarray(((points >= 0) & (points <= limits)).all(axis=-1))
+
+
+def warn_of_shares(
+    points_yx: Float[np.ndarray, 'n 2'],
+    resolution: Resolution,
+    name: str,
+    stacklevel: int,
+) -> None:
+  """Warns of points that look like shares of a frame, not like pixels."""
+  if message := hints.describe_shares(points_yx, resolution, name):
+    warnings.warn(message, stacklevel=stacklevel + 1)
 
 
 def check_resolution(resolution: object) -> Resolution:
@@ -217,7 +227,8 @@ def check_chunks(
   for name, chunk in chunks.items():
     if chunk is None:
       continue
-    if not isinstance(chunk, (int, np.integer)) or chunk < 1:
+    is_number = isinstance(chunk, (int, np.integer)) and chunk is not True
+    if not is_number or int(chunk) < 1:  # type: ignore[call-overload]
       raise ValueError(f'{name} must be a whole number above 0; got {chunk!r}')
 
 
@@ -232,6 +243,8 @@ def check_memory(memory: object) -> int:
       number, prefix = float(match[1]), match[2] or ''
       base = 1024 if prefix.endswith('i') else 1000
       memory = int(number * base ** ' kMG'.index(prefix[:1] or ' '))
+  if isinstance(memory, float) and memory.is_integer():  # As in 4e9.
+    memory = int(memory)
   if not isinstance(memory, (int, np.integer)) or memory < 1:
     raise ValueError(
         "max_memory must be a number of bytes above 0, or like '4GB' or "
@@ -276,7 +289,9 @@ def _read_npz_points(path: pathlib.Path) -> np.ndarray:
     with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
       names = archive.files
       if 'query_points' in names:
-        return np.asarray(archive['query_points'])
+        points = np.asarray(archive['query_points'])
+        # Whole numbers are points here, as they are in a .csv file.
+        return points.astype(float) if points.dtype.kind in 'iu' else points
   except _DAMAGE as error:
     raise ValueError(
         f'{path} must be a .npz archive of numbers; it cannot be read ({error})'

@@ -174,7 +174,9 @@ def _estimate_stages(plan: Plan, dtypes: tuple[np.dtype, ...]) -> int:
   """Returns the bytes of the larger stage on one device."""
   stages = make_stages(plan.functions, plan.shape, plan.mesh)
   arguments = describe_arguments(plan.functions, plan.shape, plan.mesh, dtypes)
-  return max(
-      estimate_peak_bytes(stages.encode.trace(*arguments.encode)),
-      estimate_peak_bytes(stages.track.trace(*arguments.track)),
-  )
+  # Loops are traced as loops, also with JAX_DISABLE_JIT.
+  with jax.disable_jit(False):  # noqa: FBT003
+    return max(
+        estimate_peak_bytes(stages.encode.trace(*arguments.encode)),
+        estimate_peak_bytes(stages.track.trace(*arguments.track)),
+    )

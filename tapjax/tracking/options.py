@@ -33,3 +33,18 @@ class Options:
   padded_frames: int | None = None
   devices: Sequence[jax.Device] | None = None
   progress: Progress | None = None
+
+  def __post_init__(self) -> None:
+    devices = self.devices
+    if devices is None:
+      return
+    if (
+        not isinstance(devices, Sequence)
+        or not devices
+        or not all(isinstance(device, jax.Device) for device in devices)
+    ):
+      raise ValueError(
+          'devices must be a list of devices, at least one; got '
+          f'{devices!r} - pass devices of jax.devices(), as in '
+          'jax.devices()[:1]'
+      )

@@ -22,6 +22,7 @@ import numpy as np
 from tapjax import parallel
 from tapjax.models import arrows
 from tapjax.models.contract import describe_params
+from tapjax.models.contract import describe_result
 from tapjax.models.contract import NumFrames
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
@@ -76,10 +77,19 @@ class Programs:
     """Returns the shapes of programs for whole videos with these options."""
     return tuple(self._shapes.get(_make_key(functions, options), ()))
 
+  def __reduce__(self) -> tuple[type['Programs'], tuple[()]]:
+    # What was compiled is for the devices of this process.
+    return Programs, ()
+
   def compile(
       self, plan: Plan, params: Params, frames: np.dtype, options: Options
   ) -> Stages:
-    """Returns the compiled stages of a plan, for frames of a type."""
+    """Returns the compiled stages of a plan, for frames of a type.
+
+    Where JAX is not to compile (`JAX_DISABLE_JIT`), the stages run as they are.
+    """
+    if not parallel.is_compiling():
+      return make_stages(plan.functions, plan.shape, plan.mesh)
     dtypes = (frames, *(leaf.dtype for leaf in jax.tree.leaves(params)))
     key = plan.functions, plan.shape, plan.mesh, dtypes
     if key not in self._stages:
@@ -229,7 +239,7 @@ def describe_arguments(
         functions, shape.num_frames, shape.query_chunk
     )
   if shape.carries_memory:
-    memory = jax.eval_shape(
+    memory = describe_result(
         lambda points: functions.begin(
             points, jnp.int32(0), shape.capacity or None
         ),

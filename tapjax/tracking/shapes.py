@@ -10,6 +10,7 @@ import numpy as np
 
 from tapjax.models import arrows
 from tapjax.models.contract import describe_params
+from tapjax.models.contract import describe_result
 from tapjax.models.contract import TrackerFunctions
 from tapjax.types import PyTree
 from tapjax.types import Tracks
@@ -193,7 +194,7 @@ def describe_features(
       ),
       jnp.float32,
   )
-  features = jax.eval_shape(
+  features = describe_result(
       functools.partial(arrows.encode_segment, functions),
       describe_params(functions),
       window,
@@ -211,7 +212,7 @@ def describe_queries(
     functions: TrackerFunctions, num_frames: int, num_queries: int
 ) -> PyTree:
   """Returns the shapes of the features `[1, n, ...]` of queries."""
-  return jax.eval_shape(
+  return describe_result(
       functools.partial(arrows.describe_queries, functions),
       describe_params(functions),
       describe_features(functions, num_frames, 1),
@@ -233,7 +234,7 @@ def describe_tracks(functions: TrackerFunctions, num_frames: int) -> Tracks:
     )
     return jax.tree.map(lambda array: array[0], segment.tracks)
 
-  return jax.eval_shape(
+  return describe_result(
       track,
       describe_params(functions),
       describe_features(functions, num_frames, 1),

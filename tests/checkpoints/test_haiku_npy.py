@@ -1,9 +1,12 @@
 import pickle
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
+import tapjax
 from tapjax import checkpoints
 
 _ARRAYS = {
@@ -41,6 +44,46 @@ def test_written_files_are_read_back(tmp_path):
   for name, array in _ARRAYS.items():
     np.testing.assert_array_equal(arrays[name], array)
     assert arrays[name].dtype == array.dtype
+
+
+@pytest.mark.parametrize('make', [np.asarray, jnp.asarray], ids=['np', 'jax'])
+def test_bfloat16_is_read(tmp_path, make):
+  values = np.float32([[0.5, -3, 1e30], [1 / 3, 0, -1]])
+  weights = {
+      'w': make(values, ml_dtypes.bfloat16),
+      'scalar': np.asarray(values, ml_dtypes.bfloat16)[0, 1],
+  }
+  path = _save(tmp_path / 'w.npy', {'params': {'a': weights}, 'state': {}})
+  arrays = checkpoints.read_haiku_npy(path)
+  for name, array in weights.items():
+    read = arrays[f'params|a|{name}']
+    assert read.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(read, np.asarray(array))
+
+
+def test_bfloat16_becomes_float32_weights(tapnet_file, tmp_path):
+  root = np.load(tapnet_file, allow_pickle=True).item()
+  halved = jax.tree.map(
+      lambda array: (
+          array.astype(ml_dtypes.bfloat16) if array.dtype.kind == 'f' else array
+      ),
+      root,
+  )
+  path = _save(tmp_path / 'half.npy', halved)
+  read = tapjax.load('tapnet', checkpoint=path).params
+  whole = tapjax.load('tapnet', checkpoint=tapnet_file).params
+  for ours, theirs in zip(
+      jax.tree.leaves(read), jax.tree.leaves(whole), strict=True
+  ):
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_allclose(ours, theirs, rtol=2**-8)
+
+
+def test_other_types_of_classes_are_refused(tmp_path):
+  values = np.zeros(2, ml_dtypes.float8_e4m3fn)
+  path = _save(tmp_path / 'w.npy', {'params': {'a': {'w': values}}})
+  with pytest.raises(ValueError, match='float8_e4m3fn is not supported'):
+    checkpoints.read_haiku_npy(path)
 
 
 def test_written_files_have_the_published_layout(tmp_path):

@@ -53,3 +53,29 @@ def test_bad_points():
   with pytest.raises(ValueError, match='must be uint8'):
     point_labels.check_points(frames[0].astype(np.float32), points)
   assert point_labels.check_points(frames[0], []).shape == (0, 3)
+
+
+def test_frames_and_points_are_named_as_the_caller_knows_them():
+  frame = make_frames(1)[0]
+  for wrong in (None, 'frame.png', 3):
+    with pytest.raises(
+        ValueError, match=r'^frame must be a uint8 array \[h, w'
+    ):
+      point_labels.check_views(wrong, make_points(2))
+  with pytest.raises(ValueError, match=r'^frame must be \[h, w, 3\]; got .32,'):
+    point_labels.check_views(frame[..., 0], make_points(2))
+  with pytest.raises(ValueError, match=r'^points_yx must be float \(y, x\)'):
+    point_labels.check_views(frame, np.ones((2, 2), int))
+  with pytest.raises(ValueError, match=r'^points_yx must be finite'):
+    point_labels.check_views(frame, np.full((2, 2), np.nan))
+  with pytest.raises(ValueError, match=r'as \(x, y\): pass points_yx\[:, ::-1'):
+    point_labels.check_views(frame, np.float32([[3, 39], [2, 36]])[:, ::-1])
+
+
+def test_shares_of_a_frame_are_recognized():
+  frames = make_frames(2)
+  shares = np.float32([[[0.5, 0.5], [0.25, 1]], [[20, 20], [0.2, 0.4]]])
+  views = point_labels.check_views(frames, shares)
+  with pytest.warns(UserWarning, match='all 2 points_yx lie in the first') as w:
+    point_labels.warn_of_shares(views, 1)
+  assert len(w) == 1

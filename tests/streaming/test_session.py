@@ -1,5 +1,7 @@
 """Frame by frame: as whole videos, without knowing what comes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,3 +161,16 @@ def test_bad_input():
   both = TapirFunctions(TAPIR)
   with pytest.raises(ValueError, match='sees only the past'):
     sessions.start(both, tracker.params, frames[0], points)
+
+
+def test_sessions_of_other_trackers_are_refused():
+  tracker = make_tracker()
+  session = tracker.start(make_frames(1)[0], make_points(1))
+  config = dataclasses.replace(tracker.config, channels=(4, 6, 8, 16))
+  functions = type(tracker.functions)(config)
+  frame = make_frames(1)[0]
+  with pytest.raises(ValueError, match='session must be of this tracker'):
+    sessions.step(functions, tracker.params, session, frame)
+  for wrong in (None, frame, (session, 'tracks')):
+    with pytest.raises(ValueError, match='session must be what start returned'):
+      sessions._check_session(tracker.functions, wrong)

@@ -1,8 +1,10 @@
 """Checks of what users pass in: what is taken, and how the rest is refused."""
 
+import re
 import zipfile
 
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -23,13 +25,8 @@ def test_frames_are_taken_as_they_are():
         (None, 'got NoneType'),
         (np.zeros((2, 4, 6, 3)), 'must be uint8 in 0 to 255; got float64'),
         (np.zeros((2, 4, 6, 3), np.int64), 'got int64'),
-        (
-            np.zeros((4, 6, 3), np.uint8),
-            r'got \(4, 6, 3\) - one frame\? add a time axis',
-        ),
-        (np.zeros((2, 4, 6), np.uint8), r'must be \[t, h, w, 3\]; got'),
-        (np.zeros((2, 4, 6, 4), np.uint8), r'got \(2, 4, 6, 4\)'),
-        (np.zeros((1, 2, 4, 6, 3), np.uint8), r'got \(1, 2, 4, 6, 3\)'),
+        (np.zeros((2, 5, 6, 7), np.uint8), r'got \(2, 5, 6, 7\)$'),
+        (np.zeros(6, np.uint8), r'must be \[t, h, w, 3\]; got \(6,\)$'),
         (np.zeros((0, 4, 6, 3), np.uint8), 'at least one pixel of one frame'),
         (np.zeros((2, 4, 0, 3), np.uint8), 'at least one pixel of one frame'),
     ],
@@ -39,10 +36,8 @@ def test_frames_are_taken_as_they_are():
         'none',
         'float',
         'signed',
-        'image',
-        'gray',
-        'alpha',
-        'batch',
+        'seven-channels',
+        'flat',
         'no-frames',
         'no-pixels',
     ],
@@ -53,6 +48,120 @@ def test_frames_are_refused(frames, message):
   assert str(caught.value).startswith('frames must')
 
 
+COLORS = np.random.default_rng(0).integers(0, 256, (5, 8, 10, 3), np.uint8)
+GRAY = COLORS[..., :1].repeat(3, axis=-1)
+
+
+def follow_advice(check, value, name):
+  """Does what the message says, and returns what that comes to."""
+  with pytest.raises(ValueError, match=rf'^{name} must') as caught:
+    check(value)
+  code = re.search(rf'(?:pass |: |\? )(\S*\(*{name}\b.*)$', str(caught.value))
+  return eval(code[1], {'numpy': np, name: value})
+
+
+@pytest.mark.parametrize(
+    ('frames', 'expected'),
+    [
+        (GRAY[..., 0], GRAY),
+        (GRAY[..., :1], GRAY),
+        (GRAY[:, None, ..., 0], GRAY),
+        (COLORS[0], COLORS[:1]),
+        (GRAY[0, ..., 0], GRAY[:1]),
+        (np.pad(COLORS, ((0, 0),) * 3 + ((0, 1),)), COLORS),
+        (np.pad(COLORS[0], ((0, 0),) * 2 + ((0, 1),)), COLORS[:1]),
+        (np.moveaxis(COLORS, -1, 1), COLORS),
+        (np.moveaxis(COLORS, -1, 0), COLORS),
+        (np.moveaxis(COLORS[0], -1, 0), COLORS[:1]),
+        (COLORS[None], COLORS),
+        (COLORS[None].repeat(2, axis=0), COLORS),
+        (np.moveaxis(COLORS, -1, 1)[None], COLORS),
+        (np.moveaxis(COLORS, -1, 0)[None], COLORS),
+        (COLORS.astype(np.int64), COLORS),
+        (COLORS.astype(np.float32), COLORS),
+        (COLORS / 255, COLORS),
+        ((COLORS / 255).astype(np.float32), COLORS),
+        (COLORS / 127.5 - 1, COLORS),
+        (COLORS.astype(np.uint16) * 257, COLORS),
+    ],
+    ids=[
+        'gray',
+        'gray-channel',
+        'gray-channel-first',
+        'one-frame',
+        'one-gray-frame',
+        'rgba',
+        'one-rgba-frame',
+        'channels-second',
+        'channels-first',
+        'one-frame-channels-first',
+        'batch',
+        'batch-of-two',
+        'batch-channels-second',
+        'batch-channels-first',
+        'whole-numbers',
+        'floats',
+        'from-0-to-1',
+        'from-0-to-1-single',
+        'from-minus-1-to-1',
+        '16-bit',
+    ],
+)
+def test_advice_on_frames_is_right(frames, expected):
+  mended = follow_advice(checks.check_frames, frames, 'frames')
+  np.testing.assert_array_equal(checks.check_frames(mended), expected)
+
+
+@pytest.mark.parametrize(
+    'frame',
+    [
+        COLORS[:1],
+        np.moveaxis(COLORS[0], -1, 0),
+        np.pad(COLORS[0], ((0, 0),) * 2 + ((0, 1),)),
+        COLORS[0] / 255,
+    ],
+    ids=['time-axis', 'channels-first', 'rgba', 'from-0-to-1'],
+)
+def test_advice_on_one_frame_is_right(frame):
+  mended = follow_advice(checks.check_frame, frame, 'frame')
+  np.testing.assert_array_equal(checks.check_frame(mended), COLORS[0])
+
+
+def test_points_in_the_place_of_frames_are_recognized():
+  with pytest.raises(ValueError, match=r'\(5, 3\) - are these the points\? fr'):
+    checks.check_frames(np.zeros((5, 3), np.float32))
+
+
+def test_other_arrays_are_told_how_to_become_frames():
+  class Tensor:
+
+    def __array__(self, dtype=None, copy=None):
+      return COLORS
+
+  tensor = Tensor()
+  mended = follow_advice(checks.check_frames, tensor, 'frames')
+  np.testing.assert_array_equal(mended, COLORS)
+  Tensor.__module__ = 'torch'
+  with pytest.raises(ValueError, match=r'pass frames\.cpu\(\)\.numpy\(\)$'):
+    checks.check_frames(tensor)
+
+
+@pytest.mark.parametrize(
+    ('frames', 'message'),
+    [
+        (COLORS > 9, r'a mask\? frames.astype\(numpy.uint8\) \* 255 is'),
+        (COLORS * 2.0, 'values are from 0 to 510; bring colors to that range'),
+        (np.full((1, 2, 2, 3), np.nan), 'from nan to nan; bring colors'),
+        (np.zeros((0, 2, 2, 3)), 'got float64 - bring colors to that range'),
+        (np.zeros((1, 2, 2, 3), complex), 'got complex128 - bring colors'),
+    ],
+    ids=['mask', 'wide', 'nan', 'empty', 'complex'],
+)
+def test_other_colors_are_described(frames, message):
+  with pytest.raises(ValueError, match=message):
+    checks.check_frames(frames)
+
+
 @pytest.mark.parametrize(
     'points',
     [
@@ -60,8 +169,10 @@ def test_frames_are_refused(frames, message):
         np.asarray([[0, 1, 2]], np.float64),
         np.asarray([[0, 1, 2]], np.float16),
         jnp.asarray([[0.0, 1.0, 2.0]]),
+        jnp.asarray([[0.0, 1.0, 2.0]], jnp.bfloat16),
+        np.asarray([[0, 1, 2]], ml_dtypes.bfloat16),
     ],
-    ids=['list', 'double', 'half', 'jax'],
+    ids=['list', 'double', 'half', 'jax', 'jax-bfloat16', 'bfloat16'],
 )
 def test_query_points_become_float32(points):
   checked = checks.check_query_points(points)
@@ -84,9 +195,15 @@ def test_no_query_points_are_fine(points):
     [
         (np.asarray([[0, 1, 2]]), 'must be float .*; got int64 - convert'),
         (np.asarray([[0, 1, 2j]]), 'must be float .*; got complex128'),
-        ([['0', '1', '2']], 'must be float'),
+        ([['0', '1', '2']], 'must be float.*got <U1 - pass numbers, one row'),
+        ('p.csv', r"must be float \[n, 3\], .*; got 'p.csv' - pass numbers"),
+        (None, 'must be float .*; got None - pass numbers, one row per point'),
+        ({'t': 0}, "must be float .*; got {'t': 0} - pass numbers"),
         (np.zeros(3), r'must be \[n, 3\].*; got \(3,\) - one row per point'),
-        (np.zeros((2, 2)), r'must be \[n, 3\].*; got \(2, 2\)'),
+        (
+            np.zeros((2, 2)),
+            r'must.* numpy.insert\(query_points, 0, 0, axis=1\)',
+        ),
         (np.zeros((1, 2, 3)), r'must be \[n, 3\].*without a batch axis'),
         (
             [[0.0, 1, 2], [0, np.nan, 2], [0, 1, np.inf]],
@@ -94,7 +211,19 @@ def test_no_query_points_are_fine(points):
         ),
         ([[0, 1e39, 2]], r'must be finite; got \[0.0, 1e\+39, 2.0\] in row 0'),
     ],
-    ids=['int', 'complex', 'text', 'flat', 'pairs', 'batch', 'nan', 'overflow'],
+    ids=[
+        'int',
+        'complex',
+        'text',
+        'path',
+        'none',
+        'dict',
+        'flat',
+        'pairs',
+        'batch',
+        'nan',
+        'overflow',
+    ],
 )
 def test_query_points_are_refused(points, message):
   with pytest.raises(ValueError, match=f'query_points {message}'):
@@ -132,6 +261,69 @@ def test_queries_lie_in_a_video_whose_end_is_unknown():
       checks.check_queries_inside(np.float32([point]), None, (48, 64))
 
 
+@pytest.mark.parametrize(
+    ('columns', 'order'),
+    [
+        ([0, 2, 1], r'\(t, x, y\)'),
+        ([2, 1, 0], r'\(x, y, t\)'),
+        ([1, 2, 0], r'\(y, x, t\)'),
+    ],
+    ids=str,
+)
+def test_other_orders_are_recognized(columns, order):
+  points = np.float32([[3, 40, 60], [9, 12, 50]])
+  given = points[:, columns]
+
+  def check(given):
+    checks.check_queries_inside(given, 10, (48, 64))
+
+  mended = follow_advice(check, given, 'query_points')
+  np.testing.assert_array_equal(mended, points)
+  with pytest.raises(ValueError, match=f'all lie inside as {order}: pass'):
+    check(given)
+
+
+def test_orders_that_nothing_tells_are_asked_for():
+  for points in ([[3, 99, 99]], [[3, 60, 40], [3, 40, 60]]):
+    with pytest.raises(ValueError, match=r'is the order \(t, y, x\), in pix'):
+      checks.check_queries_inside(np.float32(points), 10, (48, 64))
+  # Where the end is unknown, any number may be a time.
+  with pytest.raises(ValueError, match=r'is the order \(t, y, x\), in pix'):
+    checks.check_queries_inside(np.float32([[60, 40, 90]]), None, (48, 64))
+
+
+def test_points_of_a_frame_lie_in_it():
+  checks.check_points_inside(np.float32([[48, 64], [0, 0]]), (48, 64))
+  swapped = np.float32([[60, 40], [10, 40]])
+  with pytest.raises(ValueError, match=r'^points_yx must lie in the frame, .y'):
+    checks.check_points_inside(swapped, (48, 64))
+
+  def check(points):
+    checks.check_points_inside(points, (48, 64))
+
+  mended = follow_advice(check, swapped, 'points_yx')
+  np.testing.assert_array_equal(mended, swapped[:, ::-1])
+  with pytest.raises(ValueError, match=r'is the order \(y, x\), in pixels'):
+    check(np.float32([[60, 70]]))
+
+
+def test_shares_of_a_frame_are_recognized():
+  shares = np.float32([[0.1, 0.9], [1, 0]])
+  with pytest.warns(UserWarning, match='all 2 query_points lie in the first'):
+    checks.warn_of_shares(shares, (48, 64), 'query_points', 1)
+  with pytest.warns(UserWarning, match='height, 48, and width, 64'):
+    checks.warn_of_shares(shares, (48, 64), 'query_points', 1)
+  for points, size in (
+      (shares[:1], (48, 64)),
+      (shares * 1.2, (48, 64)),
+      (shares, (1, 1)),
+      (np.zeros((3, 2), np.float32), (48, 64)),
+  ):
+    checks.warn_of_shares(points, size, 'query_points', 1)
+  with pytest.raises(ValueError, match='from -1 to 1: are they shares'):
+    checks.check_queries_inside(np.float32([[0, -0.5, 0.5]]), 10, (48, 64))
+
+
 def test_resolutions_are_two_integers():
   assert checks.check_resolution([64, np.int64(128)]) == (64, 128)
 
@@ -149,6 +341,8 @@ def test_resolutions_are_refused(resolution):
 def test_chunks_hold_at_least_one():
   checks.check_chunks(None, None)
   checks.check_chunks(1, np.int64(2))
+  with pytest.raises(ValueError, match=r'query_chunk .* above 0; got True'):
+    checks.check_chunks(True, 1)
   with pytest.raises(ValueError, match=r'query_chunk .* above 0; got 0'):
     checks.check_chunks(0, 1)
   with pytest.raises(ValueError, match=r'frame_chunk .* above 0; got -1'):
@@ -227,6 +421,17 @@ def test_tables_that_are_no_text(tmp_path):
     checks.read_query_points(tmp_path / 'points.csv')
 
 
+@pytest.mark.parametrize('dtype', [np.int64, np.uint8, np.float64])
+def test_whole_numbers_are_read_from_either_file(tmp_path, dtype):
+  points = np.asarray([[0, 1, 2], [3, 4, 5]], dtype)
+  np.savez(tmp_path / 'points.npz', query_points=points)
+  np.savetxt(tmp_path / 'points.csv', points, '%d', ',')
+  for name in ('points.npz', 'points.csv'):
+    read = checks.read_query_points(tmp_path / name)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, points)
+
+
 @pytest.mark.parametrize('name', ['points.npz', 'points.NPZ'])
 def test_archives_of_points(tmp_path, name):
   with (tmp_path / name).open('wb') as file:
@@ -240,11 +445,12 @@ def test_archives_of_points(tmp_path, name):
     [
         ({'points': np.zeros((1, 3))}, 'must have an array .*; it has points'),
         ({}, 'must have an array query_points .*; it has none'),
+        ({'query_points': np.zeros((1, 3), bool)}, 'must be float .* got bool'),
         ({'query_points': np.zeros(3)}, r'must be \[n, 3\]'),
         ({'query_points': np.full((1, 3), np.nan)}, 'must be finite'),
         ({'query_points': np.asarray([{}])}, 'of numbers; it cannot be read'),
     ],
-    ids=['name', 'none', 'flat', 'nan', 'pickle'],
+    ids=['name', 'none', 'bool', 'flat', 'nan', 'pickle'],
 )
 def test_archives_are_refused(tmp_path, arrays, message):
   path = tmp_path / 'points.npz'
@@ -297,7 +503,13 @@ def test_point_files_that_are_not_there(tmp_path):
 
 @pytest.mark.parametrize(
     ('text', 'expected'),
-    [('4GB', 4 * 10**9), ('1.5 MB', 1_500_000), ('2GiB', 2**31), ('9B', 9)],
+    [
+        ('4GB', 4 * 10**9),
+        (4e9, 4 * 10**9),
+        ('1.5 MB', 1_500_000),
+        ('2GiB', 2**31),
+        ('9B', 9),
+    ],
 )
 def test_memory_is_read(text, expected):
   assert checks.check_memory(text) == expected
