@@ -175,12 +175,7 @@ def test_weights_are_saved_in_half_the_size(tmp_path):
     )
 
 
-def test_no_devices_are_refused():
+def test_warmup_is_for_whole_numbers_of_frames():
   tracker, _ = make_equals()
-  frames = np.zeros((2, 32, 32, 3), np.uint8)
-  with pytest.raises(
-      ValueError, match=r'devices must be a list.*; got \[\] - '
-  ):
-    tracker.track(frames, np.float32([[0, 1, 1]]), devices=[])
   with pytest.raises(ValueError, match='num_frames must be a whole number'):
     tracker.warmup(0, 1)
