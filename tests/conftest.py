@@ -12,14 +12,22 @@ jaxtyping.install_import_hook('tapjax', 'beartype.beartype')
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tapjax.tracking.compilation import keep_compiled_programs  # noqa: E402
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_platforms', os.environ.get('JAX_PLATFORMS', 'cpu'))
 
 
 def pytest_configure(config):
-  """Compiles quickly for the default run, and as users do for the slow one."""
+  """Compiles quickly for the default run, and as users do for the slow one.
+
+  The default run also takes what an earlier one compiled, from pytest's cache.
+  """
   is_default = 'not slow' in config.option.markexpr
   jax.config.update('jax_disable_most_optimizations', is_default)
+  if is_default:
+    keep_compiled_programs(config.cache.mkdir('compiled'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 @pytest.fixture

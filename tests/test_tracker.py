@@ -18,7 +18,6 @@ from tapjax.models.contract import set_platform
 from tapjax.models.locotrack.config import EFFICIENTNET_B0_TINY
 from tapjax.models.locotrack.functions import LocoTrackFunctions
 from tests.support import golden
-from tests.support import sessions
 from tests.support.golden import assert_equal_params
 
 
@@ -101,6 +100,7 @@ def test_trackers_are_copied_and_pickled():
   )
 
 
+@pytest.mark.slow
 def test_trackers_of_every_architecture_are_pickled():
   for preset in registry.PRESETS.values():
     functions = preset.architecture.make_functions(preset.config)
@@ -140,16 +140,6 @@ def test_trackers_go_to_spawned_processes():
   np.testing.assert_allclose(
       tracks.positions, tracker.track(frames, points).positions, atol=1e-3
   )
-
-
-def test_sessions_are_pickled():
-  tracker = sessions.make_tracker()
-  frames = sessions.make_frames(2)
-  session = tracker.start(frames[0], sessions.make_points(2))
-  again = pickle.loads(pickle.dumps(session))
-  _, tracks = tracker.step(session, frames[1])
-  _, others = tracker.step(again, frames[1])
-  np.testing.assert_array_equal(others.positions, tracks.positions)
 
 
 @pytest.mark.parametrize('dtype', ['int8', 'float64', 'complex64'])

@@ -90,6 +90,7 @@ def test_no_queries_make_whole_files(run, clip):
 
 
 @pytest.mark.usefixtures('compile_once', 'folder')
+@pytest.mark.slow
 def test_random_points_follow_the_seed(run, clip):
   points = []
   for seed in (0, 0, 1):

@@ -134,6 +134,7 @@ def test_names_and_shapes_need_no_work():
   assert step.outputs == {**tracks, **memory}
 
 
+@pytest.mark.slow
 def test_a_file_for_tpus_holds_the_form_for_tpus(tmp_path):
   tracker = make_tracker()
   on_cpu, on_tpu = (

@@ -37,6 +37,7 @@ def list_own_shapes(name):
   return flatten_params(describe_params(functions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'path'), tuple(list_manifests()), ids=str)
 def test_published_names_cover_the_manifest(name, path, reference):
   """Each array of the published file is used once, with its shape."""

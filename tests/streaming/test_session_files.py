@@ -1,5 +1,7 @@
 """Files of sessions."""
 
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -29,6 +31,16 @@ def test_saved_session_goes_on(tmp_path):
   _, resumed = follow(again, frames[2:])
   jax.tree.map(np.testing.assert_array_equal, resumed, expected)
   assert again.ids.tolist() == [0, 1, 2]
+
+
+def test_sessions_are_pickled():
+  tracker = make_tracker()
+  frames = make_frames(2)
+  session = tracker.start(frames[0], make_points(2))
+  again = pickle.loads(pickle.dumps(session))
+  _, tracks = tracker.step(session, frames[1])
+  _, others = tracker.step(again, frames[1])
+  np.testing.assert_array_equal(others.positions, tracks.positions)
 
 
 def test_saved_session_knows_its_lost_points(tmp_path):

@@ -30,7 +30,6 @@ from tests.support.small_trackers import SETTINGS
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 # Those that are traced, or compiled, soon enough for the default run.
-QUICK_TO_TRACE = ('tapir_tiny', 'tapnet')
 QUICK = ('tapnet',)
 QUERIES = np.float32([[0, 10.5, 20.5], [3, 47.9, 0.1], [10, 0, 72]])
 _WIDE_PRODUCT = re.compile(r'f64\[[^]]*\] = (dot_general|conv_general_dilated)')
@@ -117,7 +116,7 @@ def check_trace(functions, set_x64):
     assert not _WIDE_PRODUCT.findall(program)
 
 
-@pytest.mark.parametrize('name', list_names(QUICK_TO_TRACE))
+@pytest.mark.parametrize('name', list_names(QUICK))
 def test_wide_numbers_reach_no_result(name, set_x64):
   check_trace(make(name).functions, set_x64)
 

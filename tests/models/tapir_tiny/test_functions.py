@@ -43,6 +43,7 @@ def test_refinement_sees_positions_if_they_have_a_weight(weight):
   np.testing.assert_allclose(inputs[0, :, :2], weight * np.asarray(expected))
 
 
+@pytest.mark.slow
 def test_motion_and_appearance_are_followed():
   """Written again for one point, from what each frame was refined to."""
   config = TapirTinyConfig(
