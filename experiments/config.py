@@ -4,17 +4,26 @@ Each recipe has its config class, in its own module of `recipes`.
 """
 
 import ast
+from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
 import pathlib
 import runpy
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+import jax
 
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry
 from tapjax.settings import freeze
 from tapjax.settings import replace_settings
 
+if TYPE_CHECKING:
+  from experiments.recipes.recipe import Recipe
+  from experiments.recipes.recipe import Workplace
+
+# Takes a step and returns its batch.
+Draw = Callable[[int], Any]
 # What stands for the weights that a preset was published with.
 PUBLISHED = 'published'
 
@@ -60,6 +69,17 @@ class RunConfig:
     if self.model is None:
       preset = registry.get_preset(self.preset)
       object.__setattr__(self, 'model', preset.config)
+
+  def make_recipe(self, place: 'Workplace') -> 'Recipe':
+    """Returns how to train by this config, in a folder."""
+    raise ValueError(f'config must have a recipe; got {type(self).__name__}')
+
+  def make_draw(self, mesh: jax.sharding.Mesh) -> Draw:
+    """Returns the function from a step to its batch, on the devices of a mesh.
+
+    Raises ValueError for data that are missing or do not fit the model.
+    """
+    raise ValueError(f'config must have a recipe; got {type(self).__name__}')
 
 
 def read_config(path: str) -> RunConfig:

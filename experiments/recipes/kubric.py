@@ -8,6 +8,7 @@ import functools
 import jax
 import numpy as np
 
+from experiments.config import Draw
 from experiments.config import RunConfig
 from experiments.config import ValidationConfig
 from experiments.recipes.recipe import bind_key
@@ -58,6 +59,12 @@ class KubricTrainConfig(RunConfig):
           report_every=50, evaluate_every=10_000, save_every=1000
       )
   )
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: jax.sharding.Mesh) -> Draw:
+    return make_kubric_draw(self.data, self.seed, mesh)
 
 
 def make_recipe(config: KubricTrainConfig, place: Workplace) -> Recipe:

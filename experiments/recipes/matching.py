@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from experiments.config import Draw
 from experiments.config import RunConfig
 from experiments.config import ValidationConfig
 from experiments.recipes import procedural
@@ -54,6 +55,14 @@ class MatchingTrainConfig(RunConfig):
     super().__post_init__()
     if not isinstance(self.model, TapirConfig):
       raise ValueError(f'preset must be a TAPIR; got {self.preset!r}')
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: jax.sharding.Mesh) -> Draw:
+    return procedural.make_input(
+        self.data, self.model.resolution, self.seed, mesh
+    )
 
 
 def make_recipe(config: MatchingTrainConfig, place: Workplace) -> Recipe:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 import numpy as np
 from tqdm import tqdm
 
+from experiments.config import Draw
 from experiments.config import RunConfig
 from experiments.recipes.recipe import load_initial
 from experiments.recipes.recipe import make_functions
@@ -83,6 +84,13 @@ class PipsTrainConfig(RunConfig):
     super().__post_init__()
     if not isinstance(self.model, PipsPlusPlusConfig):
       raise ValueError(f'preset must be pips_plus_plus; got {self.preset!r}')
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: Mesh) -> Draw:
+    del mesh  # Workers put batches on the devices.
+    return make_input(self)
 
 
 def make_recipe(config: PipsTrainConfig, place: Workplace) -> Recipe:

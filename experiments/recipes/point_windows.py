@@ -24,6 +24,7 @@ from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
 
+from experiments.config import Draw
 from experiments.config import RunConfig
 from experiments.recipes.recipe import load_initial
 from experiments.recipes.recipe import make_functions
@@ -138,6 +139,13 @@ class PointTrainConfig(RunConfig):
         resolution=self.model.resolution,
         most_frames=self.data.most_frames,
     )
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: Mesh) -> Draw:
+    del mesh  # Workers put batches on the devices.
+    return make_input(self)
 
 
 class EpochLosses(NamedTuple):

@@ -7,6 +7,7 @@ import functools
 import jax
 from jax.sharding import Mesh
 
+from experiments.config import Draw
 from experiments.config import RunConfig
 from experiments.config import ValidationConfig
 from experiments.recipes.recipe import bind_key
@@ -50,6 +51,12 @@ class TrainConfig(RunConfig):
   )
   step: StepConfig = dataclasses.field(default_factory=StepConfig)
   loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: Mesh) -> Draw:
+    return make_input(self.data, self.model.resolution, self.seed, mesh)
 
 
 def make_recipe(config: TrainConfig, place: Workplace) -> Recipe:

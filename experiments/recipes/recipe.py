@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import UInt8
 import numpy as np
 
+from experiments.config import Draw
 from experiments.config import PUBLISHED
 from experiments.config import RunConfig
 from tapjax import pretrained
@@ -64,7 +65,7 @@ class Recipe(NamedTuple):
 
   state: TrainState
   update: Callable[[TrainState, Any], tuple[TrainState, Any]]
-  draw: Callable[[int], Any]
+  draw: Draw
   num_steps: int
   max_bad_steps: int
   loop: LoopConfig

@@ -7,6 +7,7 @@ import pathlib
 import jax
 import numpy as np
 
+from experiments.config import Draw
 from experiments.config import PUBLISHED
 from experiments.config import RunConfig
 from experiments.recipes.recipe import bind_key
@@ -76,6 +77,12 @@ class SelfTrainConfig(RunConfig):
     super().__post_init__()
     if self.held_out < 1:
       raise ValueError(f'held_out must be at least 1; got {self.held_out}')
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: jax.sharding.Mesh) -> Draw:
+    return make_input(self, mesh)
 
 
 def make_recipe(config: SelfTrainConfig, place: Workplace) -> Recipe:

@@ -12,6 +12,7 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from experiments.config import Draw
 from experiments.config import RunConfig
 from experiments.config import ValidationConfig
 from experiments.recipes.recipe import bind_key
@@ -83,6 +84,12 @@ class TaptrTrainConfig(RunConfig):
     super().__post_init__()
     if not isinstance(self.model, TaptrConfig):
       raise ValueError(f'preset must be taptrv2; got {self.preset!r}')
+
+  def make_recipe(self, place: Workplace) -> Recipe:
+    return make_recipe(self, place)
+
+  def make_draw(self, mesh: Mesh) -> Draw:
+    return make_taptr_draw(self, mesh)
 
 
 def make_recipe(config: TaptrTrainConfig, place: Workplace) -> Recipe:

@@ -12,23 +12,10 @@ import jax
 from experiments.config import override_config
 from experiments.config import read_config
 from experiments.config import RunConfig
-from experiments.recipes import pips_clips
-from experiments.recipes import point_windows
-from experiments.recipes import procedural
-from experiments.recipes import self_training
-from experiments.recipes import taptr_videos
-from experiments.recipes.kubric import KubricTrainConfig
-from experiments.recipes.matching import MatchingTrainConfig
-from experiments.recipes.pips_clips import PipsTrainConfig
-from experiments.recipes.point_windows import PointTrainConfig
-from experiments.recipes.procedural import TrainConfig
-from experiments.recipes.self_training import SelfTrainConfig
-from experiments.recipes.taptr_videos import TaptrTrainConfig
 from experiments.tasks import training
 from tapjax import parallel
 from tapjax import tables
 from tapjax.data.kubric.batches import KubricConfig
-from tapjax.data.kubric.batches import make_kubric_draw
 from tapjax.data.kubric.batches import profile_input
 
 _EXAMPLES = flags.DEFINE_integer(
@@ -82,33 +69,9 @@ def make_input(config: RunConfig) -> tuple[Callable[[int], Any], int]:
   Batches are on one device, without reading ahead.
   """
   mesh = parallel.make_mesh(jax.devices()[:1])
-  data = getattr(config, 'data', None)
+  data: Any = getattr(config, 'data', None)
   if data is not None and hasattr(data, 'num_workers'):
     data = dataclasses.replace(data, num_workers=0)
     changes: dict[str, Any] = {'data': data}
     config = dataclasses.replace(config, **changes)
-  if isinstance(config, KubricTrainConfig):
-    return (
-        make_kubric_draw(config.data, config.seed, mesh),
-        config.data.batch_size,
-    )
-  if isinstance(config, TaptrTrainConfig):
-    return (
-        taptr_videos.make_taptr_draw(config, mesh),
-        config.data.batch_size,
-    )
-  if isinstance(config, PipsTrainConfig):
-    return pips_clips.make_input(config), config.data.batch_size
-  if isinstance(config, PointTrainConfig):
-    return point_windows.make_input(config), config.data.batch_size
-  if isinstance(config, SelfTrainConfig):
-    return self_training.make_input(config, mesh), config.data.batch_size
-  if isinstance(config, TrainConfig | MatchingTrainConfig):
-    draw = procedural.make_input(
-        config.data, config.model.resolution, config.seed, mesh
-    )
-    return draw, config.data.batch_size
-  raise ValueError(
-      f'--config must be a training config of experiments/config.py; got '
-      f'{type(config).__name__}'
-  )
+  return config.make_draw(mesh), data.batch_size

@@ -25,25 +25,10 @@ import jax
 from experiments.config import override_config
 from experiments.config import read_config
 from experiments.config import RunConfig
-from experiments.recipes import kubric
-from experiments.recipes import matching
-from experiments.recipes import pips_clips
-from experiments.recipes import point_windows
-from experiments.recipes import procedural
-from experiments.recipes import self_training
-from experiments.recipes import taptr_videos
 from experiments.recipes.description import describe_run
-from experiments.recipes.kubric import KubricTrainConfig
-from experiments.recipes.matching import MatchingTrainConfig
-from experiments.recipes.pips_clips import PipsTrainConfig
-from experiments.recipes.point_windows import PointTrainConfig
-from experiments.recipes.procedural import TrainConfig
 from experiments.recipes.recipe import describe_scalars
 from experiments.recipes.recipe import make_tracker
-from experiments.recipes.recipe import Recipe
 from experiments.recipes.recipe import Workplace
-from experiments.recipes.self_training import SelfTrainConfig
-from experiments.recipes.taptr_videos import TaptrTrainConfig
 from tapjax import parallel
 from tapjax.files import write_atomically
 from tapjax.models import registry
@@ -74,25 +59,6 @@ def run(
     raise ValueError('--task=train needs --config=FILE')
   config = override_config(read_config(CONFIG.value), CHANGES.value)
   train_tracker(config, pathlib.Path(workdir), measure)
-
-
-def make_recipe(config: RunConfig, place: Workplace) -> Recipe:
-  """Returns the recipe of a config, by its class."""
-  if isinstance(config, PointTrainConfig):
-    return point_windows.make_recipe(config, place)
-  if isinstance(config, PipsTrainConfig):
-    return pips_clips.make_recipe(config, place)
-  if isinstance(config, TaptrTrainConfig):
-    return taptr_videos.make_recipe(config, place)
-  if isinstance(config, MatchingTrainConfig):
-    return matching.make_recipe(config, place)
-  if isinstance(config, KubricTrainConfig):
-    return kubric.make_recipe(config, place)
-  if isinstance(config, SelfTrainConfig):
-    return self_training.make_recipe(config, place)
-  if isinstance(config, TrainConfig):
-    return procedural.make_recipe(config, place)
-  raise ValueError(f'config must have a recipe; got {type(config).__name__}')
 
 
 def train_tracker(
@@ -128,7 +94,7 @@ def train_tracker(
         table.write_scalars(step, scalars)
 
     place = Workplace(folder, write_picture, first_step)
-    recipe = make_recipe(config, place)
+    recipe = config.make_recipe(place)
     restored = snapshots.restore(recipe.state)
     if is_first:
       _describe_run(folder / 'config.txt', config)

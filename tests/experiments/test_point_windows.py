@@ -272,7 +272,7 @@ def test_goes_on_from_a_file_of_the_published_program(
   place = Workplace(tmp_path / 'unused', lambda *_: None, 0)
   place.folder.mkdir()
   snapshots = Snapshots(tmp_path / 'whole' / 'snapshots')
-  middle = snapshots.restore(training.make_recipe(config, place).state)
+  middle = snapshots.restore(config.make_recipe(place).state)
   snapshots.close()
   assert int(middle.num_updates) == 4
   path = write_latest(tmp_path / 'latest.pth', middle, config, epoch=0)
