@@ -131,7 +131,9 @@ def step(
   _check_session(functions, session)
   frames = checks.check_frame(np.asarray(frame))[None]
   tracks, memory = slot_arrays.track_frame(
-      functions, params, session.queries, session.memory, frames
+      functions,
+      params,
+      *jax.tree.map(jnp.asarray, (session.queries, session.memory, frames)),
   )
   tracks = jax.tree.map(np.asarray, tracks)
   seen = tracks.visible
@@ -226,16 +228,21 @@ def _describe_views(
 ) -> tuple[PyTree, PyTree]:
   """Returns query features and memory with new points in free slots."""
 
-  def place(rows: np.ndarray) -> np.ndarray:
+  def place(rows: np.ndarray) -> Array:
     placed = np.zeros((len(is_new), *rows.shape[1:]), rows.dtype)
     placed[free] = rows
-    return placed
+    return jnp.asarray(placed)
 
-  old = session.queries, session.memory
+  old = jax.tree.map(jnp.asarray, (session.queries, session.memory))
   if len(views) == 1:
     (view,) = views
     return slot_arrays.describe_points(
-        functions, params, *old, view.frame[None], place(view.points), is_new
+        functions,
+        params,
+        *old,
+        jnp.asarray(view.frame[None]),
+        place(view.points),
+        jnp.asarray(is_new),
     )
   total = jax.tree.map(jnp.zeros_like, session.queries)
   count = sum(view.given.astype(np.float32) for view in views)
@@ -244,11 +251,11 @@ def _describe_views(
         functions,
         params,
         total,
-        view.frame[None],
+        jnp.asarray(view.frame[None]),
         place(view.points),
         place(view.given / count),
     )
-  return slot_arrays.replace_slots(functions, *old, total, is_new)
+  return slot_arrays.replace_slots(functions, *old, total, jnp.asarray(is_new))
 
 
 def _check_session(functions: TrackerFunctions, session: object) -> None:

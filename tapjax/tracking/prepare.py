@@ -9,6 +9,7 @@ import tempfile
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import UInt8
@@ -85,7 +86,8 @@ def _resize_blocks(
       padded = frames
       if missing:
         padded = np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))
-      yield parallel.fetch(_prepare_frames(padded, resolution))[: len(frames)]
+      resized = _prepare_frames(jnp.asarray(padded), resolution)
+      yield parallel.fetch(resized)[: len(frames)]
 
 
 def _store(blocks: Iterable[np.ndarray]) -> np.ndarray:

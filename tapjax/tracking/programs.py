@@ -305,7 +305,8 @@ def encode_steps(
   context, chunk = functions.temporal_context, min(frame_chunk, len(frames))
   length = shapes.count_window_frames(functions, len(frames), chunk)
 
-  def add_step(index: Array, features: PyTree) -> PyTree:
+  # Where nothing is compiled, a loop counts in plain integers.
+  def add_step(index: Array | int, features: PyTree) -> PyTree:
     last_start = jnp.maximum(num_frames - length, 0)
     start = jnp.minimum(index * chunk, last_start)
     window = jax.lax.dynamic_slice_in_dim(frames, start, length)
