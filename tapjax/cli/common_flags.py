@@ -24,6 +24,18 @@ def define_video(values: flags.FlagValues, text: str = 'Video file.') -> None:
   flags.DEFINE_string('video', None, text, flag_values=values)
 
 
+def define_max_memory(values: flags.FlagValues) -> None:
+  """Defines `--max_memory`."""
+  flags.DEFINE_string(
+      'max_memory',
+      None,
+      'Memory limit of the work, such as 4GB, besides the program itself (half '
+      'a gigabyte on CPUs); longer videos are tracked in windows and stored on '
+      'disk.',
+      flag_values=values,
+  )
+
+
 def define_output(values: flags.FlagValues, text: str) -> None:
   """Defines --output."""
   flags.DEFINE_string('output', None, text, flag_values=values)

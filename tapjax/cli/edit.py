@@ -15,6 +15,8 @@ from tapjax.geometry import Resolution
 from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.media.pictures import read_picture
+from tapjax.tracking import checks
+from tapjax.tracking import memory
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -28,6 +30,7 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_output(
       values, 'Video to write; edit_VIDEO.mp4 without it.'
   )
+  common_flags.define_max_memory(values)
   common_flags.define_frame(values, 'Index of the edited frame.')
   common_flags.define_num_points(
       values, 256, 'About this many points of the region are tracked.'
@@ -66,6 +69,7 @@ def run(values: flags.FlagValues) -> None:
   if values.video is None:
     raise flags.Error('--video must name the video to edit')
   resolution = common_flags.parse_resolution(values.resolution)
+  max_memory = values.max_memory and checks.check_memory(values.max_memory)
   source = sources.find_video(values.video)
   size = source.info.height, source.info.width
   region, edit = _make_edit(values, size)
@@ -77,16 +81,23 @@ def run(values: flags.FlagValues) -> None:
       output.parent, [output.name]
   ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
+    if max_memory is not None:
+      memory.check_frame_budget(tracker.functions, size, max_memory)
     with source.open() as reader:
       video = tracker.prepare(
           progress.count_frames(
               'read', reader.read_blocks(source.block), source.info.num_frames
-          )
+          ),
+          on_disk=max_memory is not None,
       )
       times = reader.times
     num_frames = len(video.frames)
     common_flags.check_frame(values.frame, num_frames)
-    tracks = tracker.track_video(video, query_points, report=progress.update)
+    tracks = tracker.track_video(
+        video, query_points, max_memory=max_memory, report=progress.update
+    )
+    del video
+    memory.release_memory()
     with source.open() as reader:
       counted = progress.count_frames(
           'draw', reader.read_blocks(source.block), num_frames

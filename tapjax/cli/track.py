@@ -43,13 +43,7 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_output(
       values, 'Folder for the results; tracks_VIDEO without it.'
   )
-  flags.DEFINE_string(
-      'max_memory',
-      None,
-      'Memory limit of tracking, such as 4GB; longer videos are tracked in '
-      'windows and stored on disk.',
-      flag_values=values,
-  )
+  common_flags.define_max_memory(values)
   flags.DEFINE_integer(
       'window',
       None,
@@ -117,6 +111,8 @@ def run(values: flags.FlagValues) -> None:
         times=times,
     )
     track_files.write_table(table, tracks, times)
+    del video
+    memory.release_memory()
     with source.open() as reader:
       drawn = progress.count_frames(
           'draw', reader.read_blocks(source.block), num_frames

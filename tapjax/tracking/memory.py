@@ -1,7 +1,9 @@
 """Memory of a plan, estimated from shapes, and windows that fit a budget."""
 
+import ctypes
 import dataclasses
 import math
+import sys
 
 import jax
 from jaxtyping import Float
@@ -19,10 +21,13 @@ from tapjax.tracking.plan import make_plan
 from tapjax.tracking.plan import Plan
 from tapjax.tracking.programs import describe_arguments
 from tapjax.tracking.programs import make_stages
+from tapjax.visualization import overlay
 
 # Memory of a running program besides its arrays, as measured on CPUs.
 _RUNTIME = 24 * 2**20
-# RGB frames of which a decoder takes the memory, as measured on two cores.
+# Memory of a decoder, and RGB frames of which it takes the memory besides, as
+# measured on two cores.
+_DECODER = 24 * 2**20
 _DECODED_FRAMES = 5
 # Positions are rescaled at the end, into a copy.
 _COPIES_OF_TRACKS = 2
@@ -89,11 +94,17 @@ def check_frame_budget(
 ) -> None:
   """Raises ValueError if a budget is not enough for the frames of a video file.
 
-  They are read and resized, and after tracking encoded with the tracks.
+  They are read and resized, and after tracking read again, drawn over and
+  encoded. The program itself comes on top.
   """
+  block = prepare.count_block_frames(resolution)
   frame = 3 * math.prod(resolution)
-  reading = estimate_resizing(functions, resolution) + _DECODED_FRAMES * frame
-  needed = max(reading, encoding.estimate_bytes(resolution)) + _RUNTIME
+  # Frames of a block are decoded one by one, and joined.
+  reading = _DECODER + (_DECODED_FRAMES + 2 * block) * frame
+  writing = overlay.estimate_bytes(resolution) + encoding.estimate_bytes(
+      resolution
+  )
+  needed = reading + max(writing, estimate_resizing(functions, resolution))
   if needed > max_memory:
     height, width = resolution
     raise ValueError(
@@ -160,6 +171,14 @@ def fit_window(
       f'max_memory must be at least {needed / 1e6:.0f} MB for {video}; got '
       f'{max_memory / 1e6:.0f} MB - {hint}'
   )
+
+
+def release_memory() -> None:
+  """Returns memory that was freed to the system, where the C library can."""
+  if sys.platform == 'linux':
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+      trim(0)
 
 
 def get_frame_dtype(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+import math
 
 from jaxtyping import Bool
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from tapjax.types import Tracks
 from tapjax.visualization import strokes
 
 _TAIL_OPACITY = 0.9
+# Bytes of a copy of a frame and its opacities, by its pixels, as measured.
+_BYTES_PER_PIXEL = 27
 # Number of tracks whose strokes are held in memory; no effect on results.
 _CHUNK = 256
 
@@ -120,6 +123,11 @@ def _iterate_overlay(
         f'frames must be as many as the tracks have, {num_frames}; got'
         f' {arrived} - tracks of another video?'
     )
+
+
+def estimate_bytes(size: tuple[int, int]) -> int:
+  """Returns the bytes that drawing over a frame of a size takes."""
+  return _BYTES_PER_PIXEL * math.prod(size)
 
 
 def draw_frame(

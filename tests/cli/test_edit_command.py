@@ -23,7 +23,7 @@ def test_editing_lays_the_edit_on_its_frame(run, clip, weights, folder, edit):
   chosen = {
       'color': ['--region=16,12,48,36', '--color=10,250,10'],
       'image': ['--region=16,12,48,12,48,36,16,36', '--image=edit.png'],
-      'draw': ['--draw=edit.png'],
+      'draw': ['--draw=edit.png', '--max_memory=1GB'],
   }[edit]
   answer = run(
       'edit',

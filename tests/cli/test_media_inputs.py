@@ -101,12 +101,17 @@ def test_times_of_frames_reach_every_result(run, folder):
 
 
 @pytest.mark.usefixtures('compile_once')
-def test_budgets_below_a_frame_are_refused(run, folder):
+@pytest.mark.parametrize(
+    'command',
+    [['track'], ['edit', '--region=1,1,99,99', '--color=9,9,9']],
+    ids=['track', 'edit'],
+)
+def test_budgets_below_a_frame_are_refused(run, folder, command):
   # Gray frames are small files, whatever their size.
   gray = np.full((1, 2160, 3840, 3), 90, np.uint8)
   video_files.write_video(folder / '4k.mp4', gray, 24)
   answer = run(
-      'track', '--video=4k.mp4', '--model=tapnet', '--max_memory=200MB'
+      *command, '--video=4k.mp4', '--model=tapnet', '--max_memory=200MB'
   )
   answer.check_refusal(
       1, r'max_memory must be at least \d+ MB for frames of 3840x2160; got 200'

@@ -1,6 +1,7 @@
 """Memory estimated from shapes, and the windows that fit a budget."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -121,3 +122,14 @@ def test_types_of_frames():
   functions = make_tracker('tapir').functions
   assert memory.get_frame_dtype(functions, (64, 64)) == np.uint8
   assert memory.get_frame_dtype(functions, (64, 65)) == np.float32
+
+
+def test_videos_are_read_drawn_and_encoded_at_once():
+  functions = make_tracker('tapnet').functions
+  frame = 3 * 2160 * 3840
+  with pytest.raises(ValueError, match='MB for frames of 3840x2160') as caught:
+    memory.check_frame_budget(functions, (2160, 3840), 1)
+  needed = 1e6 * int(re.search(r'at least (\d+) MB', str(caught.value))[1])
+  # As measured with two cores: 36 frames, most of them in the encoder.
+  assert needed == pytest.approx(36 * frame, rel=0.15)
+  memory.check_frame_budget(functions, (2160, 3840), int(needed + 1e6))
