@@ -18,8 +18,11 @@ With --streaming, causal trackers are timed frame by frame: the median and the
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import csv
+import datetime
 import functools
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -72,6 +75,12 @@ _EXPORT = flags.DEFINE_bool(
     'export', False, 'Time ONNX files in ONNX Runtime beside JAX.'
 )
 _HEADER = flags.DEFINE_bool('header', True, 'Print the names of the columns.')
+_CSV = flags.DEFINE_string(
+    'csv',
+    None,
+    'Append rows to this .csv file too, with the number of CPU cores and the '
+    'date.',
+)
 _JSON = flags.DEFINE_bool(
     'json', False, 'Print rows as lines of JSON, once each is measured.'
 )
@@ -156,14 +165,42 @@ def run() -> None:
       sys.stdout.flush()
     return
   names = [name.replace('_x_', ' x ') for name in kind.row._fields]
-  tables.write_table(
-      names if _HEADER.value else None,
-      (
-          [f'{x:.3g}' if isinstance(x, float) else x for x in row]
-          for row in _iterate_rows(kind, combinations)
-      ),
-      num_rows=len(combinations),
+  rows: Iterator[list] = (
+      [f'{x:.3g}' if isinstance(x, float) else x for x in row]
+      for row in _iterate_rows(kind, combinations)
   )
+  if _CSV.value is not None:
+    rows = _append_rows(pathlib.Path(_CSV.value), names, rows)
+  tables.write_table(
+      names if _HEADER.value else None, rows, num_rows=len(combinations)
+  )
+
+
+def _append_rows(
+    path: pathlib.Path, names: list[str], rows: Iterator[list]
+) -> Iterator[list]:
+  """Yields rows, and appends each to a table in a file once it is measured.
+
+  Raises ValueError if the table has other columns.
+  """
+  columns = [*names, 'cores', 'date']
+  if path.exists():
+    with path.open(newline='', encoding='utf-8') as file:
+      found = next(csv.reader(file), [])
+    if found != columns:
+      raise ValueError(
+          '--csv must be a new file, or have the columns '
+          f'{", ".join(columns)}; {path} has {", ".join(found)}'
+      )
+  else:
+    path.write_text(','.join(columns) + '\n', encoding='utf-8')
+  date = datetime.date.today().isoformat()
+  for row in rows:
+    with path.open('a', newline='', encoding='utf-8') as file:
+      csv.writer(file, lineterminator='\n').writerow(
+          [*row, os.cpu_count(), date]
+      )
+    yield row
 
 
 def _iterate_rows(

@@ -1,5 +1,7 @@
 """Printed tables of the benchmark."""
 
+import csv
+import datetime
 import json
 import subprocess
 
@@ -66,3 +68,29 @@ def test_benchmark_without_a_header(measured, capsys):
     benchmark.run()
   (row,) = split_columns(capsys.readouterr().out)
   assert row[0] == LONG
+
+
+def test_rows_are_appended_to_a_table(measured, tmp_path, capsys):
+  path = tmp_path / 'speed.csv'
+  for _ in range(2):
+    with flagsaver.flagsaver(streaming=True, model=['a'], csv=str(path)):
+      benchmark.run()
+  header, *rows = csv.reader(path.read_text().splitlines())
+  assert header == [*split_columns(capsys.readouterr().out)[0], 'cores', 'date']
+  assert len(rows) == 2
+  assert rows[0][:9] == [
+      LONG,
+      '5',
+      '16',
+      '256x256',
+      'a cpu',
+      *['2', '30', '40', '512'],
+  ]
+  assert datetime.date.fromisoformat(rows[0][-1])
+  before = path.read_text()
+  with (
+      flagsaver.flagsaver(model=['a'], csv=str(path)),
+      pytest.raises(ValueError, match='--csv must be a new file, or have the'),
+  ):
+    benchmark.run()
+  assert path.read_text() == before
