@@ -18,7 +18,10 @@ from tapjax.live import screen as live_screen
 from tapjax.media import sources
 from tapjax.media import track_files
 from tapjax.models import registry
+from tapjax.streaming import slots
+from tapjax.tracker import Tracker
 from tapjax.tracking import checks
+from tapjax.tracking import memory
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -46,6 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_output(
       values, 'Folder for the results; live_VIDEO without it.'
   )
+  common_flags.define_max_memory(values)
   common_flags.define_threshold(values)
   rule = streaming.DEFAULT_RULE
   for name, default, text in (
@@ -108,6 +112,7 @@ def run(values: flags.FlagValues) -> None:
   if values.video is None:
     raise flags.Error('--video must name a video file, camera or folder')
   resolution = common_flags.parse_resolution(values.resolution)
+  max_memory = values.max_memory and checks.check_memory(values.max_memory)
   choose_points = _plan_points(values)
   source = sources.find_source(
       values.video, frame_rate=values.frame_rate, patience=values.patience
@@ -131,6 +136,8 @@ def run(values: flags.FlagValues) -> None:
     if window is not None:
       stack.callback(window.close)
     tracker = common_flags.load_tracker(values, resolution, progress)
+    if max_memory is not None:
+      choose_points = _limit(choose_points, tracker, max_memory)
     summary = live.run(
         tracker,
         source,
@@ -168,3 +175,17 @@ def _plan_points(values: flags.FlagValues) -> live.ChoosePoints:
     return chosen + np.asarray([first, 0, 0], np.float32)
 
   return choose_points
+
+
+def _limit(
+    choose_points: live.ChoosePoints, tracker: Tracker, max_memory: int
+) -> live.ChoosePoints:
+  """Returns the function with a check that a budget is enough."""
+
+  def choose(size: Resolution, first: int) -> Float[np.ndarray, 'n 3']:
+    chosen = choose_points(size, first)
+    tracking = slots.estimate_bytes(tracker.functions, size, len(chosen))
+    memory.check_frame_budget(tracker.functions, size, max_memory, tracking)
+    return chosen
+
+  return choose

@@ -12,11 +12,17 @@ from tapjax.cli import common_flags
 from tapjax.cli import sources
 from tapjax.cli.progress import ProgressBars
 from tapjax.cli.progress import show
+from tapjax.geometry import Resolution
 from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.settings import replace_settings
+from tapjax.tracker import Tracker
+from tapjax.tracking import checks
+from tapjax.tracking import memory
 
 _RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
+# Objects at once for which `--max_memory` must be enough.
+_OBJECTS = 16
 # For a motion detector, which finds parts of objects and false objects.
 _MOTION_SETTINGS = {
     'detect_every': 4,
@@ -41,6 +47,7 @@ def define_flags(values: flags.FlagValues) -> None:
   common_flags.define_output(
       values, 'Folder for the results; objects_VIDEO without it.'
   )
+  common_flags.define_max_memory(values)
   flags.DEFINE_string(
       'detections',
       None,
@@ -75,11 +82,15 @@ def run(values: flags.FlagValues) -> None:
     raise flags.Error('--video must name the video')
   resolution = common_flags.parse_resolution(values.resolution)
   changes = common_flags.parse_settings(values.set)
+  max_memory = values.max_memory and checks.check_memory(values.max_memory)
   source = sources.find_video(values.video)
   detector, settings = _plan_detector(values, source.info, changes)
   output = pathlib.Path(values.output or f'objects_{source.name}')
   with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
+    if max_memory is not None:
+      size = source.info.height, source.info.width
+      _check_budget(tracker, settings, size, max_memory)
     total = source.info.num_frames
     progress.update('track', 0, total)
     with source.open() as reader:
@@ -112,6 +123,26 @@ def run(values: flags.FlagValues) -> None:
       f'{tracker.name}: {len(found.ids)} objects in {num_frames} frames; wrote '
       f'{", ".join(_RESULTS)} to {output}'
   )
+
+
+def _check_budget(
+    tracker: Tracker,
+    settings: objects.ObjectSettings,
+    size: Resolution,
+    max_memory: int,
+) -> None:
+  """Raises ValueError if a budget is not enough for a window of the video."""
+  memory.check_frame_budget(tracker.functions, size, max_memory)
+  num_frames = settings.window + settings.overlap
+  num_points = _OBJECTS * settings.max_points
+  needed = tracker.estimate_memory(num_frames, num_points, size)
+  if needed > max_memory:
+    raise ValueError(
+        f'max_memory must be at least {needed / 1e6:.0f} MB for windows of '
+        f'{settings.window} frames and {_OBJECTS} objects; got '
+        f'{max_memory / 1e6:.0f} MB - set a smaller one, such as --set '
+        f'window={settings.window // 2}'
+    )
 
 
 def _plan_detector(

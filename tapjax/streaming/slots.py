@@ -18,11 +18,14 @@ from tapjax.geometry import normalize_frames
 from tapjax.geometry import rescale_positions
 from tapjax.geometry import rescale_query_points
 from tapjax.geometry import resize_video
+from tapjax.geometry import Resolution
 from tapjax.models import arrows
 from tapjax.models.contract import describe_params
 from tapjax.models.contract import describe_result
 from tapjax.models.contract import Params
 from tapjax.models.contract import TrackerFunctions
+from tapjax.tracking.peak_bytes import estimate_peak_bytes
+from tapjax.tracking.shapes import count_bytes
 from tapjax.types import PyTree
 from tapjax.types import Tracks
 
@@ -68,6 +71,18 @@ def get_shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
   """Returns the structure of a tree, and the shapes of its arrays."""
   leaves, structure = jax.tree.flatten(tree)
   return structure, [tuple(leaf.shape) for leaf in leaves]
+
+
+def estimate_bytes(
+    functions: TrackerFunctions, size: Resolution, num_points: int
+) -> int:
+  """Returns the bytes that a session takes in a step, besides parameters."""
+  params = describe_params(functions)
+  queries, memory = describe_slots(functions, params, count_slots(num_points))
+  frames = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+  with jax.disable_jit(False):  # noqa: FBT003
+    program = track_frame.trace(functions, params, queries, memory, frames)
+  return estimate_peak_bytes(program) - count_bytes(params)
 
 
 @functools.partial(jax.jit, static_argnums=0)

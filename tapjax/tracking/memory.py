@@ -90,12 +90,21 @@ def estimate_resizing(
 
 
 def check_frame_budget(
-    functions: TrackerFunctions, resolution: Resolution, max_memory: int
+    functions: TrackerFunctions,
+    resolution: Resolution,
+    max_memory: int,
+    tracking: int = 0,
 ) -> None:
   """Raises ValueError if a budget is not enough for the frames of a video file.
 
   They are read and resized, and after tracking read again, drawn over and
   encoded. The program itself comes on top.
+
+  Args:
+    functions: the tracker.
+    resolution: of the frames.
+    max_memory: the budget.
+    tracking: bytes that tracking takes while frames are drawn, as in a stream.
   """
   block = prepare.count_block_frames(resolution)
   frame = 3 * math.prod(resolution)
@@ -104,7 +113,8 @@ def check_frame_budget(
   writing = overlay.estimate_bytes(resolution) + encoding.estimate_bytes(
       resolution
   )
-  needed = reading + max(writing, estimate_resizing(functions, resolution))
+  needed = tracking + reading
+  needed += max(writing, estimate_resizing(functions, resolution))
   if needed > max_memory:
     height, width = resolution
     raise ValueError(

@@ -39,7 +39,12 @@ def test_command(command, tmp_path):
   for index, frame in enumerate(frames):
     write_picture(tmp_path / 'in' / f'{index}.png', frame)
   status, out, err = command(
-      '--video=in', '--grid=2', '--patience=0', '--window=off', '--output=out'
+      '--video=in',
+      '--grid=2',
+      '--patience=0',
+      '--window=off',
+      '--max_memory=200MB',
+      '--output=out',
   )
   assert status == 0, err
   assert out == (
@@ -50,6 +55,9 @@ def test_command(command, tmp_path):
   arrays = read_arrays(tmp_path / 'out')
   assert arrays['positions'].shape == (4, 4, 2)
   assert arrays['frame_rate'] == 25
+  status, out, err = command('--video=in', '--max_memory=20MB')
+  assert (status, out) == (1, '')
+  assert 'max_memory must be at least' in err.splitlines()[-1]
   (tmp_path / 'in' / '2.png').write_bytes(b'torn')
   status, out, err = command(
       '--video=in',

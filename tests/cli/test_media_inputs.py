@@ -103,8 +103,12 @@ def test_times_of_frames_reach_every_result(run, folder):
 @pytest.mark.usefixtures('compile_once')
 @pytest.mark.parametrize(
     'command',
-    [['track'], ['edit', '--region=1,1,99,99', '--color=9,9,9']],
-    ids=['track', 'edit'],
+    [
+        ['track'],
+        ['edit', '--region=1,1,99,99', '--color=9,9,9'],
+        ['track-objects', '--box=1,1,99,99'],
+    ],
+    ids=['track', 'edit', 'track-objects'],
 )
 def test_budgets_below_a_frame_are_refused(run, folder, command):
   # Gray frames are small files, whatever their size.

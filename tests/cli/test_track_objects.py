@@ -90,3 +90,17 @@ def test_boxes_of_frames_that_are_not_there(run, clip, weights, folder):
   assert answer.status == 1
   assert '--frame must be one of the 5 frames, 0 to 4; got 5' in answer.err
   assert not list(folder.iterdir())
+
+
+@pytest.mark.usefixtures('folder')
+def test_windows_beyond_a_budget_are_refused(run, clip, weights):
+  answer = run(
+      'track-objects',
+      f'--video={clip}',
+      f'--checkpoint={weights}',
+      '--box=5,5,30,30',
+      '--max_memory=60MB',
+  )
+  answer.check_refusal(
+      1, 'for windows of 32 frames and 16 objects; got 60 MB - .*window=16'
+  )

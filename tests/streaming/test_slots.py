@@ -7,6 +7,7 @@ import pytest
 
 from tapjax.models.contract import describe_params
 from tapjax.streaming import slots
+from tapjax.tracking.shapes import count_bytes
 from tests.support import sessions
 from tests.support import small_trackers
 
@@ -44,3 +45,21 @@ def test_trackers_of_whole_videos_have_no_slots():
   functions = small_trackers.make_tracker('tapnet').functions
   with pytest.raises(ValueError, match='sees only the past'):
     slots.describe_slots(functions, describe_params(functions), 8)
+
+
+@pytest.mark.slow
+def test_memory_of_a_step_is_estimated():
+  tracker = sessions.make_tracker()
+  functions, params = tracker.functions, describe_params(tracker.functions)
+  queries, memory = slots.describe_slots(functions, params, 256)
+  frames = jax.ShapeDtypeStruct((1, 48, 64, 3), jnp.uint8)
+  program = slots.track_frame.lower(functions, params, queries, memory, frames)
+  analysis = program.compile().memory_analysis()
+  measured = (
+      analysis.temp_size_in_bytes
+      + analysis.argument_size_in_bytes
+      + analysis.output_size_in_bytes
+      - count_bytes(params)
+  )
+  found = slots.estimate_bytes(functions, (48, 64), 200)
+  assert found == pytest.approx(measured, rel=0.1)
