@@ -163,9 +163,3 @@ def test_weights_are_saved_in_half_the_size(tmp_path):
         again.params,
         tracker.params,
     )
-
-
-def test_warmup_is_for_whole_numbers_of_frames():
-  tracker, _ = make_equals()
-  with pytest.raises(ValueError, match='num_frames must be a whole number'):
-    tracker.warmup(0, 1)

@@ -147,7 +147,7 @@ def test_nothing_is_compiled_after_a_warmup():
 
 
 def test_warmup_wants_a_video():
-  with pytest.raises(ValueError, match='num_frames must be at least 1; got 0'):
+  with pytest.raises(ValueError, match='num_frames must be a whole number, at'):
     make_tracker('tapnet').warmup(0, 5)
 
 
