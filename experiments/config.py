@@ -3,7 +3,6 @@
 Each recipe has its config class, in its own module of `recipes`.
 """
 
-import ast
 from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
@@ -15,7 +14,7 @@ import jax
 
 from tapjax.data.procedural.videos import ProceduralConfig
 from tapjax.models import registry
-from tapjax.settings import freeze
+from tapjax.settings import parse_value
 from tapjax.settings import replace_settings
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def override_config(config: Any, changes: Iterable[str]) -> Any:
           f'--set must be a.b=value, such as data.batch_size=4; got {change!r}'
       )
     try:
-      config = _replace(config, path.split('.'), _parse(text))
+      config = _replace(config, path.split('.'), parse_value(text))
     except ValueError as error:
       raise ValueError(f'--set {change}: {error}') from None
   return config
@@ -136,12 +135,3 @@ def _replace(config: Any, path: list[str], value: Any) -> Any:
     # Settings of one preset are not those of another.
     return dataclasses.replace(changed, model=None)
   return changed
-
-
-def _parse(text: str) -> Any:
-  """Parses a literal, with tuples for lists; returns other texts unchanged."""
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text
-  return freeze(value)

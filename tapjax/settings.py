@@ -1,5 +1,6 @@
 """Replacement of config fields by name, with checks of names and types."""
 
+import ast
 from collections.abc import Mapping
 import dataclasses
 import difflib
@@ -49,6 +50,15 @@ def freeze(value: Any) -> Any:
   if isinstance(value, list):
     return tuple(freeze(item) for item in value)
   return value
+
+
+def parse_value(text: str) -> Any:
+  """Parses a Python literal, with tuples for lists; returns other texts."""
+  try:
+    return freeze(ast.literal_eval(text))
+  # What `literal_eval` raises, also for keys of dictionaries and deep nesting.
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    return text
 
 
 def list_changes(old: Any, new: Any) -> str:

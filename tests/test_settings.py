@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from tapjax.settings import parse_value
 from tapjax.settings import replace_settings
 
 
@@ -73,3 +74,20 @@ def test_unknown_settings_list_the_known_ones():
   with pytest.raises(ValueError, match="unknown setting 'xyz'") as e:
     replace_settings(_Config(), {'xyz': 2})
   assert 'did you mean' not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('3', 3),
+        ('[1, [2, 3]]', (1, (2, 3))),
+        ("'a'", 'a'),
+        ('bfloat16', 'bfloat16'),
+        ('{[]: 1}', '{[]: 1}'),
+        ('(' * 500, '(' * 500),
+        ('-' * 100_000 + '1', '-' * 100_000 + '1'),
+    ],
+    ids=['int', 'lists', 'str', 'word', 'unhashable', 'open', 'nested'],
+)
+def test_literals_are_parsed_and_other_texts_kept(text, value):
+  assert parse_value(text) == value

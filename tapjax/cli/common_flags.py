@@ -1,6 +1,5 @@
 """Flags shared by several commands, and the parsing of their values."""
 
-import ast
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from tapjax import pretrained
 from tapjax.cli.progress import ProgressBars
 from tapjax.geometry import Resolution
 from tapjax.models import registry
-from tapjax.settings import freeze
+from tapjax.settings import parse_value
 from tapjax.tracking import checks
 
 PRESET_HELP = f'Preset; see `tapjax models`; {registry.DEFAULT} without it.'
@@ -34,6 +33,13 @@ def define_max_memory(values: flags.FlagValues) -> None:
       'disk.',
       flag_values=values,
   )
+
+
+def parse_max_memory(values: flags.FlagValues) -> int | None:
+  """Returns the bytes of `--max_memory`; None without it."""
+  if values.max_memory is None:
+    return None
+  return checks.check_memory(values.max_memory)
 
 
 def define_output(values: flags.FlagValues, text: str) -> None:
@@ -157,8 +163,5 @@ def parse_settings(changes: list[str]) -> dict[str, Any]:
       raise flags.IllegalFlagValueError(
           f'--set must be NAME=VALUE; got {change!r}'
       )
-    try:
-      settings[name] = freeze(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-      settings[name] = text
+    settings[name] = parse_value(text)
   return settings

@@ -15,7 +15,6 @@ from tapjax.geometry import Resolution
 from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.media.pictures import read_picture
-from tapjax.tracking import checks
 from tapjax.tracking import memory
 
 
@@ -69,7 +68,7 @@ def run(values: flags.FlagValues) -> None:
   if values.video is None:
     raise flags.Error('--video must name the video to edit')
   resolution = common_flags.parse_resolution(values.resolution)
-  max_memory = values.max_memory and checks.check_memory(values.max_memory)
+  max_memory = common_flags.parse_max_memory(values)
   source = sources.find_video(values.video)
   size = source.info.height, source.info.width
   region, edit = _make_edit(values, size)
@@ -78,7 +77,7 @@ def run(values: flags.FlagValues) -> None:
   if output.suffix.lower() != '.mp4':
     raise ValueError(f'--output must end in .mp4; got {str(output)!r}')
   with track_files.make_folder(
-      output.parent, [output.name]
+      output.parent, [output.name], values.video
   ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     if max_memory is not None:

@@ -112,7 +112,7 @@ def run(values: flags.FlagValues) -> None:
   if values.video is None:
     raise flags.Error('--video must name a video file, camera or folder')
   resolution = common_flags.parse_resolution(values.resolution)
-  max_memory = values.max_memory and checks.check_memory(values.max_memory)
+  max_memory = common_flags.parse_max_memory(values)
   choose_points = _plan_points(values)
   source = sources.find_source(
       values.video, frame_rate=values.frame_rate, patience=values.patience
@@ -131,7 +131,7 @@ def run(values: flags.FlagValues) -> None:
   if window is not None:
     show(live_screen.HELP)
   with track_files.make_folder(
-      output, live.RESULTS
+      output, live.RESULTS, values.video
   ), contextlib.ExitStack() as stack, ProgressBars() as progress:
     if window is not None:
       stack.callback(window.close)

@@ -64,12 +64,14 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
   """Tracks points through a video and writes arrays, a table and an overlay."""
   resolution = common_flags.parse_resolution(values.resolution)
-  max_memory = values.max_memory and checks.check_memory(values.max_memory)
+  max_memory = common_flags.parse_max_memory(values)
   source = sources.find_video(values.video)
   choose_points = _plan_points(values, source)
   size = source.info.height, source.info.width
   output = pathlib.Path(values.output or f'tracks_{source.name}')
-  with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
+  with track_files.make_folder(
+      output, _RESULTS, values.video
+  ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     if max_memory is not None:
       memory.check_frame_budget(tracker.functions, size, max_memory)

@@ -17,7 +17,6 @@ from tapjax.media import track_files
 from tapjax.media import video as video_files
 from tapjax.settings import replace_settings
 from tapjax.tracker import Tracker
-from tapjax.tracking import checks
 from tapjax.tracking import memory
 
 _RESULTS = ('objects.csv', 'objects.txt', 'objects.mp4')
@@ -82,11 +81,13 @@ def run(values: flags.FlagValues) -> None:
     raise flags.Error('--video must name the video')
   resolution = common_flags.parse_resolution(values.resolution)
   changes = common_flags.parse_settings(values.set)
-  max_memory = values.max_memory and checks.check_memory(values.max_memory)
+  max_memory = common_flags.parse_max_memory(values)
   source = sources.find_video(values.video)
   detector, settings = _plan_detector(values, source.info, changes)
   output = pathlib.Path(values.output or f'objects_{source.name}')
-  with track_files.make_folder(output, _RESULTS), ProgressBars() as progress:
+  with track_files.make_folder(
+      output, _RESULTS, values.video
+  ), ProgressBars() as progress:
     tracker = common_flags.load_tracker(values, resolution, progress)
     if max_memory is not None:
       size = source.info.height, source.info.width

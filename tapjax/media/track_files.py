@@ -21,16 +21,29 @@ from tapjax.types import Tracks
 
 @contextlib.contextmanager
 def make_folder(
-    path: pathlib.Path, names: Sequence[str] = ()
+    path: pathlib.Path, names: Sequence[str] = (), video: str | None = None
 ) -> Iterator[None]:
   """Creates a writable folder and its parents for the duration of a block.
 
-  If the block fails, the created folders are removed if empty. Raises
-  ValueError unless files of the given names can be written.
+  If the block fails, the created folders are removed if empty.
+
+  Args:
+    path: of the folder.
+    names: of the files that will be written.
+    video: that is read; it must not be one of the files.
+
+  Raises:
+    ValueError: files of these names cannot be written, or one is the video.
   """
   made: list[pathlib.Path] = []
   try:
     _make_folders(path, names, made)
+    for file in (path / name for name in names):
+      if video is not None and _is_same_file(file, video):
+        raise ValueError(
+            f'output must not be the video that is read; got {file} - choose '
+            'another one'
+        )
     yield
   except BaseException:
     for folder in made:
@@ -105,6 +118,13 @@ def write_overlay(
   frames = (frame for block in blocks for frame in block)
   drawn = visualization.iterate_overlay(frames, tracks)
   video_files.write_video(path, drawn, frame_rate, times=times)
+
+
+def _is_same_file(path: pathlib.Path, other: str) -> bool:
+  try:
+    return path.samefile(other)
+  except (OSError, ValueError):  # One of them is not there.
+    return False
 
 
 def _make_folders(

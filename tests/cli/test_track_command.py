@@ -345,3 +345,11 @@ def test_resolutions_beyond_memory(run, clip, weights, folder):
   )
   answer.check_refusal(1, 'Out of memory .* choose a smaller --resolution')
   assert not os.listdir(folder)
+
+
+@pytest.mark.parametrize('command', ['track', 'edit', 'live', 'track-objects'])
+def test_a_budget_is_a_number_of_bytes(run, clip, command):
+  chosen = ['--region=1,1,9,9', '--color=1,2,3'] if command == 'edit' else []
+  run(command, f'--video={clip}', '--max_memory=', *chosen).check_refusal(
+      1, 'max_memory must be a number of bytes'
+  )

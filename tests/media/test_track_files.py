@@ -124,6 +124,24 @@ def test_failing_writes_leave_older_files(tmp_path, monkeypatch, name):
   assert path.read_bytes() == b'older'
 
 
+@pytest.mark.parametrize('link', [False, True])
+def test_the_video_itself_is_no_output(tmp_path, link):
+  video = tmp_path / 'tracks.mp4'
+  video.write_bytes(b'video')
+  name = video
+  if link:
+    name = tmp_path / 'link.mp4'
+    name.symlink_to(video)
+  with (
+      pytest.raises(ValueError, match='output must not be the video that is'),
+      track_files.make_folder(tmp_path, ['tracks.mp4'], str(name)),
+  ):
+    pass
+  assert video.read_bytes() == b'video'
+  with track_files.make_folder(tmp_path, ['other.mp4'], str(name)):
+    pass
+
+
 def test_folders_are_made_and_kept(tmp_path):
   folder = tmp_path / 'a' / 'b'
   with track_files.make_folder(folder, ['tracks.npz']):
