@@ -242,7 +242,8 @@ def check_memory(memory: object) -> int:
     if match:
       number, prefix = float(match[1]), match[2] or ''
       base = 1024 if prefix.endswith('i') else 1000
-      memory = int(number * base ** ' kMG'.index(prefix[:1] or ' '))
+      size = number * base ** ' kMG'.index(prefix[:1] or ' ')
+      memory = int(size) if np.isfinite(size) else memory
   if isinstance(memory, float) and memory.is_integer():  # As in 4e9.
     memory = int(memory)
   if not isinstance(memory, (int, np.integer)) or memory < 1:

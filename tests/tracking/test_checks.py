@@ -342,7 +342,11 @@ def test_memory_is_read(text, expected):
   assert checks.check_memory(text) == expected
 
 
-@pytest.mark.parametrize('memory', ['4', 'GB', '4 gb', '-1MB', 0, 1.5, None])
+@pytest.mark.parametrize(
+    'memory',
+    ['4', 'GB', '4 gb', '-1MB', '9' * 400 + 'B', 0, 1.5, None],
+    ids=lambda memory: str(memory)[:5],
+)
 def test_what_is_no_memory(memory):
   with pytest.raises(ValueError, match='max_memory must be a number of bytes'):
     checks.check_memory(memory)
