@@ -378,7 +378,7 @@ class Tracker:
       ids: Int[np.ndarray, 'n'] | Sequence[int],
   ) -> streaming.Session:
     """Ceases to track points, by their numbers in `session.ids`."""
-    return streaming.remove(session, np.asarray(ids, np.int32))
+    return streaming.remove(session, np.asarray(ids))
 
   def save(
       self,

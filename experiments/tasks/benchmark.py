@@ -160,6 +160,8 @@ def run() -> None:
   elif _EXPORT.value:
     kind = _Kind(ExportRow, measure_export)
   if _JSON.value:
+    if _CSV.value is not None:
+      raise ValueError('--csv and --json exclude each other')
     for row in _iterate_rows(kind, combinations):
       sys.stdout.write(json.dumps(row) + '\n')
       sys.stdout.flush()
@@ -186,20 +188,19 @@ def _append_rows(
   columns = [*names, 'cores', 'date']
   if path.exists():
     with path.open(newline='', encoding='utf-8') as file:
-      found = next(csv.reader(file), [])
+      found = file.readline().rstrip('\n').split(',')
     if found != columns:
       raise ValueError(
           '--csv must be a new file, or have the columns '
           f'{", ".join(columns)}; {path} has {", ".join(found)}'
       )
-  else:
-    path.write_text(','.join(columns) + '\n', encoding='utf-8')
   date = datetime.date.today().isoformat()
   for row in rows:
+    lines = [[*row, os.cpu_count(), date]]
+    if not path.exists():
+      lines.insert(0, columns)
     with path.open('a', newline='', encoding='utf-8') as file:
-      csv.writer(file, lineterminator='\n').writerow(
-          [*row, os.cpu_count(), date]
-      )
+      csv.writer(file, lineterminator='\n').writerows(lines)
     yield row
 
 

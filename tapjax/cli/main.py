@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import contextlib
 import difflib
 import importlib
+import re
 import sys
 import types
 from typing import Any, NoReturn
@@ -56,7 +57,9 @@ def run_command(argv: list[str]) -> int:
       return 2
     _run(name, argv[2:])
   except flags.Error as error:
-    _show_error(f'{error} - see tapjax {name} --help')
+    # Without the names and values that absl puts first.
+    message = re.sub(r'^flags? \w+=.*?: ', '', str(error))
+    _show_error(f'{message} - see tapjax {name} --help')
     return 2
   except (ValueError, OSError) as error:
     _show_error(str(error))

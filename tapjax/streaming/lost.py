@@ -56,8 +56,13 @@ def update_lost_state(
   )
 
 
-def check_rule(rule: LostRule) -> None:
+def check_rule(rule: object) -> None:
   """Raises ValueError for a rule without frames or with a bad threshold."""
+  if not isinstance(rule, LostRule):
+    raise ValueError(
+        f'rule must be a LostRule; got {type(rule).__name__} - pass '
+        'tapjax.streaming.LostRule(...)'
+    )
   if min(rule.lost_after, rule.found_after) < 1:
     raise ValueError(
         'lost_after and found_after must be at least one frame; got '

@@ -22,6 +22,7 @@ from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import Int
+from jaxtyping import Shaped
 from jaxtyping import UInt8
 import numpy as np
 
@@ -180,11 +181,16 @@ def add(
   return Session(queries, memory, slots, num_added, watch)
 
 
-def remove(session: Session, ids: Int[np.ndarray, 'n']) -> Session:
+def remove(session: Session, ids: Shaped[np.ndarray, '...']) -> Session:
   """Ceases to track points, by their numbers; other points are not affected.
 
   Raises ValueError for a number that is not in the session.
   """
+  if ids.ndim > 1 or (ids.size and ids.dtype.kind not in 'iu'):
+    raise ValueError(
+        f'ids must be whole numbers [n]; got {ids.dtype} {ids.shape} - for a '
+        'mask of points, pass session.ids[mask]'
+    )
   unknown = np.setdiff1d(ids, session.ids)
   if unknown.size:
     raise ValueError(

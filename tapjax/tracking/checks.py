@@ -115,7 +115,7 @@ def _check_points(
   if not jnp.issubdtype(array.dtype, jnp.floating):
     hint = 'pass numbers, one row per point'
     if array.dtype.kind in 'biu':
-      hint = 'convert with .astype(numpy.float32)'
+      hint = f'pass numpy.asarray({name}, numpy.float32)'
     raise ValueError(f'{name} must be float {each}; got {array.dtype} - {hint}')
   if array.ndim != 2 or array.shape[-1] != count:
     hint = 'one row per point, without a batch axis'
@@ -238,7 +238,9 @@ def check_memory(memory: object) -> int:
   k, M and G are powers of 1000, and Ki, Mi and Gi of 1024.
   """
   if isinstance(memory, str):
-    match = re.fullmatch(r'\s*(\d+(?:\.\d+)?)\s*([kMG]i?)?B\s*', memory)
+    match = re.fullmatch(
+        r'\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(?:([kMG]i?)?B)?\s*', memory
+    )
     if match:
       number, prefix = float(match[1]), match[2] or ''
       base = 1024 if prefix.endswith('i') else 1000
@@ -246,12 +248,13 @@ def check_memory(memory: object) -> int:
       memory = int(size) if np.isfinite(size) else memory
   if isinstance(memory, float) and memory.is_integer():  # As in 4e9.
     memory = int(memory)
-  if not isinstance(memory, (int, np.integer)) or memory < 1:
+  is_number = isinstance(memory, (int, np.integer)) and memory is not True
+  if not is_number or int(memory) < 1:  # type: ignore[call-overload]
     raise ValueError(
         "max_memory must be a number of bytes above 0, or like '4GB' or "
         f"'500MB'; got {memory!r}"
     )
-  return int(memory)
+  return int(memory)  # type: ignore[call-overload]
 
 
 def read_query_points(

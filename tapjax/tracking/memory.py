@@ -119,8 +119,8 @@ def check_frame_budget(
     height, width = resolution
     raise ValueError(
         f'max_memory must be at least {needed / 1e6:.0f} MB for frames of '
-        f'{width}x{height}; got {max_memory / 1e6:.0f} MB - shrink the video '
-        'first'
+        f'{width}x{height}; got {max_memory / 1e6:.0f} MB - allow more, or '
+        'shrink the video first'
     )
 
 

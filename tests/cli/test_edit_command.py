@@ -49,7 +49,7 @@ def test_editing_lays_the_edit_on_its_frame(run, clip, weights, folder, edit):
     ('arguments', 'status', 'message'),
     [
         (['--color=1,2,3'], 2, '--region must say where'),
-        (['--region=1,1,5,5'], 2, 'one of --image, --draw and --color'),
+        (['--region=1,1,5,5'], 2, 'error: choose the edit by one of --image'),
         (['--region=1,1,5', '--color=1,2,3'], 2, 'two corners or more'),
         (['--region=1,1,5,5', '--color=1,2,300'], 2, 'RED,GREEN,BLUE'),
         (['--region=1,1,5,x', '--color=1,2,3'], 2, '--region must be numbers'),

@@ -147,7 +147,7 @@ def check_output(output, *, is_kubric):
 
 
 def test_what_cannot_be_timed_is_told():
-  with pytest.raises(ValueError, match='must be a training config'):
+  with pytest.raises(ValueError, match='config must have a recipe'):
     input_speed.print_profile(RunConfig('tapir'), 1)
   with pytest.raises(ValueError, match='--examples must be at least 1'):
     input_speed.print_profile(RunConfig('tapir'), 0)

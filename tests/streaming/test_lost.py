@@ -43,6 +43,8 @@ def test_rules_are_checked():
     tracker.step(session, frames[0], rule._replace(lost_after=0))
   with pytest.raises(ValueError, match='less than 1; got 1'):
     tracker.step(session, frames[0], rule._replace(threshold=1.0))
+  with pytest.raises(ValueError, match='rule must be a LostRule; got str'):
+    lost_points.check_rule('25 frames')
 
 
 def test_sessions_know_which_points_are_lost():

@@ -158,6 +158,11 @@ def test_bad_input():
   session = tracker.start(frames[0], points)
   with pytest.raises(ValueError, match=r'among those .*\[0, 1\]; got \[7\]'):
     tracker.remove(session, [7])
+  with pytest.raises(ValueError, match='among those'):
+    tracker.remove(session, [2**40])
+  for ids in ([True, False], [0.5], [[0, 1]]):
+    with pytest.raises(ValueError, match=r'ids must be whole numbers \[n\]'):
+      sessions.remove(session, np.asarray(ids))
   both = TapirFunctions(TAPIR)
   with pytest.raises(ValueError, match='sees only the past'):
     sessions.start(both, tracker.params, frames[0], points)

@@ -83,7 +83,10 @@ def test_no_query_points_are_fine(points):
 @pytest.mark.parametrize(
     ('points', 'message'),
     [
-        (np.asarray([[0, 1, 2]]), 'must be float .*; got int64 - convert'),
+        (
+            np.asarray([[0, 1, 2]]),
+            'must be float .*; got int64 - pass numpy.as',
+        ),
         (np.asarray([[0, 1, 2j]]), 'must be float .*; got complex128'),
         ([['0', '1', '2']], 'must be float.*got <U1 - pass numbers, one row'),
         ('p.csv', r"must be float \[n, 3\], .*; got 'p.csv' - pass numbers"),
@@ -336,6 +339,8 @@ def test_point_files_that_are_not_there(tmp_path):
         ('1.5 MB', 1_500_000),
         ('2GiB', 2**31),
         ('9B', 9),
+        ('4000000000', 4 * 10**9),
+        ('4e9', 4 * 10**9),
     ],
 )
 def test_memory_is_read(text, expected):
@@ -344,7 +349,7 @@ def test_memory_is_read(text, expected):
 
 @pytest.mark.parametrize(
     'memory',
-    ['4', 'GB', '4 gb', '-1MB', '9' * 400 + 'B', 0, 1.5, None],
+    ['GB', '4 gb', '-1MB', '0.5B', '9' * 400 + 'B', 0, 1.5, True, None],
     ids=lambda memory: str(memory)[:5],
 )
 def test_what_is_no_memory(memory):
