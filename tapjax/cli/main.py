@@ -58,8 +58,8 @@ def run_command(argv: list[str]) -> int:
     _run(name, argv[2:])
   except flags.Error as error:
     # Without the names and values that absl puts first.
-    message = re.sub(r'^flags? \w+=.*?: ', '', str(error))
-    _show_error(f'{message} - see tapjax {name} --help')
+    text = re.sub(r'^flags? \w+=.*?: ', '', str(error))
+    _show_error(f'{text} - see tapjax {name} --help')
     return 2
   except (ValueError, OSError) as error:
     _show_error(str(error))

@@ -85,7 +85,7 @@ def test_no_query_points_are_fine(points):
     [
         (
             np.asarray([[0, 1, 2]]),
-            'must be float .*; got int64 - pass numpy.as',
+            'must be float .*; got int64 - pass numpy',
         ),
         (np.asarray([[0, 1, 2j]]), 'must be float .*; got complex128'),
         ([['0', '1', '2']], 'must be float.*got <U1 - pass numbers, one row'),
