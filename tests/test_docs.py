@@ -298,7 +298,9 @@ def test_model_table_is_that_of_list_models():
 
 
 def test_locotrack_table_counts_what_the_code_does():
-  section = get_section('docs/trackers.md', '## LocoTrack', '## PIPs++')
+  section = get_section(
+      'docs/trackers.md', '### Operations and time of LocoTrack', '## PIPs++'
+  )
   table = [line for line in section.splitlines() if line.startswith('|')]
   rows = [[cell.strip() for cell in line.split('|')[1:5]] for line in table[2:]]
   expected = []
