@@ -329,6 +329,15 @@ def describe_result(function: Callable[..., PyTree], *arguments: Any) -> PyTree:
     return jax.eval_shape(function, *arguments)
 
 
+def trace_program(program: Any, *arguments: Any) -> Any:
+  """Returns a jitted function traced for arguments, or for their shapes.
+
+  Loops are traced as loops, as in `describe_result`.
+  """
+  with jax.disable_jit(False):  # noqa: FBT003
+    return program.trace(*arguments)
+
+
 @functools.cache
 def describe_params(
     functions: TrackerFunctions, dtypes: tuple[np.dtype, ...] | None = None

@@ -129,7 +129,7 @@ def step(
     rule counts as lost; the tracks do not depend on it.
   """
   check_rule(rule)
-  _check_session(functions, session)
+  _check_session(functions, params, session)
   frames = checks.check_frame(np.asarray(frame))[None]
   tracks, memory = slot_arrays.track_frame(
       functions,
@@ -157,7 +157,7 @@ def add(
 
   They are tracked as in a session that starts with this frame.
   """
-  _check_session(functions, session)
+  _check_session(functions, params, session)
   views = check_views(frame, points_yx)
   warn_of_shares(views, 3)
   num_points = len(views[0].points)
@@ -264,15 +264,18 @@ def _describe_views(
   return slot_arrays.replace_slots(functions, *old, total, jnp.asarray(is_new))
 
 
-def _check_session(functions: TrackerFunctions, session: object) -> None:
+def _check_session(
+    functions: TrackerFunctions, params: Params, session: object
+) -> None:
   """Raises ValueError unless a session is one of this tracker."""
   if not isinstance(session, Session):
     raise ValueError(
         'session must be what start returned, or step as the first of two; got '
         f'{type(session).__name__}'
     )
-  expected = slot_arrays.describe_memory(functions, len(session.slots))
-  if slot_arrays.get_shapes((session.queries, session.memory)) != expected:
+  expected = slot_arrays.describe_slots(functions, params, len(session.slots))
+  held = session.queries, session.memory
+  if slot_arrays.get_shapes(held) != slot_arrays.get_shapes(expected):
     raise ValueError(
         'session must be of this tracker; it is one of another tracker or '
         'setting - start it anew'

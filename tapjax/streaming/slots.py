@@ -13,6 +13,7 @@ from jaxtyping import Array
 from jaxtyping import Bool
 from jaxtyping import Float
 from jaxtyping import UInt8
+import numpy as np
 
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import rescale_positions
@@ -23,6 +24,7 @@ from tapjax.models import arrows
 from tapjax.models.contract import describe_params
 from tapjax.models.contract import describe_result
 from tapjax.models.contract import Params
+from tapjax.models.contract import trace_program
 from tapjax.models.contract import TrackerFunctions
 from tapjax.tracking.peak_bytes import estimate_peak_bytes
 from tapjax.tracking.shapes import count_bytes
@@ -49,6 +51,19 @@ def describe_slots(
         'the tracker must be one that sees only the past; this one needs the '
         'whole video - use one that `tapjax models` says streams'
     )
+  dtypes = tuple(leaf.dtype for leaf in jax.tree.leaves(params))
+  is_wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+  return _describe_slots(functions, num_slots, dtypes, is_wide)
+
+
+@functools.cache
+def _describe_slots(
+    functions: TrackerFunctions,
+    num_slots: int,
+    dtypes: tuple[np.dtype, ...],
+    is_wide: bool,  # noqa: FBT001 - part of the key of the cache.
+) -> tuple[PyTree, PyTree]:
+  del is_wide
 
   def make(params: Params) -> tuple[PyTree, PyTree]:
     video = jnp.zeros((1, 1, *functions.resolution, 3), jnp.float32)
@@ -57,14 +72,7 @@ def describe_slots(
     queries = arrows.describe_queries(functions, params, features, points)
     return queries, functions.begin(points)
 
-  return describe_result(make, params)
-
-
-@functools.cache
-def describe_memory(functions: TrackerFunctions, num_slots: int) -> PyTree:
-  """Returns the shapes of `describe_slots` as `(structure, sizes)`."""
-  params = describe_params(functions)
-  return get_shapes(describe_slots(functions, params, num_slots))
+  return describe_result(make, describe_params(functions, dtypes))
 
 
 def get_shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
@@ -80,8 +88,9 @@ def estimate_bytes(
   params = describe_params(functions)
   queries, memory = describe_slots(functions, params, count_slots(num_points))
   frames = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-  with jax.disable_jit(False):  # noqa: FBT003
-    program = track_frame.trace(functions, params, queries, memory, frames)
+  program = trace_program(
+      track_frame, functions, params, queries, memory, frames
+  )
   return estimate_peak_bytes(program) - count_bytes(params)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tapjax.geometry import Resolution
 from tapjax.media import encoding
 from tapjax.models.contract import Params
+from tapjax.models.contract import trace_program
 from tapjax.models.contract import TrackerFunctions
 from tapjax.tracking import prepare
 from tapjax.tracking import shapes
@@ -203,9 +204,7 @@ def _estimate_stages(plan: Plan, dtypes: tuple[np.dtype, ...]) -> int:
   """Returns the bytes of the larger stage on one device."""
   stages = make_stages(plan.functions, plan.shape, plan.mesh)
   arguments = describe_arguments(plan.functions, plan.shape, plan.mesh, dtypes)
-  # Loops are traced as loops, also with JAX_DISABLE_JIT.
-  with jax.disable_jit(False):  # noqa: FBT003
-    return max(
-        estimate_peak_bytes(stages.encode.trace(*arguments.encode)),
-        estimate_peak_bytes(stages.track.trace(*arguments.track)),
-    )
+  return max(
+      estimate_peak_bytes(trace_program(stages.encode, *arguments.encode)),
+      estimate_peak_bytes(trace_program(stages.track, *arguments.track)),
+  )

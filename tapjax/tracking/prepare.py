@@ -20,6 +20,7 @@ from tapjax.geometry import normalize_frames
 from tapjax.geometry import resize_video
 from tapjax.geometry import Resolution
 from tapjax.media.lazy import LazyFrames
+from tapjax.models.contract import trace_program
 from tapjax.tracking.checks import check_frames
 
 # Frames that are resized at once: fewer where they are large.
@@ -114,7 +115,7 @@ def trace_resizing(size: Resolution, resolution: Resolution) -> Any:
   """Returns the traced program that resizes a block of frames."""
   shape = (count_block_frames(size), *size, 3)
   block = jax.ShapeDtypeStruct(shape, np.uint8)
-  return _prepare_frames.trace(block, tuple(resolution))
+  return trace_program(_prepare_frames, block, tuple(resolution))
 
 
 @functools.partial(jax.jit, static_argnums=1)

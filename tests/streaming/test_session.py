@@ -178,4 +178,4 @@ def test_sessions_of_other_trackers_are_refused():
     sessions.step(functions, tracker.params, session, frame)
   for wrong in (None, frame, (session, 'tracks')):
     with pytest.raises(ValueError, match='session must be what start returned'):
-      sessions._check_session(tracker.functions, wrong)
+      sessions._check_session(tracker.functions, tracker.params, wrong)
