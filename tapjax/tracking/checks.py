@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import tokenize
+from typing import TypeGuard
 import warnings
 import zipfile
 import zlib
@@ -227,8 +228,7 @@ def check_chunks(
   for name, chunk in chunks.items():
     if chunk is None:
       continue
-    is_number = isinstance(chunk, (int, np.integer)) and chunk is not True
-    if not is_number or int(chunk) < 1:  # type: ignore[call-overload]
+    if not _is_count(chunk):
       raise ValueError(f'{name} must be a whole number above 0; got {chunk!r}')
 
 
@@ -248,13 +248,19 @@ def check_memory(memory: object) -> int:
       memory = int(size) if np.isfinite(size) else memory
   if isinstance(memory, float) and memory.is_integer():  # As in 4e9.
     memory = int(memory)
-  is_number = isinstance(memory, (int, np.integer)) and memory is not True
-  if not is_number or int(memory) < 1:  # type: ignore[call-overload]
+  if not _is_count(memory):
     raise ValueError(
         "max_memory must be a number of bytes above 0, or like '4GB' or "
         f"'500MB'; got {memory!r}"
     )
-  return int(memory)  # type: ignore[call-overload]
+  return int(memory)
+
+
+def _is_count(value: object) -> TypeGuard[int | np.integer]:
+  """Returns whether a value is a whole number above 0, and no truth value."""
+  if not isinstance(value, (int, np.integer)) or value is True:
+    return False
+  return int(value) >= 1
 
 
 def read_query_points(
