@@ -1,6 +1,7 @@
 """Replacement of config fields by name, with checks of names and types."""
 
 import ast
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import difflib
@@ -43,6 +44,15 @@ def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
       raise ValueError(f'{name} must be {described}; got {value!r}')
     replaced[name] = value
   return cast(Config, dataclasses.replace(cast(Any, config), **replaced))
+
+
+def check_at_least(least: int, config: Any, names: Iterable[str]) -> None:
+  """Raises ValueError for the first field that is below the least value."""
+  for name in names:
+    if getattr(config, name) < least:
+      raise ValueError(
+          f'{name} must be at least {least}; got {getattr(config, name)}'
+      )
 
 
 def freeze(value: Any) -> Any:

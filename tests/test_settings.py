@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from tapjax.settings import check_at_least
 from tapjax.settings import parse_value
 from tapjax.settings import replace_settings
 
@@ -91,3 +92,15 @@ def test_unknown_settings_list_the_known_ones():
 )
 def test_literals_are_parsed_and_other_texts_kept(text, value):
   assert parse_value(text) == value
+
+
+def test_the_first_field_below_the_least_value_is_named():
+  config = _Config(num_iterations=0, temperature=-1.0)
+  names = ('num_iterations', 'temperature')
+  check_at_least(-1, config, names)
+  with pytest.raises(ValueError, match='temperature must be at least 0; got -'):
+    check_at_least(0, config, names)
+  with pytest.raises(
+      ValueError, match='num_iterations must be at least 1; got'
+  ):
+    check_at_least(1, config, names)

@@ -47,6 +47,7 @@ from tapjax.models.contract import Params
 from tapjax.models.point_transformer.config import PointTransformerConfig
 from tapjax.models.point_transformer.functions import PointTransformerFunctions
 from tapjax.models.point_transformer.network import BACKBONE_PREFIX
+from tapjax.settings import check_at_least
 from tapjax.training.backbones import IMAGENET
 from tapjax.training.backbones import load_backbone
 from tapjax.training.loop import Evaluation
@@ -83,11 +84,7 @@ class EpochLoopConfig:
   num_latest: int = 2
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if getattr(self, field.name) < 1:
-        raise ValueError(
-            f'{field.name} must be at least 1; got {getattr(self, field.name)}'
-        )
+    check_at_least(1, self, [field.name for field in dataclasses.fields(self)])
 
 
 @dataclasses.dataclass(frozen=True)

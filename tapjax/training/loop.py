@@ -18,6 +18,7 @@ import jax
 from tqdm import tqdm
 
 from tapjax.models.contract import Params
+from tapjax.settings import check_at_least
 from tapjax.training.snapshots import Snapshots
 from tapjax.training.step import TrainState
 from tapjax.types import PyTree
@@ -47,11 +48,7 @@ class LoopConfig:
   num_latest: int = 2
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if getattr(self, field.name) < 1:
-        raise ValueError(
-            f'{field.name} must be at least 1; got {getattr(self, field.name)}'
-        )
+    check_at_least(1, self, [field.name for field in dataclasses.fields(self)])
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ import numpy as np
 
 from tapjax.data.kubric.movi import decode_depth
 from tapjax.data.kubric.movi import MoviRecord
+from tapjax.settings import check_at_least
 
 # An occluder is nearer than this fraction of a pixel's depth.
 OCCLUDER = 0.95
@@ -47,11 +48,7 @@ class MoviTrackConfig:
   as_published: bool = False
 
   def __post_init__(self):
-    for name in ('num_points', 'stride', 'most_segments'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-            f'{name} must be at least 1; got {getattr(self, name)}'
-        )
+    check_at_least(1, self, ('num_points', 'stride', 'most_segments'))
     if not 0 < self.largest_share <= 1:
       raise ValueError(
           'largest_share must be more than 0 and at most 1; got '

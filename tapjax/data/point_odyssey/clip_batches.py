@@ -33,6 +33,7 @@ from tapjax.data.point_odyssey.files import list_scenes
 from tapjax.data.point_odyssey.files import PointAnnotations
 from tapjax.data.point_odyssey.files import read_annotations
 from tapjax.data.read_ahead import read_ahead
+from tapjax.settings import check_at_least
 
 _MOST_ATTEMPTS = 100
 # Number of scenes whose annotations are held in memory.
@@ -67,11 +68,7 @@ class ClipDataConfig:
   num_validation: int = 4
 
   def __post_init__(self):
-    for name in ('batch_size', 'num_validation'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-            f'{name} must be at least 1; got {getattr(self, name)}'
-        )
+    check_at_least(1, self, ('batch_size', 'num_validation'))
     if self.num_workers < 0:
       raise ValueError(
           f'num_workers must be at least 0; got {self.num_workers}'

@@ -38,6 +38,7 @@ from tapjax.files import write_atomically
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import Resolution
 from tapjax.ops.sampling import read_in_frames
+from tapjax.settings import check_at_least
 from tapjax.types import Example
 
 _NAME = '{:06}.npz'
@@ -88,11 +89,9 @@ class StoredConfig:
   num_workers: int = 2
 
   def __post_init__(self):
-    for name in ('batch_size', 'num_frames', 'longest_step', 'num_points'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-            f'{name} must be at least 1; got {getattr(self, name)}'
-        )
+    check_at_least(
+        1, self, ('batch_size', 'num_frames', 'longest_step', 'num_points')
+    )
     if not 0 < self.zoom[0] <= self.zoom[1]:
       raise ValueError(f'zoom must be two growing numbers; got {self.zoom}')
 

@@ -26,6 +26,7 @@ from tapjax.data.shuffled import make_draws
 from tapjax.geometry import normalize_frames
 from tapjax.geometry import Resolution
 from tapjax.media import video as video_files
+from tapjax.settings import check_at_least
 
 _BLOCK = 32
 
@@ -58,11 +59,9 @@ class UnlabeledConfig:
   num_workers: int = 2
 
   def __post_init__(self):
-    for name in ('num_frames', 'longest_step', 'batch_size', 'num_queries'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-            f'{name} must be at least 1; got {getattr(self, name)}'
-        )
+    check_at_least(
+        1, self, ('num_frames', 'longest_step', 'batch_size', 'num_queries')
+    )
 
 
 class UnlabeledBatch(NamedTuple):

@@ -13,6 +13,7 @@ from tapjax.nn.efficientnet import list_blocks
 from tapjax.nn.efficientnet import Trunk
 from tapjax.nn.efficientnet import TRUNKS
 from tapjax.nn.temporal_transformer import Gelu
+from tapjax.settings import check_at_least
 
 RESNET_CHANNELS = (64, 128, 256, 256)
 RESNET_STRIDES = (1, 2, 2, 1)
@@ -206,11 +207,7 @@ _AT_LEAST_ONE = (
 
 def check_config(config: LocoTrackConfig) -> None:
   """Raises ValueError for settings that no network can have."""
-  for name in _AT_LEAST_ONE:
-    if getattr(config, name) < 1:
-      raise ValueError(
-          f'{name} must be at least 1; got {getattr(config, name)}'
-      )
+  check_at_least(1, config, _AT_LEAST_ONE)
   heads = config.transformer_heads
   if heads < 2 or heads % 2 or config.transformer_channels % heads:
     raise ValueError(

@@ -7,6 +7,7 @@ from typing import Literal
 from tapjax.geometry import Resolution
 from tapjax.models.contract import Precision
 from tapjax.models.multires import list_levels
+from tapjax.settings import check_at_least
 
 STRIDE = 8
 
@@ -111,12 +112,8 @@ def check_fields(
         'channels and strides must have four entries, one for each group; got '
         f'{config.channels} and {config.strides}'
     )
-  for least, names in ((1, at_least_one), (0, at_least_zero)):
-    for name in names:
-      if getattr(config, name) < least:
-        raise ValueError(
-            f'{name} must be at least {least}; got {getattr(config, name)}'
-        )
+  check_at_least(1, config, at_least_one)
+  check_at_least(0, config, at_least_zero)
   for name in finite:
     if not math.isfinite(getattr(config, name)):
       raise ValueError(f'{name} must be finite; got {getattr(config, name)}')

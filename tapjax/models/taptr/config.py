@@ -6,6 +6,7 @@ from typing import Literal
 from tapjax.geometry import Resolution
 from tapjax.models.contract import Precision
 from tapjax.nn.torchvision_resnet import ResNetConfig
+from tapjax.settings import check_at_least
 
 _AT_LEAST_ONE = (
     'backbone_channels',
@@ -91,11 +92,7 @@ def check_config(config: TaptrConfig) -> None:
         'backbone_blocks must have an entry above 0 for each stage; got '
         f'{config.backbone_blocks}'
     )
-  for name in _AT_LEAST_ONE:
-    if getattr(config, name) < 1:
-      raise ValueError(
-          f'{name} must be at least 1; got {getattr(config, name)}'
-      )
+  check_at_least(1, config, _AT_LEAST_ONE)
   if config.encoder_layers < 0:
     raise ValueError(
         f'encoder_layers must be at least 0; got {config.encoder_layers}'
