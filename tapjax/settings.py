@@ -4,11 +4,12 @@ import ast
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
-import difflib
 from typing import Any, cast, get_args, get_type_hints, TypeVar
 
 from beartype.door import is_bearable
 import numpy as np
+
+from tapjax.spelling import suggest_name
 
 Config = TypeVar('Config')
 
@@ -24,11 +25,9 @@ def replace_settings(config: Config, settings: Mapping[str, Any]) -> Config:
   replaced = {}
   for name, value in settings.items():
     if name not in known:
-      close = difflib.get_close_matches(name, known, 1)
-      hint = f' - did you mean {close[0]}?' if close else ''
       raise ValueError(
           f'unknown setting {name!r}; {type(config).__name__} has '
-          f'{", ".join(known)}{hint}'
+          f'{", ".join(known)}{suggest_name(name, known)}'
       )
     expected = known[name]
     is_misplaced = isinstance(value, bool) and expected is not bool

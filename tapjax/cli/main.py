@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import difflib
 import importlib
 import re
 import sys
@@ -17,6 +16,7 @@ import tapjax
 from tapjax.cli.progress import open_closed_streams
 from tapjax.cli.progress import show
 from tapjax.cli.progress import show_message
+from tapjax.spelling import suggest_name
 
 # Summaries by name; the module of `track-objects` is track_objects.py.
 COMMANDS = {
@@ -51,8 +51,7 @@ def run_command(argv: list[str]) -> int:
       show(f'tapjax {tapjax.__version__}')
       return 0
     if name not in COMMANDS:
-      close = difflib.get_close_matches(name, COMMANDS, 1)
-      hint = f' - did you mean {close[0]}?' if close else ''
+      hint = suggest_name(name, COMMANDS)
       _show_error(f'unknown command {name!r}; use {", ".join(COMMANDS)}{hint}')
       return 2
     _run(name, argv[2:])

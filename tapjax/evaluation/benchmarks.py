@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
-import difflib
 import functools
 import pathlib
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ from tapjax.data.labeled import Source
 from tapjax.data.procedural import heldout
 from tapjax.geometry import Resolution
 from tapjax.models import registry
+from tapjax.spelling import suggest_name
 
 # Errors are measured in pixels of this (height, width), at every resolution.
 METRIC_RESOLUTION: Resolution = (256, 256)
@@ -139,10 +139,9 @@ def get_benchmark(name: str) -> Benchmark:
   """
   if name in BENCHMARKS:
     return BENCHMARKS[name]
-  close = difflib.get_close_matches(name, BENCHMARKS, 1)
-  hint = f' - did you mean {close[0]}?' if close else ''
   raise ValueError(
-      f'benchmark must be one of {", ".join(BENCHMARKS)}; got {name!r}{hint}'
+      f'benchmark must be one of {", ".join(BENCHMARKS)}; got {name!r}'
+      f'{suggest_name(name, BENCHMARKS)}'
   )
 
 

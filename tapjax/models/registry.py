@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-import difflib
 import pathlib
 from typing import Any, NamedTuple
 
@@ -38,6 +37,7 @@ from tapjax.models.taptr import weights as taptr_weights
 from tapjax.models.taptr.config import TAPTRV2
 from tapjax.models.taptr.functions import TaptrFunctions
 from tapjax.models.weight_names import WeightName
+from tapjax.spelling import suggest_name
 
 
 class EmbeddedFile(NamedTuple):
@@ -321,9 +321,7 @@ def get_preset(name: str) -> Preset:
   """Returns a preset; ValueError for an unknown one lists those known."""
   if name in PRESETS:
     return PRESETS[name]
-  spelled = str(name).lower().replace('-', '_')
-  close = difflib.get_close_matches(spelled, PRESETS, 1)
-  hint = f' - did you mean {close[0]}?' if close else ''
+  hint = suggest_name(str(name).lower().replace('-', '_'), PRESETS)
   if pathlib.Path(str(name)).suffix:
     hint = f' - to read a file of weights, pass checkpoint={str(name)!r}'
   raise ValueError(
