@@ -12,12 +12,12 @@ import tapjax
 from tapjax import parallel
 from tapjax.geometry import normalize_frames
 from tapjax.models.contract import flatten_params
-from tapjax.models.point_transformer.config import PointTransformerConfig
 from tapjax.models.point_transformer.functions import PointTransformerFunctions
 from tapjax.models.point_transformer.weights import list_weight_names
 from tapjax.models.weight_names import list_torch_sources
 from tapjax.training import point_transformer as training
 from tests.support import golden
+from tests.support import narrow
 
 
 @pytest.fixture
@@ -159,27 +159,17 @@ def test_published_updates(reference, tmp_path):
     close(after[qkv][:8, :8], expected['qkv0_weight_after'], atol=2e-5)
 
 
-SMALL = PointTransformerConfig(
-    resolution=(32, 32),
-    backbone_blocks=(1,),
-    backbone_channels=4,
-    channels=8,
-    num_blocks=1,
-    num_heads=2,
-    window=4,
-    num_points=3,
-)
-
-
 @pytest.mark.slow
 def test_dropout_is_on_where_there_is_a_key():
-  params = golden.make_random_params(PointTransformerFunctions(SMALL))
+  params = golden.make_random_params(
+      PointTransformerFunctions(narrow.POINT_TRANSFORMER)
+  )
   video = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
   batch = training.PointBatch(video, jnp.full((2, 4, 3, 2), 0.4))
 
   def compute(dropout, key):
     keys = None if key is None else jax.random.split(key, 2)
-    config = dataclasses.replace(SMALL, dropout=dropout)
+    config = dataclasses.replace(narrow.POINT_TRANSFORMER, dropout=dropout)
     losses, statistics = jax.jit(
         training.compute_batch_losses, static_argnums=0
     )(config, params, batch, keys=keys)
@@ -197,7 +187,7 @@ def test_dropout_is_on_where_there_is_a_key():
 @pytest.mark.usefixtures('quick_compilation')
 def test_four_devices_learn_what_one_does():
   """Two updates with dropout, norms over the batch and unclipped gradients."""
-  config = dataclasses.replace(SMALL, dropout=0.3)
+  config = dataclasses.replace(narrow.POINT_TRANSFORMER, dropout=0.3)
   params = golden.make_random_params(PointTransformerFunctions(config))
   keys = jax.random.split(jax.random.key(1))
   batch = training.PointBatch(
