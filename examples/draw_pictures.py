@@ -78,7 +78,7 @@ def write_webp(
       append_images=rest,
       duration=FRAME_MS,
       loop=0,
-      quality=70,
+      quality=60,
   )
 
 
