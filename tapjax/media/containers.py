@@ -33,6 +33,12 @@ _ADDRESS_OPTIONS = {
     ),
     'rtsp_transport': 'tcp',
 }
+# Later versions of PyAV escape what is no UTF-8, without being asked.
+_METADATA: dict[str, Any] = (
+    {'metadata_errors': 'replace'}
+    if int(av.__version__.partition('.')[0]) < 19
+    else {}
+)
 # Seconds to wait for an address.
 _TIMEOUT = 20.0
 _DEFAULT_RATE = 25.0
@@ -101,9 +107,7 @@ def open_container(
     name = os.path.abspath(check_file(place))
     options, timeout = _FILE_OPTIONS, None
   try:
-    container = av.open(
-        name, options=options, timeout=timeout, metadata_errors='replace'
-    )
+    container = av.open(name, options=options, timeout=timeout, **_METADATA)
   except (av.FFmpegError, OSError) as error:
     raise ValueError(_explain_unopened(place, error)) from None
   with container:

@@ -272,7 +272,7 @@ def _read_scan(
 ) -> list[Value]:
   """Appends a loop that reads slices of arrays and stacks what it makes."""
   inner = _open(params['jaxpr'])
-  num_consts, num_carried = params['num_consts'], params['num_carry']
+  num_consts, num_carried = _count_scan_inputs(params)
   num_fixed = num_consts + num_carried
   if params['length'] == 1:
     slices = [
@@ -308,6 +308,15 @@ def _read_scan(
   initial = operands[num_consts:num_fixed]
   consts = operands[:num_consts] + operands[num_fixed:]
   return _append_loop(operations, 'scan', body, [], initial, consts)
+
+
+def _count_scan_inputs(params: Any) -> tuple[int, int]:
+  """Returns the numbers of constants and of carried arrays of a scan."""
+  if 'num_consts' in params:
+    return params['num_consts'], params['num_carry']
+  # Since JAX 0.12.
+  consts, carried, _ = params['ft_in'].unpack()
+  return len(list(consts)), len(list(carried))
 
 
 def _read_while(
